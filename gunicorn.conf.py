@@ -1,0 +1,45 @@
+"""How gunicorn serves us; any line can be overruled on its command line."""
+
+import gc
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from tokenapp.config import INSTANCE, load
+
+_settings = load(os.environ, INSTANCE)
+
+wsgi_app = "wsgi:app"
+# In development there is a demo user whose password everybody knows: that one stays on this machine.
+bind = f"{'0.0.0.0' if _settings.production else '127.0.0.1'}:{_settings.port}"  # noqa: S104 -- a proxy or a firewall stands before it
+worker_class = "gthread"
+workers = _settings.web_concurrency
+threads = _settings.threads
+preload_app = True
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 -- gunicorn's heartbeat files
+
+timeout = 30
+graceful_timeout = 20
+# Longer than a proxy keeps its idle connections, so that it is never we who close one that is about to be used.
+keepalive = 75
+backlog = 1024
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 16384
+forwarded_allow_ips = ",".join(_settings.trusted_proxies) or "255.255.255.255"
+proxy_protocol = False
+
+
+def on_starting(server: Any) -> None:
+    """Let gunicorn's own lines go through the application's log."""
+    server.log.error_log.handlers = []
+    server.log.error_log.propagate = True
+    logging.getLogger("gunicorn.access").disabled = True
+
+
+def when_ready(_server: Any) -> None:
+    """Keep what was loaded in memory that the workers share."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,1 @@
+"""Tests: the real database, real HTTP, and for races real processes."""

@@ -1,0 +1,283 @@
+"""What tests stand on: a PostgreSQL of their own, the service under gunicorn, an HTTP client, the flask command."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from flask import Flask
+
+from tokenapp import accounts, create_app
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "correct horse battery staple"
+SETTINGS = {
+    "TOKENAPP_ENV": "development",
+    "SECRET_KEY": "a key for tests that is long enough to be taken",
+    "TOKENAPP_PASSWORD_MEMORY": "8",
+    "TOKENAPP_PASSWORD_PASSES": "1",
+    "WEB_CONCURRENCY": "2",
+}
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment without any setting of ours, and then `settings` over the tests' own."""
+    ours = ("TOKENAPP_", "SECRET_KEY", "DATABASE_URL", "ACCESS_TOKEN_", "REFRESH_TOKEN_", "PORT", "WEB_CONCURRENCY")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
+
+
+def make_app(database_url: str, **settings: str) -> Flask:
+    """Make the application in this process, on that database."""
+    return create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+
+
+def create_user(app: Flask, username: str = "alice", password: str = PASSWORD) -> str:
+    """Create a user and return the id."""
+    with app.app_context():
+        return accounts.create(accounts.NewUser(username, password), datetime.now(UTC)).id
+
+
+def run_flask(database_url: str, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the flask command as an operator would, and wait for its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "flask", *arguments],
+        cwd=ROOT,
+        env=environment(DATABASE_URL=database_url, **settings),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str = "the condition") -> None:
+    """Wait until `condition` holds; fail when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer; `headers` in their order, repeated ones repeated."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float = 0.0
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def all(self, name: str) -> list[str]:
+        """All values of the header `name`."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def header(self, name: str) -> str | None:
+        """The value of the header `name`."""
+        return next(iter(self.all(name)), None)
+
+    @property
+    def cookie(self) -> str | None:
+        """The refresh token that the answer sets, if it sets one."""
+        for line in self.all("Set-Cookie"):
+            name, _, value = line.split(";")[0].partition("=")
+            if name.endswith("refreshToken"):
+                return value
+        return None
+
+
+@dataclass(frozen=True)
+class Client:
+    """A caller that is no browser: it keeps no cookies, and sends what it is told to send."""
+
+    port: int
+    timeout: float = 20
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        payload: Any = None,
+        cookie: str | None = None,
+        bearer: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send one request on a connection of its own."""
+        sent = dict(headers or {})
+        if payload is not None:
+            body = json.dumps(payload).encode()
+            sent.setdefault("Content-Type", "application/json")
+        if cookie is not None:
+            sent["Cookie"] = f"refreshToken={cookie}"
+        if bearer is not None:
+            sent["Authorization"] = f"Bearer {bearer}"
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            return Reply(answer.status, answer.getheaders(), answer.read(), time.monotonic() - began)
+        finally:
+            connection.close()
+
+    def login(self, username: str = "alice", password: str = PASSWORD, **more: Any) -> Reply:
+        """Sign in."""
+        return self.send("POST", "/api/login", payload={"username": username, "password": password}, **more)
+
+    def refresh(self, cookie: str | None, **more: Any) -> Reply:
+        """Present a refresh token."""
+        return self.send("POST", "/api/token", cookie=cookie, **more)
+
+    def logout(self, cookie: str | None = None, **more: Any) -> Reply:
+        """Sign out."""
+        return self.send("POST", "/api/logout", cookie=cookie, **more)
+
+    def protected(self, bearer: str | None, **more: Any) -> Reply:
+        """Call the protected route."""
+        return self.send("GET", "/api/protected", bearer=bearer, **more)
+
+
+@dataclass
+class Server:
+    """The service under gunicorn, on a port of its own; `log` is what it wrote to stderr."""
+
+    database_url: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    log: Path = Path(os.devnull)
+
+    def __enter__(self) -> Self:
+        env = environment(DATABASE_URL=self.database_url, PORT=str(self.port), **self.settings)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self._answers, seconds=20, what="gunicorn")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(5)
+
+    @property
+    def client(self) -> Client:
+        """A client of this server."""
+        return Client(self.port)
+
+    @property
+    def master(self) -> int:
+        """The process id of gunicorn's master."""
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every worker."""
+        for pid in self.workers():
+            os.kill(pid, number)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, f"gunicorn ended: {self.log.read_text() if self.log.is_file() else ''}"
+        try:
+            return Client(self.port, timeout=2).send("GET", "/healthz").status == http.client.OK
+        except OSError:
+            return False
+
+
+class Postgres:
+    """A PostgreSQL cluster in a folder of its own, on a free loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.user = "postgres" if os.getuid() == 0 else None
+        self._programs = self.find_programs()
+
+    @staticmethod
+    def find_programs() -> Path | None:
+        """Return the folder with initdb and postgres, where there is one."""
+        candidates = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+        on_path = shutil.which("initdb")
+        candidates += [Path(on_path).parent] if on_path else []
+        return next((folder for folder in candidates if (folder / "postgres").exists()), None)
+
+    def create(self) -> None:
+        """Make the cluster and start it."""
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        data = str(self.folder / "data")
+        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self.start()
+
+    def start(self) -> None:
+        """Start the server."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        options += " -c max_connections=200"
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-o", options, "-l", f"{self.folder}/log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: ``fast``, or ``immediate`` as in a crash."""
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
+
+    def processes(self) -> list[int]:
+        """Return the ids of all processes of the server."""
+        master = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{master}/task/{master}/children").read_text()
+        return [master, *(int(pid) for pid in children.split())]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process: SIGSTOP makes the server hang, SIGCONT lets it go on."""
+        for pid in self.processes():
+            os.kill(pid, number)
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database and return its URL."""
+        with psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        assert self._programs is not None
+        subprocess.run(
+            [self._programs / program, *arguments],
+            user=self.user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )

@@ -1,0 +1,28 @@
+"""tokenapp: a self-hosted login and session service."""
+
+from collections.abc import Mapping
+
+from flask import Flask
+from flask_migrate import Migrate
+
+from tokenapp import auth, cli, config, db, errors, ops, revocations, tokens
+
+__version__ = "0.1.0"
+
+
+def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
+    """Make the application from the environment and then `overrides`, which go by the settings' names.
+
+    Raises:
+        config.ConfigError: listing every fault in the settings.
+    """
+    app = Flask(__name__, instance_path=str(config.INSTANCE), static_folder=None)
+    settings = config.init_app(app, overrides)
+    ops.init_app(app, settings)
+    errors.init_app(app)
+    db.init_app(app, settings)
+    Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
+    tokens.init_app(app, settings, revocations.has_ended)
+    for blueprint in (auth.bp, ops.bp, cli.users, cli.sessions):
+        app.register_blueprint(blueprint)
+    return app

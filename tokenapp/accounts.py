@@ -1,0 +1,199 @@
+"""Users: created, authenticated, given new passwords, disabled and enabled."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.exc import IntegrityError
+
+from tokenapp import db, errors, passwords
+from tokenapp.models import Session, User, ending
+
+MAX_USERNAME: Final = 64
+_INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
+_SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "CHEROKEE")
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """What it takes to create a user: the password in clear or, for people who move here, its hash."""
+
+    username: str
+    password: str | None = None
+    password_hash: str | None = None
+
+
+def normalize(username: str) -> str:
+    """Bring `username` to its one form: NFKC, casefolded, trimmed; doing it twice changes nothing."""
+    folded = username
+    for _ in range(3):
+        previous, folded = folded, unicodedata.normalize("NFKC", folded).casefold().strip()
+        if previous == folded:
+            break
+    return folded
+
+
+def check_username(username: str) -> str:
+    """Return the one form of `username`, fit for a new user.
+
+    Raises:
+        errors.UsernameRejected: with the reason as its detail.
+    """
+    name = normalize(username)
+    if not 1 <= len(name) <= MAX_USERNAME:
+        raise errors.UsernameRejected(detail=f"A user name has 1 to {MAX_USERNAME} characters.")
+    if any(unicodedata.category(char).startswith(_INVISIBLE_CATEGORIES) for char in name):
+        raise errors.UsernameRejected(detail="A user name has no control or invisible characters.")
+    if len(_scripts(name)) > 1:
+        raise errors.UsernameRejected(detail="A user name must not mix alphabets that look alike.")
+    return name
+
+
+def create(new: NewUser, now: datetime) -> User:
+    """Create one user.
+
+    Raises:
+        errors.UsernameRejected, errors.PasswordRejected, errors.UsernameTaken: nothing was written.
+    """
+    user = draft(new, now)
+    try:
+        with db.writing() as session:
+            session.add(user)
+    except IntegrityError:
+        raise errors.UsernameTaken from None
+    return user
+
+
+def draft(new: NewUser, now: datetime) -> User:
+    """Make a user that is checked and hashed, but not stored.
+
+    Raises:
+        errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
+    """
+    username = check_username(new.username)
+    if new.password_hash is not None:
+        if not passwords.is_hash(new.password_hash):
+            raise errors.PasswordRejected(detail="The password hash is neither argon2 nor one of Werkzeug's.")
+        password_hash = new.password_hash
+    else:
+        passwords.check_rule(new.password or "", username)
+        password_hash = passwords.hash_password(new.password or "")
+    return User(
+        id=db.new_id(now),
+        username=username,
+        password_hash=password_hash,
+        password_changed_at=now,
+        created_at=now,
+        disabled_at=None,
+    )
+
+
+def add_all(users: Sequence[User]) -> None:
+    """Store drafts in one transaction: all of them or, on any error, none.
+
+    Raises:
+        errors.UsernameTaken: one of the names was taken meanwhile.
+    """
+    try:
+        with db.writing() as session:
+            session.add_all(users)
+    except IntegrityError:
+        raise errors.UsernameTaken from None
+
+
+def taken(usernames: Sequence[str]) -> set[str]:
+    """Tell which of `usernames`, in their one form, belong to somebody."""
+    found: set[str] = set()
+    with db.reading() as session:
+        for start in range(0, len(usernames), 500):
+            names = usernames[start : start + 500]
+            found.update(session.scalars(sa.select(User.username).where(User.username.in_(names))))
+    return found
+
+
+def authenticate(username: str, password: str) -> User:
+    """Return the user whose name and password these are.
+
+    One answer, in the same time, for unknown user, wrong password and disabled user. A hash of an older kind
+    is replaced by one made as hashes are made now.
+
+    Raises:
+        errors.InvalidCredentials, errors.ServiceUnavailable
+    """
+    with db.reading() as session:
+        user = session.scalars(sa.select(User).where(User.username == normalize(username))).one_or_none()
+    matches = passwords.verify(user.password_hash if user else None, password)
+    if user is None:
+        raise errors.InvalidCredentials(reason="unknown user")
+    if not matches:
+        raise errors.InvalidCredentials(reason="wrong password")
+    if user.disabled_at is not None:
+        raise errors.InvalidCredentials(reason="user disabled")
+    if passwords.needs_upgrade(user.password_hash):
+        _upgrade_hash(user, passwords.hash_password(password))
+    return user
+
+
+def find(username: str) -> User:
+    """Return the user of that name, however it is spelled.
+
+    Raises:
+        errors.UserNotFound
+    """
+    with db.reading() as session:
+        user = session.scalars(sa.select(User).where(User.username == normalize(username))).one_or_none()
+    if user is None:
+        raise errors.UserNotFound
+    return user
+
+
+def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
+    """Return one page of users in the order of their names, those after the name `after`."""
+    with db.reading() as session:
+        page = sa.select(User).where(User.username > after).order_by(User.username).limit(limit)
+        return session.scalars(page).all()
+
+
+def set_password(user: User, password: str, now: datetime) -> int:
+    """Give `user` a new password and end all of their sessions, in one transaction; return how many ended.
+
+    Raises:
+        errors.PasswordRejected: nothing was written.
+    """
+    passwords.check_rule(password, user.username)
+    hashed = passwords.hash_password(password)
+    with db.writing() as session:
+        change = {"password_hash": hashed, "password_changed_at": now}
+        session.execute(sa.update(User).where(User.id == user.id).values(change))
+        return _end_sessions(session, user.id, "password_changed", now)
+
+
+def disable(user: User, now: datetime) -> int:
+    """Keep `user` from signing in and end all of their sessions, in one transaction; return how many ended."""
+    with db.writing() as session:
+        session.execute(sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now))
+        return _end_sessions(session, user.id, "user_disabled", now)
+
+
+def enable(user: User) -> None:
+    """Let `user` sign in again; the sessions that `disable` ended stay ended."""
+    with db.writing() as session:
+        session.execute(sa.update(User).where(User.id == user.id).values(disabled_at=None))
+
+
+def _upgrade_hash(user: User, hashed: str) -> None:
+    """Replace the hash unless it changed meanwhile: a new password must win over the old one's upgrade."""
+    same = (User.id == user.id, User.password_hash == user.password_hash)
+    db.execute_now(sa.update(User).where(*same).values(password_hash=hashed))
+
+
+def _end_sessions(session: orm.Session, user_id: str, reason: str, now: datetime) -> int:
+    return session.connection().execute(ending(reason, now).where(Session.user_id == user_id)).rowcount
+
+
+def _scripts(name: str) -> set[str]:
+    return {script for char in name for script in _SCRIPTS if unicodedata.name(char, "").startswith(script)}

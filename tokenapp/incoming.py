@@ -1,0 +1,106 @@
+"""What a request brings: its body, where it comes from, and whether a page of another site sent it."""
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from flask import request
+
+from tokenapp import config, errors
+
+MAX_BODY: Final = 16 * 1024
+_JSON_TYPE: Final = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+
+
+def refuse_large() -> None:
+    """Refuse a body that is announced as over 16 KiB, whether or not the route reads bodies.
+
+    Raises:
+        errors.RequestTooLarge
+    """
+    if (request.content_length or 0) > MAX_BODY:
+        raise errors.RequestTooLarge
+
+
+def read_json(kind: type[_Body]) -> _Body:
+    """Parse the body as a JSON object of the form `kind`; unknown members are ignored.
+
+    Raises:
+        errors.UnsupportedMediaType, errors.RequestTooLarge, errors.InvalidRequest
+    """
+    if not _JSON_TYPE.match(request.headers.get("Content-Type", "")):
+        raise errors.UnsupportedMediaType
+    # One byte more than is allowed, because a chunked body that is cut at the limit looks like one that ends there.
+    request.max_content_length = MAX_BODY + 1
+    try:
+        raw = request.get_data(cache=False)
+    except OSError:  # the server's word for a body that ends early or whose chunks make no sense
+        raise errors.InvalidRequest(detail="The request body is cut off or badly framed.") from None
+    if len(raw) > MAX_BODY:
+        raise errors.RequestTooLarge
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as fault:
+        # Its text names the member and the type that is wanted, and never the value.
+        raise errors.InvalidRequest(detail=f"The request body is malformed: {fault}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.InvalidRequest(detail="The request body is not a JSON object.") from None
+
+
+def check_text(name: str, value: str, *, longest: int) -> None:
+    """Refuse a value that no user can have: over `longest` bytes, or with U+0000, which PostgreSQL cannot hold.
+
+    Raises:
+        errors.InvalidRequest
+    """
+    if len(value.encode()) > longest or "\x00" in value:
+        raise errors.InvalidRequest(detail=f"The value of {name} is too long or holds a NUL character.")
+
+
+def client_address() -> str | None:
+    """Return the address of whoever called: our peer, or the one that trusted proxies in a row vouch for."""
+    trusted = [ip_network(network) for network in config.current().trusted_proxies]
+    address = request.remote_addr
+    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        try:
+            believed = address is not None and any(ip_address(address) in network for network in trusted)
+            candidate = str(ip_address(hop.strip()))
+        except ValueError:
+            break
+        if not believed:
+            break
+        address = candidate
+    return address
+
+
+def user_agent() -> str | None:
+    """Return the ``User-Agent`` with control characters removed, at most 256 characters of it."""
+    return _CONTROL.sub("", request.headers.get("User-Agent", ""))[:256] or None
+
+
+def refuse_cross_site() -> None:
+    """Refuse what a page of another site made a browser send.
+
+    ``Sec-Fetch-Site`` decides where it is present (Fetch Metadata), else ``Origin``; an origin that is allowed by
+    name may always call. With neither header the caller is no browser.
+
+    Raises:
+        errors.CrossSiteRequest
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.lower() in config.current().allowed_origins:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    ours = site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_ours(origin)
+    if not ours:
+        raise errors.CrossSiteRequest(reason=f"site {site}, origin {origin}")
+
+
+def _is_ours(origin: str) -> bool:
+    issuer: Any = urlsplit(config.current().issuer)
+    return origin.lower() in {f"{issuer.scheme}://{issuer.netloc}".lower(), request.host_url.rstrip("/").lower()}

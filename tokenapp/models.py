@@ -1,0 +1,122 @@
+"""What is stored, with predicates that read nothing else, and the records that pass between modules."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tokenapp.db import Base, Instant, not_before
+
+Outcome = Literal["opened", "rotated", "damped", "grace"]
+
+
+class User(Base):
+    """A person who signs in. `id` is the tokens' `sub` and is never given to a second person."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(128), unique=True)
+    password_hash: Mapped[str] = mapped_column(sa.String(512))
+    password_changed_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    disabled_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class Session(Base):
+    """One sign-in on one device: the JTIs of the refresh tokens issued to it, current and previous.
+
+    No index holds a column that a rotation changes: a rotation then costs one row and no index (PostgreSQL: HOT).
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        sa.Index(
+            "ix_sessions_live_user",
+            "user_id",
+            postgresql_where=sa.text("revoked_at IS NULL"),
+            sqlite_where=sa.text("revoked_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_sessions_revoked_at",
+            "revoked_at",
+            postgresql_where=sa.text("revoked_at IS NOT NULL"),
+            sqlite_where=sa.text("revoked_at IS NOT NULL"),
+        ),
+        sa.Index("ix_sessions_ends_at", "ends_at"),
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id"))
+    current_jti: Mapped[str] = mapped_column(sa.String(32))
+    previous_jti: Mapped[str | None] = mapped_column(sa.String(32))
+    generation: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    authenticated_at: Mapped[datetime] = mapped_column(Instant)
+    rotated_at: Mapped[datetime | None] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
+    ends_at: Mapped[datetime] = mapped_column(Instant)
+    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
+    revoked_reason: Mapped[str | None] = mapped_column(sa.String(32))
+    ip_address: Mapped[str | None] = mapped_column(sa.String(64))
+    user_agent: Mapped[str | None] = mapped_column(sa.String(512))
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether a refresh can still succeed, as far as this row alone tells."""
+        return self.revoked_at is None and now < self.expires_at
+
+
+def ending(reason: str, now: datetime) -> sa.Update:
+    """Make the one write that ends sessions, those that are still live; the caller adds which."""
+    values = {"revoked_at": not_before(sa.literal(now, Instant())), "revoked_reason": reason}
+    return sa.update(Session).where(Session.revoked_at.is_(None)).values(values)
+
+
+class SigningKey(Base):
+    """A key of the ring. The private part is sealed under a key derived from ``SECRET_KEY``."""
+
+    __tablename__ = "signing_keys"
+    __table_args__ = (
+        sa.Index(
+            "uq_signing_keys_current",
+            "use",
+            unique=True,
+            postgresql_where=sa.text("retired_at IS NULL"),
+            sqlite_where=sa.text("retired_at IS NULL"),
+        ),
+    )
+
+    kid: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    use: Mapped[str] = mapped_column(sa.String(16))
+    algorithm: Mapped[str] = mapped_column(sa.String(16))
+    sealed: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    retired_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshClaims:
+    """What an authentic refresh token says: the session, the token's own id, and how many came before it."""
+
+    sid: str
+    jti: str
+    gen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a sign-in or a refresh leads to: all that the tokens handed out for it must say."""
+
+    outcome: Outcome
+    sid: str
+    user_id: str
+    username: str
+    jti: str
+    generation: int
+    issued_at: datetime
+    expires_at: datetime
+    ends_at: datetime
+    authenticated_at: datetime

@@ -1,0 +1,53 @@
+"""What each worker knows without asking: the sessions that ended lately, whose access tokens may still be around.
+
+The list is read anew at most once per revocation delay, by whichever request finds it too old, and the request waits
+for it. So a token of a session that ended longer ago than the delay is refused in every worker, at no read per request.
+While the database is away the list cannot be renewed, and bearer requests are answered 503 once it is older than that.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tokenapp import config, db
+from tokenapp.models import Session
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_CLOCK_SLACK: Final = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class _Known:
+    """One process's list and the moment at which the query for it began."""
+
+    as_of: datetime = _NEVER
+    sids: frozenset[str] = frozenset()
+    renewing: threading.Lock = field(default_factory=threading.Lock)
+
+
+_known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
+_RECENTLY_ENDED: Final = sa.select(Session.id).where(Session.revoked_at > sa.bindparam("since", type_=db.Instant()))
+
+
+def has_ended(sid: str, now: datetime) -> bool:
+    """Whether the session `sid` ended, as of one revocation delay ago at the latest.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the list is too old and the database is away.
+    """
+    known = _known.setdefault(db.db.engine, _Known())
+    policy = config.current()
+    delay = timedelta(seconds=policy.revocation_delay)
+    # A list from the future means that the clock was set back, and its age cannot be told.
+    if not -delay < now - known.as_of < delay:
+        with known.renewing:
+            if not -delay < now - known.as_of < delay:
+                since = now - timedelta(seconds=policy.access_lifetime) - _CLOCK_SLACK
+                known.sids = frozenset(row[0] for row in db.execute_now(_RECENTLY_ENDED, {"since": since}))
+                known.as_of = now
+    return sid in known.sids

@@ -1,0 +1,239 @@
+"""The life of a session: opened by a sign-in, refreshed, ended, listed, pruned. Rotation lives here."""
+
+import logging
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from tokenapp import config, db, errors
+from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User, ending
+
+PRUNE_BATCH: Final = 1000
+log = logging.getLogger(__name__)
+
+
+def open_session(
+    user: User,
+    now: datetime,
+    *,
+    ip_address: str | None = None,
+    user_agent: str | None = None,
+    replaces: str | None = None,
+) -> Grant:
+    """Open a session for `user`, who has just given the password; end the session `replaces` in the same transaction.
+
+    Raises:
+        errors.InvalidCredentials: the user was disabled, or the password changed, since it was verified.
+    """
+    policy = config.current()
+    ends_at = now + timedelta(seconds=policy.session_lifetime)
+    session = Session(
+        id=db.new_id(now),
+        user_id=user.id,
+        current_jti=_new_jti(),
+        generation=0,
+        created_at=now,
+        authenticated_at=now,
+        expires_at=min(now + timedelta(seconds=policy.refresh_lifetime), ends_at),
+        ends_at=ends_at,
+        ip_address=ip_address,
+        user_agent=user_agent,
+    )
+    same = (User.id == user.id, User.disabled_at.is_(None), User.password_changed_at == user.password_changed_at)
+    with db.writing() as writer:
+        # The share lock makes a disabling or a new password wait for this sign-in, and end it then, or win outright.
+        if writer.scalars(sa.select(User.id).where(*same).with_for_update(read=True)).one_or_none() is None:
+            raise errors.InvalidCredentials(reason="user changed meanwhile")
+        writer.add(session)
+        if replaces is not None:
+            writer.execute(ending("replaced", now).where(Session.id == replaces))
+    return Grant(
+        "opened",
+        sid=session.id,
+        user_id=user.id,
+        username=user.username,
+        jti=session.current_jti,
+        generation=session.generation,
+        issued_at=now,
+        expires_at=session.expires_at,
+        ends_at=ends_at,
+        authenticated_at=now,
+    )
+
+
+def refresh(claims: RefreshClaims, now: datetime) -> Grant:
+    """Rotate the session's refresh token; answer tabs, retries and lost replies with the token that is current.
+
+    Reuse of an older token ends the session, and that is committed before the refusal is raised.
+
+    Raises:
+        errors.RefreshTokenExpired, errors.RefreshTokenRevoked
+        errors.ServiceUnavailable: the row changed twice under our hands for other reasons.
+    """
+    window = timedelta(seconds=config.current().refresh_grace)
+    for _ in range(2):
+        rotated = _rotate(claims, now, window)
+        if rotated is not None:
+            return rotated
+        row = _read(claims.sid)
+        if row is None:
+            raise errors.RefreshTokenRevoked(reason="unknown session", sid=claims.sid)
+        if row.revoked_at is not None or row.disabled_at is not None:
+            reason = row.revoked_reason or "user_disabled"
+            raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid)
+        if now >= row.expires_at:
+            raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
+        recent = bool(window) and row.rotated_at is not None and row.rotated_at >= now - window
+        if recent and claims.jti == row.current_jti:
+            return _grant("damped", row)
+        if recent and claims.jti == row.previous_jti:
+            return _grant("grace", row)
+        if claims.jti != row.current_jti:
+            break
+    else:
+        raise errors.ServiceUnavailable(reason="lost the race twice", sid=claims.sid)
+    if claims.gen > row.generation:
+        log.critical("refresh token is ahead of the database: was a backup restored? sid=%s", claims.sid)
+        raise errors.RefreshTokenRevoked(reason="generation ahead", sid=claims.sid)
+    end(claims.sid, "reuse", now)
+    raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid)
+
+
+def end(sid: str, reason: str, now: datetime) -> bool:
+    """End the session `sid`; tell whether it was live until now. When this returns, no refresh of it can succeed."""
+    ended = db.execute_now(ending(reason, now).where(Session.id == sid).returning(Session.id))
+    return bool(ended)
+
+
+def end_all(now: datetime, reason: str, *, user_id: str | None = None) -> int:
+    """End all sessions, or all of one user, in one transaction; return how many were live until now."""
+    statement = ending(reason, now).where(Session.user_id == user_id if user_id is not None else sa.true())
+    with db.writing() as writer:
+        return writer.connection().execute(statement).rowcount
+
+
+def list_sessions(
+    now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
+) -> Sequence[tuple[Session, str]]:
+    """Return one page of sessions with their users' names, oldest first, those after the id `after`."""
+    page = sa.select(Session, User.username).join(User, User.id == Session.user_id)
+    page = page.where(Session.id > after).order_by(Session.id).limit(limit)
+    if user_id is not None:
+        page = page.where(Session.user_id == user_id)
+    if live:
+        page = page.where(Session.revoked_at.is_(None), Session.expires_at > now, User.disabled_at.is_(None))
+    with db.reading() as session:
+        return [(row[0], row[1]) for row in session.execute(page)]
+
+
+def count_prunable(now: datetime, keep: timedelta) -> int:
+    """Count the sessions that `prune` would delete."""
+    with db.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(Session).where(_dead_since(now - keep))) or 0
+
+
+def prune(now: datetime, keep: timedelta) -> Iterator[int]:
+    """Delete sessions that have been over for longer than `keep`, in batches; yield the size of each.
+
+    Ended sessions are kept for at least the life of an access token, which they still keep from being used.
+    """
+    keep = max(keep, timedelta(seconds=config.current().access_lifetime + 60))
+    batch = sa.select(Session.id).where(_dead_since(now - keep)).limit(PRUNE_BATCH).scalar_subquery()
+    statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
+    while deleted := len(db.execute_now(statement)):
+        yield deleted
+
+
+def _dead_since(moment: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
+
+
+def _new_jti() -> str:
+    return secrets.token_urlsafe(16)
+
+
+_NOW: Final = bindparam("now", type_=db.Instant())
+_OF_USER: Final = sa.select(User.id).where(User.id == Session.user_id, User.disabled_at.is_(None)).correlate(Session)
+_USERNAME: Final = sa.select(User.username).where(User.id == Session.user_id).correlate(Session).scalar_subquery()
+_GRANTED: Final = (
+    Session.id,
+    Session.user_id,
+    _USERNAME.label("username"),
+    Session.current_jti,
+    Session.generation,
+    Session.created_at,
+    Session.rotated_at,
+    Session.expires_at,
+    Session.ends_at,
+    Session.authenticated_at,
+)
+
+
+def _rotation(*, single_use: bool) -> sa.Executable:
+    """Build the statement that decides every race: who finds the current jti in place, and long enough, moves it on."""
+    idle_limit = bindparam("idle_limit", type_=db.Instant())
+    rested = sa.or_(Session.rotated_at.is_(None), Session.rotated_at < bindparam("rested", type_=db.Instant()))
+    return (
+        sa.update(Session)
+        .where(
+            Session.id == bindparam("sid"),
+            Session.current_jti == bindparam("jti"),
+            sa.true() if single_use else rested,
+            Session.revoked_at.is_(None),
+            Session.expires_at > _NOW,
+            sa.exists(_OF_USER),
+        )
+        .values(
+            previous_jti=Session.current_jti,
+            current_jti=bindparam("fresh_jti"),
+            generation=Session.generation + 1,
+            rotated_at=db.not_before(_NOW),
+            expires_at=sa.case((Session.ends_at < idle_limit, Session.ends_at), else_=idle_limit),
+        )
+        .returning(*_GRANTED)
+    )
+
+
+_ROTATE: Final = {single_use: _rotation(single_use=single_use) for single_use in (False, True)}
+_READ: Final = (
+    sa.select(*_GRANTED, Session.previous_jti, Session.revoked_at, Session.revoked_reason, User.disabled_at)
+    .join(User, User.id == Session.user_id)
+    .where(Session.id == bindparam("sid"))
+)
+
+
+def _rotate(claims: RefreshClaims, now: datetime, window: timedelta) -> Grant | None:
+    parameters = {
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "fresh_jti": _new_jti(),
+        "now": now,
+        "rested": now - window,
+        "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
+    }
+    rows = db.execute_now(_ROTATE[not window], parameters)
+    return _grant("rotated", rows[0]) if rows else None
+
+
+def _read(sid: str) -> sa.Row[Any] | None:
+    rows = db.execute_now(_READ, {"sid": sid})
+    return rows[0] if rows else None
+
+
+def _grant(outcome: Outcome, row: sa.Row[Any]) -> Grant:
+    return Grant(
+        outcome,
+        sid=row.id,
+        user_id=row.user_id,
+        username=row.username,
+        jti=row.current_jti,
+        generation=row.generation,
+        issued_at=row.rotated_at or row.created_at,
+        expires_at=row.expires_at,
+        ends_at=row.ends_at,
+        authenticated_at=row.authenticated_at,
+    )

@@ -1,0 +1,201 @@
+"""JWTs in and out: the strict gate, minting, and the JWTManager through which flask-jwt-extended uses both.
+
+All of the library's public functions work as its documentation says; beneath them, tokens are signed with our keyring
+and read by our gate, which sees a token before the library does.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, NoReturn
+
+import jwt
+import msgspec
+from flask import Flask, Response, request
+from flask_jwt_extended import (
+    create_access_token,
+    create_refresh_token,
+    decode_token,
+    get_jwt,
+    set_refresh_cookies,
+    unset_refresh_cookies,
+    verify_jwt_in_request,
+)
+from flask_jwt_extended.exceptions import JWTExtendedException, NoAuthorizationError
+
+from tokenapp import config, errors
+from tokenapp.config import Settings
+from tokenapp.models import Grant, RefreshClaims
+from tokenapp.tokens.gate import AccessClaims
+from tokenapp.tokens.manager import Manager
+
+__all__ = [
+    "AccessClaims",
+    "Minted",
+    "clear_cookie",
+    "init_app",
+    "mint",
+    "require_access",
+    "require_refresh",
+    "set_cookie",
+    "sids_of_bearer",
+    "sids_of_cookies",
+]
+
+FRESH_FOR: Final = 900
+_CREDENTIAL: Final = re.compile(r"\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """The tokens for one answer; `expires_in` and `max_age` in seconds."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    max_age: int
+
+
+def init_app(app: Flask, settings: Settings, has_ended: Callable[[str, datetime], bool]) -> None:
+    """Give `app` a JWTManager of ours; `has_ended` tells of a session id whether its access tokens are dead."""
+    app.config.update(
+        JWT_TOKEN_LOCATION=("headers",),
+        JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_lifetime),
+        JWT_REFRESH_TOKEN_EXPIRES=timedelta(seconds=settings.refresh_lifetime),
+        JWT_REFRESH_COOKIE_NAME=settings.cookie_name,
+        JWT_REFRESH_COOKIE_PATH="/",
+        JWT_COOKIE_SECURE=settings.production,
+        JWT_COOKIE_SAMESITE="Strict",
+        JWT_COOKIE_CSRF_PROTECT=False,  # the Sec-Fetch-Site and Origin rule of the auth blueprint stands in its place
+    )
+    manager = Manager(app)
+    manager.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
+
+
+def mint(grant: Grant, now: datetime) -> Minted:
+    """Make the access token and the refresh token for `grant`; the same grant gives the same refresh jti."""
+    settings = config.current()
+    issued, ends = int(now.timestamp()), int(grant.ends_at.timestamp())
+    expires = min(issued + settings.access_lifetime, ends)
+    authenticated = int(grant.authenticated_at.timestamp())
+    access = {
+        "sid": grant.sid,
+        "iat": issued,
+        "exp": expires,
+        "auth_time": authenticated,
+        "username": grant.username,
+    }
+    refresh_expires = int(grant.expires_at.timestamp())
+    refresh = {
+        "sid": grant.sid,
+        "jti": grant.jti,
+        "gen": grant.generation,
+        "iat": int(grant.issued_at.timestamp()),
+        "exp": refresh_expires,
+    }
+    return Minted(
+        access_token=create_access_token(grant.user_id, fresh=authenticated + FRESH_FOR, additional_claims=access),
+        expires_in=expires - issued,
+        refresh_token=create_refresh_token(grant.user_id, additional_claims=refresh),
+        max_age=max(1, refresh_expires - issued),
+    )
+
+
+def set_cookie(response: Response, minted: Minted) -> None:
+    """Put the refresh token into the refresh cookie."""
+    set_refresh_cookies(response, minted.refresh_token, max_age=minted.max_age)
+
+
+def clear_cookie(response: Response) -> None:
+    """Delete the refresh cookie, repeating every attribute."""
+    unset_refresh_cookies(response)
+
+
+def require_refresh() -> RefreshClaims:
+    """Return what the request's refresh cookie says, once it has passed the gate; no database work.
+
+    Raises:
+        errors.RefreshTokenMissing, errors.RefreshTokenExpired, errors.RefreshTokenRevoked
+    """
+    if len(request.cookies.getlist(config.current().cookie_name)) > 1:
+        raise errors.RefreshTokenRevoked(reason="two refresh cookies")
+    try:
+        verify_jwt_in_request(refresh=True, locations="cookies", skip_revocation_check=True)
+    except NoAuthorizationError:
+        raise errors.RefreshTokenMissing from None
+    except jwt.ExpiredSignatureError:
+        raise errors.RefreshTokenExpired(reason="token expired") from None
+    except (JWTExtendedException, jwt.PyJWTError) as error:
+        raise errors.RefreshTokenRevoked(reason=str(error)) from None
+    claims = get_jwt()
+    return RefreshClaims(sid=claims["sid"], jti=claims["jti"], gen=claims["gen"])
+
+
+def sids_of_cookies(*, most: int | None = None) -> list[str]:
+    """Return the sessions that the request's authentic refresh cookies name, expired or not.
+
+    Raises:
+        errors.InvalidRequest: there are more than `most` cookies.
+    """
+    cookies = request.cookies.getlist(config.current().cookie_name)
+    if most is not None and len(cookies) > most:
+        raise errors.InvalidRequest(reason="two refresh cookies", detail="Only one refresh cookie is allowed.")
+    return [sid for cookie in cookies for sid in _sid_of(cookie, "refresh")]
+
+
+def sids_of_bearer() -> list[str]:
+    """Return the session that the request's bearer token names, if the token is good."""
+    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    return _sid_of(token.strip(), "access") if scheme.lower() == "bearer" else []
+
+
+def require_access() -> AccessClaims:
+    """Return what the request's bearer token says, once it has passed the gate and its session has not ended.
+
+    Raises:
+        errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest (RFC 6750, 3.1)
+    """
+    _prepare_authorization()
+    try:
+        verify_jwt_in_request(locations="headers")
+    except NoAuthorizationError:
+        raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()}) from None
+    except (JWTExtendedException, jwt.PyJWTError) as error:
+        _refuse_access(str(error))
+    return msgspec.convert(get_jwt(), AccessClaims)
+
+
+def _sid_of(token: str, kind: str) -> list[str]:
+    try:
+        claims = decode_token(token, allow_expired=kind == "refresh")
+    except jwt.PyJWTError:
+        return []
+    return [claims["sid"]] if claims["type"] == kind else []
+
+
+def _prepare_authorization() -> None:
+    """Refuse two credentials; write the scheme as the library wants it (RFC 9110, 11.1: case does not matter)."""
+    header = request.headers.get("Authorization", "").strip()
+    if sum(1 for part in header.split(",") if _CREDENTIAL.match(part)) > 1:
+        raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer":
+        return
+    if not token:
+        raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()})
+    if not token.isascii() or any(char in token for char in " ,\t"):
+        _refuse_access("malformed header")
+    if header != f"Bearer {token}":
+        request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
+
+def _refuse_access(reason: str) -> NoReturn:
+    challenge = _challenge() + ', error="invalid_token"'
+    status = config.current().invalid_token_status
+    raise errors.AccessTokenInvalid(reason=reason, status=status, headers={"WWW-Authenticate": challenge})
+
+
+def _challenge() -> str:
+    return f'Bearer realm="{config.current().audience}"'

@@ -1,0 +1,165 @@
+"""The strict gate: what a token must be before anybody looks at what it says."""
+
+import base64
+import json
+from datetime import datetime
+from typing import Any, Final, Literal, NoReturn
+
+import jwt
+import msgspec
+
+from tokenapp import config, keys
+
+MAX_TOKEN_BYTES: Final = 8192
+CLOCK_LEEWAY: Final = 60
+_VERIFIED_MAX: Final = 4096
+_HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
+
+
+class AccessClaims(msgspec.Struct, frozen=True):
+    """What an access token says (RFC 9068, with `sid`, `fresh` and `username`); times in whole seconds."""
+
+    iss: str
+    aud: str
+    sub: str
+    sid: str
+    jti: str
+    iat: int
+    exp: int
+    auth_time: int
+    type: Literal["access"]
+    fresh: bool | int
+    username: str
+
+
+class RefreshPayload(msgspec.Struct, frozen=True):
+    """What a refresh token says; `gen` counts the tokens issued before it in its session."""
+
+    iss: str
+    aud: str
+    sub: str
+    sid: str
+    jti: str
+    gen: int
+    iat: int
+    exp: int
+    type: Literal["refresh"]
+
+
+def read(token: str, *, now: datetime, allow_expired: bool = False) -> dict[str, Any]:
+    """Return the claims of `token`, whose signature, form and every claim have been checked.
+
+    The key is found by ``kid``; the key says which algorithm and which kind of token it is good for, and a token that
+    claims anything else is refused. Only what is signed is parsed.
+
+    Raises:
+        jwt.ExpiredSignatureError: authentic, but past its time.
+        jwt.InvalidTokenError: anything else that is wrong; its text is for the log.
+    """
+    ring = keys.current(now)
+    claims = ring.verified.get(token)
+    if claims is None:
+        key, payload = _authentic(token, now)
+        claims = _checked(payload, key.use)
+        if key.alg == "ES256":
+            if len(ring.verified) >= _VERIFIED_MAX:
+                ring.verified.clear()
+            ring.verified[token] = claims
+    moment = now.timestamp()
+    if claims["iat"] > moment + CLOCK_LEEWAY:
+        _reject("issued in the future")
+    if claims["exp"] <= moment and not allow_expired:
+        expired: Any = jwt.ExpiredSignatureError("expired")
+        expired.jwt_header, expired.jwt_data = {}, claims  # flask-jwt-extended's own handler reads these
+        raise expired
+    return dict(claims)
+
+
+def audience(use: keys.Use) -> str:
+    """Access tokens are for the API; refresh tokens for this service and nobody else."""
+    settings = config.current()
+    return settings.audience if use == "access" else settings.issuer
+
+
+def encode(raw: bytes) -> bytes:
+    """Encode as base64url without padding (RFC 7515, 2)."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _authentic(token: str, now: datetime) -> tuple[keys.Key, bytes]:
+    """Find the key that `token` names and check the signature; return the key and the payload's bytes."""
+    try:
+        raw = token.encode("ascii")
+        if len(raw) > MAX_TOKEN_BYTES:
+            _reject("too long")
+        header, payload, signature = raw.split(b".")
+        key = _key_for(_json_object(_decode(header)), now)
+        if not key.verifies(header + b"." + payload, _decode(signature)):
+            _reject("bad signature")
+        return key, _decode(payload)
+    except (ValueError, RecursionError):
+        _reject("malformed")
+
+
+def _key_for(header: dict[str, Any], now: datetime) -> keys.Key:
+    if header.keys() != _HEADER_MEMBERS or not isinstance(header["kid"], str):
+        _reject("header members")
+    key = keys.find(header["kid"], now)
+    if key is None:
+        _reject("unknown kid")
+    if header["alg"] != key.alg or header["typ"] != key.typ:
+        _reject("header does not match its key")
+    return key
+
+
+def _checked(payload: bytes, use: keys.Use) -> dict[str, Any]:
+    """Return the claims in `payload` if all are there, of the right type, and what they must be."""
+    try:
+        claims = _json_object(payload)
+        msgspec.convert(claims, AccessClaims if use == "access" else RefreshPayload)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        _reject("claims missing or mistyped")
+    settings = config.current()
+    if claims["iss"] != settings.issuer or claims["aud"] != audience(use):
+        _reject("another issuer or audience")
+    lifetime = settings.access_lifetime if use == "access" else settings.refresh_lifetime
+    if not 0 < claims["exp"] - claims["iat"] <= lifetime:
+        _reject("lives longer than policy")
+    return claims
+
+
+def _reject(reason: str) -> NoReturn:
+    raise jwt.InvalidTokenError(reason)
+
+
+def _decode(segment: bytes) -> bytes:
+    """Decode base64url, canonical and unpadded only: each token has one spelling (RFC 7515, 2)."""
+    raw = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    if encode(raw) != segment:
+        message = "not canonical base64url"
+        raise ValueError(message)
+    return raw
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        message = "duplicate member"
+        raise ValueError(message)
+    return members
+
+
+def _no_constant(_name: str) -> NoReturn:
+    message = "not a finite number"
+    raise ValueError(message)
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    value = _JSON.decode(raw.decode())
+    if not isinstance(value, dict):
+        message = "not an object"
+        raise ValueError(message)  # noqa: TRY004 -- malformed, like the rest
+    return value
