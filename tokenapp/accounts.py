@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy import orm
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import db, errors, passwords
-from tokenapp.models import Session, User, ending
+from tokenapp import db, errors, events, passwords, throttle
+from tokenapp.models import Session, User
 
 MAX_USERNAME: Final = 64
+MAX_PASSWORD_BYTES: Final = passwords.MAX_BYTES
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 _SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "CHEROKEE")
 
@@ -63,6 +63,7 @@ def create(new: NewUser, now: datetime) -> User:
     try:
         with db.writing() as session:
             session.add(user)
+            events.record(session, "user_created", now, user_id=user.id)
     except IntegrityError:
         raise errors.UsernameTaken from None
     return user
@@ -92,7 +93,7 @@ def draft(new: NewUser, now: datetime) -> User:
     )
 
 
-def add_all(users: Sequence[User]) -> None:
+def add_all(users: Sequence[User], now: datetime) -> None:
     """Store drafts in one transaction: all of them or, on any error, none.
 
     Raises:
@@ -101,6 +102,8 @@ def add_all(users: Sequence[User]) -> None:
     try:
         with db.writing() as session:
             session.add_all(users)
+            for user in users:
+                events.record(session, "user_created", now, user_id=user.id, reason="imported")
     except IntegrityError:
         raise errors.UsernameTaken from None
 
@@ -115,24 +118,25 @@ def taken(usernames: Sequence[str]) -> set[str]:
     return found
 
 
-def authenticate(username: str, password: str) -> User:
+def authenticate(username: str, password: str, now: datetime) -> User:
     """Return the user whose name and password these are.
 
-    One answer, in the same time, for unknown user, wrong password and disabled user. A hash of an older kind
-    is replaced by one made as hashes are made now.
+    One answer, in the same time, for unknown user, wrong password and disabled user; each counts as a failure. A hash
+    of an older kind is replaced by one made as hashes are made now.
 
     Raises:
-        errors.InvalidCredentials, errors.ServiceUnavailable
+        errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
     """
+    name = normalize(username)
+    throttle.admit(name, now)
     with db.reading() as session:
-        user = session.scalars(sa.select(User).where(User.username == normalize(username))).one_or_none()
+        user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
     matches = passwords.verify(user.password_hash if user else None, password)
-    if user is None:
-        raise errors.InvalidCredentials(reason="unknown user")
-    if not matches:
-        raise errors.InvalidCredentials(reason="wrong password")
-    if user.disabled_at is not None:
-        raise errors.InvalidCredentials(reason="user disabled")
+    if user is None or not matches or user.disabled_at is not None:
+        reason = "unknown user" if user is None else "user disabled" if matches else "wrong password"
+        events.record_alone("sign_in_failed", now, user_id=user.id if user else None, reason=reason)
+        raise errors.InvalidCredentials(reason=reason)
+    throttle.forgive(name)
     if passwords.needs_upgrade(user.password_hash):
         _upgrade_hash(user, passwords.hash_password(password))
     return user
@@ -151,6 +155,19 @@ def find(username: str) -> User:
     return user
 
 
+def get(user_id: str) -> User:
+    """Return the user with that id.
+
+    Raises:
+        errors.UserNotFound
+    """
+    with db.reading() as session:
+        user = session.get(User, user_id)
+    if user is None:
+        raise errors.UserNotFound
+    return user
+
+
 def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
     """Return one page of users in the order of their names, those after the name `after`."""
     with db.reading() as session:
@@ -158,8 +175,8 @@ def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
         return session.scalars(page).all()
 
 
-def set_password(user: User, password: str, now: datetime) -> int:
-    """Give `user` a new password and end all of their sessions, in one transaction; return how many ended.
+def set_password(user: User, password: str, now: datetime, *, keep: str | None = None) -> int:
+    """Give `user` a new password and end all of their sessions but `keep`, in one transaction; return how many ended.
 
     Raises:
         errors.PasswordRejected: nothing was written.
@@ -169,30 +186,40 @@ def set_password(user: User, password: str, now: datetime) -> int:
     with db.writing() as session:
         change = {"password_hash": hashed, "password_changed_at": now}
         session.execute(sa.update(User).where(User.id == user.id).values(change))
-        return _end_sessions(session, user.id, "password_changed", now)
+        events.record(session, "password_changed", now, user_id=user.id)
+        others = sa.and_(Session.user_id == user.id, Session.id != (keep or ""))
+        ended = events.end_sessions(session, others, "password_changed", now)
+    throttle.forgive(user.username)
+    return len(ended)
 
 
 def disable(user: User, now: datetime) -> int:
     """Keep `user` from signing in and end all of their sessions, in one transaction; return how many ended."""
     with db.writing() as session:
-        session.execute(sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now))
-        return _end_sessions(session, user.id, "user_disabled", now)
+        disabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now)
+        if session.connection().execute(disabling).rowcount:
+            events.record(session, "user_disabled", now, user_id=user.id)
+        return len(events.end_sessions(session, Session.user_id == user.id, "user_disabled", now))
 
 
-def enable(user: User) -> None:
+def enable(user: User, now: datetime) -> None:
     """Let `user` sign in again; the sessions that `disable` ended stay ended."""
     with db.writing() as session:
-        session.execute(sa.update(User).where(User.id == user.id).values(disabled_at=None))
+        enabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_not(None)).values(disabled_at=None)
+        if session.connection().execute(enabling).rowcount:
+            events.record(session, "user_enabled", now, user_id=user.id)
+
+
+def unlock(user: User, now: datetime) -> None:
+    """Forget the failed attempts on the account, so that its password is looked at again."""
+    throttle.forgive(user.username)
+    events.record_alone("user_unlocked", now, user_id=user.id)
 
 
 def _upgrade_hash(user: User, hashed: str) -> None:
     """Replace the hash unless it changed meanwhile: a new password must win over the old one's upgrade."""
     same = (User.id == user.id, User.password_hash == user.password_hash)
     db.execute_now(sa.update(User).where(*same).values(password_hash=hashed))
-
-
-def _end_sessions(session: orm.Session, user_id: str, reason: str, now: datetime) -> int:
-    return session.connection().execute(ending(reason, now).where(Session.user_id == user_id)).rowcount
 
 
 def _scripts(name: str) -> set[str]:

@@ -42,7 +42,7 @@ def login() -> Response:
     incoming.check_text("password", body.password, longest=1024)
     now = datetime.now(UTC)
     replaced = tokens.sids_of_cookies(most=1)
-    user = accounts.authenticate(body.username, body.password)
+    user = accounts.authenticate(body.username, body.password, now)
     origin = {"ip_address": incoming.client_address(), "user_agent": incoming.user_agent()}
     grant = sessions.open_session(user, now, replaces=replaced[0] if replaced else None, **origin)
     return _reply(grant, now, message="Logged in successfully.")
@@ -65,8 +65,7 @@ def logout() -> Response:
     for sid in tokens.sids_of_cookies() or tokens.sids_of_bearer():
         sessions.end(sid, "logout", now)
         g.sid = sid
-    response = Response(status=204)
-    del response.headers["Content-Type"]
+    response = incoming.no_content()
     tokens.clear_cookie(response)
     return response
 
@@ -75,16 +74,12 @@ def logout() -> Response:
 def protected() -> Response:
     """Greet whoever has a good access token."""
     claims = tokens.require_access()
-    return _json(Greeting(f"Welcome, {claims.username}! This is protected data."))
+    return incoming.reply(Greeting(f"Welcome, {claims.username}! This is protected data."))
 
 
 def _reply(grant: Grant, now: datetime, *, message: str | msgspec.UnsetType = msgspec.UNSET) -> Response:
     g.grant = grant
     minted = tokens.mint(grant, now)
-    response = _json(TokenReply(minted.access_token, "Bearer", minted.expires_in, message))
+    response = incoming.reply(TokenReply(minted.access_token, "Bearer", minted.expires_in, message))
     tokens.set_cookie(response, minted)
     return response
-
-
-def _json(body: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(body), mimetype="application/json")

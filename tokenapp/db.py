@@ -215,6 +215,11 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, PoolTimeoutError | psycopg.OperationalError)
 
 
+def first_id(moment: datetime) -> str:
+    """Return what sorts before all ids made at `moment` or later, and after all made before it."""
+    return f"{int(moment.timestamp() * 1000):012x}"
+
+
 def new_id(now: datetime) -> str:
     """Make an id that sorts by time, for the primary key's sake, and holds 128 random bits, for the guesser's."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_urlsafe(16)}"

@@ -119,6 +119,18 @@ class SessionNotFound(Refusal):
     code, status, message = "session_not_found", 404, "There is no such session."
 
 
+class TooManyAttempts(Refusal):
+    """Too many failures on this account or from this address; ``Retry-After`` tells when to come back."""
+
+    code, status, message = "too_many_attempts", 429, "Too many attempts. Please try again later."
+
+
+class ReauthenticationRequired(Refusal):
+    """The password was given too long ago for this; ``WWW-Authenticate`` says so in the words of RFC 9470."""
+
+    code, status, message = "reauthentication_required", 401, "Please give your password again."
+
+
 class CrossSiteRequest(Refusal):
     """A page of another site tried to use the visitor's cookie or to sign the visitor in."""
 

@@ -1,4 +1,4 @@
-"""What a request brings: its body, where it comes from, and whether a page of another site sent it."""
+"""What a request brings: its body, where it comes from, whether a page of another site sent it; and plain replies."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -6,12 +6,13 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from flask import request
+from flask import Response, request
 
 from tokenapp import config, errors
 
 MAX_BODY: Final = 16 * 1024
 _JSON_TYPE: Final = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
@@ -50,6 +51,47 @@ def read_json(kind: type[_Body]) -> _Body:
         raise errors.InvalidRequest(detail=f"The request body is malformed: {fault}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.InvalidRequest(detail="The request body is not a JSON object.") from None
+
+
+def read_limit(default: int, most: int) -> int:
+    """Return the query's ``limit``, a page's length.
+
+    Raises:
+        errors.InvalidRequest
+    """
+    raw = request.args.get("limit", str(default))
+    if not re.fullmatch(r"[0-9]{1,4}", raw) or not 1 <= int(raw) <= most:
+        raise errors.InvalidRequest(detail=f"The limit must be a whole number from 1 to {most}.")
+    return int(raw)
+
+
+def read_cursor() -> str | None:
+    """Return the query's ``cursor``, the id after which a page goes on.
+
+    Raises:
+        errors.InvalidRequest
+    """
+    cursor = request.args.get("cursor")
+    if cursor is not None and not is_id(cursor):
+        raise errors.InvalidRequest(detail="The cursor is not one of ours.")
+    return cursor
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` could be the id of anything."""
+    return _ID.fullmatch(text) is not None
+
+
+def reply(body: msgspec.Struct) -> Response:
+    """Answer with `body` as JSON."""
+    return Response(msgspec.json.encode(body), mimetype="application/json")
+
+
+def no_content() -> Response:
+    """Answer that it is done and there is nothing to say."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 def check_text(name: str, value: str, *, longest: int) -> None:

@@ -21,7 +21,7 @@ from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import config, db, errors
+from tokenapp import config, db, errors, events
 from tokenapp.models import SigningKey
 
 Use = Literal["access", "refresh"]
@@ -141,6 +141,7 @@ def _make(use: Use, now: datetime) -> None:
     try:
         with db.writing() as session:
             session.add(SigningKey(kid=kid, use=use, algorithm=alg, sealed=sealed, created_at=now, retired_at=None))
+            events.record(session, "key_created", now, reason=f"{use} {kid}")
     except IntegrityError:
         return  # another worker was first, and its key is as good
 

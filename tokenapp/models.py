@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from tokenapp.db import Base, Instant, not_before
 
-Outcome = Literal["opened", "rotated", "damped", "grace"]
+Outcome = Literal["opened", "rotated", "damped", "grace", "reauthenticated"]
 
 
 class User(Base):
@@ -67,6 +67,46 @@ class Session(Base):
     def is_live(self, now: datetime) -> bool:
         """Whether a refresh can still succeed, as far as this row alone tells."""
         return self.revoked_at is None and now < self.expires_at
+
+
+class Event(Base):
+    """One record of the trail; `actor` is ``request`` or ``operator``. It outlives what it speaks of."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        sa.Index("ix_events_user", "user_id", "id"),
+        sa.Index("ix_events_session", "sid", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Instant)
+    kind: Mapped[str] = mapped_column(sa.String(32))
+    user_id: Mapped[str | None] = mapped_column(sa.String(64))
+    sid: Mapped[str | None] = mapped_column(sa.String(64))
+    reason: Mapped[str | None] = mapped_column(sa.String(64))
+    actor: Mapped[str] = mapped_column(sa.String(16))
+    request_id: Mapped[str | None] = mapped_column(sa.String(128))
+    ip_address: Mapped[str | None] = mapped_column(sa.String(64))
+
+
+class Throttle(Base):
+    """How often in a row signing in to one account failed; `account` is a keyed digest of its name."""
+
+    __tablename__ = "throttles"
+
+    account: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    failures: Mapped[int]
+    last_failed_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class AddressCount(Base):
+    """How often something happened from one address, until the count expires."""
+
+    __tablename__ = "address_counts"
+
+    key: Mapped[str] = mapped_column(sa.String(256), primary_key=True)
+    count: Mapped[int]
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
 
 
 def ending(reason: str, now: datetime) -> sa.Update:

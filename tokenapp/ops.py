@@ -15,7 +15,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app, g, request
 
-from tokenapp import db, errors, incoming, keys
+from tokenapp import db, errors, events, incoming, keys
 from tokenapp.config import Settings
 
 bp = Blueprint("ops", __name__)
@@ -48,6 +48,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_urlsafe(12)
         db.start_budget()
+        events.come_from(events.Origin("request", g.request_id, incoming.client_address()))
         incoming.refuse_large()
 
     @app.after_request

@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from tokenapp import config, db, errors
+from tokenapp import config, db, errors, events
 from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User, ending
 
 PRUNE_BATCH: Final = 1000
@@ -50,7 +50,8 @@ def open_session(
             raise errors.InvalidCredentials(reason="user changed meanwhile")
         writer.add(session)
         if replaces is not None:
-            writer.execute(ending("replaced", now).where(Session.id == replaces))
+            events.end_sessions(writer, Session.id == replaces, "replaced", now)
+        events.record(writer, "sign_in", now, user_id=user.id, sid=session.id)
     return Grant(
         "opened",
         sid=session.id,
@@ -98,6 +99,7 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
         raise errors.ServiceUnavailable(reason="lost the race twice", sid=claims.sid)
     if claims.gen > row.generation:
         log.critical("refresh token is ahead of the database: was a backup restored? sid=%s", claims.sid)
+        events.record_alone("refresh_ahead", now, sid=claims.sid, user_id=row.user_id)
         raise errors.RefreshTokenRevoked(reason="generation ahead", sid=claims.sid)
     end(claims.sid, "reuse", now)
     raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid)
@@ -105,15 +107,54 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
 
 def end(sid: str, reason: str, now: datetime) -> bool:
     """End the session `sid`; tell whether it was live until now. When this returns, no refresh of it can succeed."""
-    ended = db.execute_now(ending(reason, now).where(Session.id == sid).returning(Session.id))
-    return bool(ended)
-
-
-def end_all(now: datetime, reason: str, *, user_id: str | None = None) -> int:
-    """End all sessions, or all of one user, in one transaction; return how many were live until now."""
-    statement = ending(reason, now).where(Session.user_id == user_id if user_id is not None else sa.true())
     with db.writing() as writer:
-        return writer.connection().execute(statement).rowcount
+        return bool(events.end_sessions(writer, Session.id == sid, reason, now))
+
+
+def end_all_of(user_id: str, reason: str, now: datetime, *, keep: str | None = None) -> int:
+    """End all sessions of one user but `keep`, in one transaction; return how many were live until now."""
+    with db.writing() as writer:
+        others = sa.and_(Session.user_id == user_id, Session.id != (keep or ""))
+        return len(events.end_sessions(writer, others, reason, now))
+
+
+def end_everyones(reason: str, now: datetime) -> int:
+    """End all sessions there are, in one transaction, with one record for all of them; return how many were live."""
+    with db.writing() as writer:
+        ended = writer.connection().execute(ending(reason, now)).rowcount
+        events.record(writer, "all_sessions_ended", now, reason=reason)
+        return ended
+
+
+def end_own(user_id: str, sid: str, now: datetime) -> bool:
+    """End the session `sid` if it is live and belongs to that user; tell whether it was so."""
+    with db.writing() as writer:
+        own = sa.and_(Session.id == sid, Session.user_id == user_id, Session.expires_at > now)
+        return bool(events.end_sessions(writer, own, "ended_by_user", now))
+
+
+def reauthenticate(sid: str, now: datetime) -> Grant:
+    """Note that the password was given again in the session `sid`, from which its access tokens are fresh anew.
+
+    Raises:
+        errors.AccessTokenInvalid: the session has ended.
+    """
+    statement = sa.update(Session).where(Session.id == sid, Session.revoked_at.is_(None), Session.expires_at > now)
+    with db.writing() as writer:
+        row = writer.connection().execute(statement.values(authenticated_at=now).returning(*_GRANTED)).one_or_none()
+        if row is None:
+            raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
+        events.record(writer, "reauthenticated", now, user_id=row.user_id, sid=sid)
+    return _grant("reauthenticated", row)
+
+
+def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> Sequence[Session]:
+    """Return up to `limit` + 1 live sessions of one user, newest first, those before the id `before`."""
+    page = sa.select(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
+    if before is not None:
+        page = page.where(Session.id < before)
+    with db.reading() as session:
+        return session.scalars(page.order_by(Session.id.desc()).limit(limit + 1)).all()
 
 
 def list_sessions(

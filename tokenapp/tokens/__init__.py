@@ -22,7 +22,7 @@ from flask_jwt_extended import (
     unset_refresh_cookies,
     verify_jwt_in_request,
 )
-from flask_jwt_extended.exceptions import JWTExtendedException, NoAuthorizationError
+from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException, NoAuthorizationError
 
 from tokenapp import config, errors
 from tokenapp.config import Settings
@@ -150,15 +150,23 @@ def sids_of_bearer() -> list[str]:
     return _sid_of(token.strip(), "access") if scheme.lower() == "bearer" else []
 
 
-def require_access() -> AccessClaims:
+def require_access(*, fresh: bool = False) -> AccessClaims:
     """Return what the request's bearer token says, once it has passed the gate and its session has not ended.
+
+    With `fresh`, the password must have been given within the last 15 minutes.
 
     Raises:
         errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest (RFC 6750, 3.1)
+        errors.ReauthenticationRequired (RFC 9470, 3)
     """
     _prepare_authorization()
     try:
         verify_jwt_in_request(locations="headers")
+        if fresh:  # only now: a dead token must not be told that it is merely stale
+            verify_jwt_in_request(fresh=True, locations="headers")
+    except FreshTokenRequired:
+        challenge = f'{_challenge()}, error="insufficient_user_authentication", max_age="{FRESH_FOR}"'
+        raise errors.ReauthenticationRequired(headers={"WWW-Authenticate": challenge}) from None
     except NoAuthorizationError:
         raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()}) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
