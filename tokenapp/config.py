@@ -40,6 +40,7 @@ class Settings:
     """The settings as the program uses them: lengths of time in seconds, lists as tuples, paths absolute."""
 
     secret_key: str
+    secret_key_fallbacks: tuple[str, ...]
     database_url: URL
     port: int
     web_concurrency: int
@@ -56,6 +57,7 @@ class Settings:
     session_lifetime: int
     refresh_grace: int
     revocation_delay: float
+    jwks_lifetime: int
     invalid_token_status: int
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
@@ -191,6 +193,7 @@ class Setting(NamedTuple):
 
 SETTINGS: Final = (
     Setting("SECRET_KEY", "", _text, "Encrypts the signing keys at rest. At least 32 random bytes.", secret=True),
+    Setting("SECRET_KEY_FALLBACKS", "", _list, "Former values: keys sealed under them are sealed anew.", secret=True),
     Setting(
         "DATABASE_URL", None, _database, "SQLite file or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
     ),
@@ -221,6 +224,12 @@ SETTINGS: Final = (
     ),
     Setting(
         "TOKENAPP_REVOCATION_DELAY", "1s", _delay, "Within this time an ended session's access tokens are refused."
+    ),
+    Setting(
+        "TOKENAPP_JWKS_LIFETIME",
+        "5m",
+        _duration(1, 86400),
+        "How long others may keep our keys; a new key waits as long.",
     ),
     Setting(
         "TOKENAPP_INVALID_TOKEN_STATUS", "403", _status, "Status for a bad access token: 403, or 401 as in RFC 6750."

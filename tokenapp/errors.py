@@ -131,6 +131,30 @@ class ReauthenticationRequired(Refusal):
     code, status, message = "reauthentication_required", 401, "Please give your password again."
 
 
+class KeyNotFound(Refusal):
+    """No such signing key, or it is retired."""
+
+    code, status, message = "key_not_found", 404, "There is no such key."
+
+
+class KeyPending(Refusal):
+    """A key waits already to sign next."""
+
+    code, status, message = "key_pending", 409, "There is a next key already; it must sign before another is made."
+
+
+class KeyInUse(Refusal):
+    """The key still verifies live tokens."""
+
+    code, status, message = "key_in_use", 409, "The key still verifies live tokens."
+
+
+class KeyRejected(Refusal):
+    """The key is weak, or not of a kind that we sign with."""
+
+    code, status, message = "key_rejected", 400, "The key cannot be used."
+
+
 class CrossSiteRequest(Refusal):
     """A page of another site tried to use the visitor's cookie or to sign the visitor in."""
 

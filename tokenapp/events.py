@@ -25,6 +25,7 @@ Kind = Literal[
     "session_ended",
     "all_sessions_ended",
     "key_created",
+    "key_retired",
 ]
 PRUNE_BATCH: Final = 1000
 

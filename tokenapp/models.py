@@ -116,24 +116,19 @@ def ending(reason: str, now: datetime) -> sa.Update:
 
 
 class SigningKey(Base):
-    """A key of the ring. The private part is sealed under a key derived from ``SECRET_KEY``."""
+    """A key of the ring, its private part sealed; `serial` counts the keys of one use."""
 
     __tablename__ = "signing_keys"
-    __table_args__ = (
-        sa.Index(
-            "uq_signing_keys_current",
-            "use",
-            unique=True,
-            postgresql_where=sa.text("retired_at IS NULL"),
-            sqlite_where=sa.text("retired_at IS NULL"),
-        ),
-    )
+    __table_args__ = (sa.Index("uq_signing_keys_serial", "use", "serial", unique=True),)
 
     kid: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     use: Mapped[str] = mapped_column(sa.String(16))
+    serial: Mapped[int]
     algorithm: Mapped[str] = mapped_column(sa.String(16))
     sealed: Mapped[bytes] = mapped_column(sa.LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Instant)
+    activates_at: Mapped[datetime] = mapped_column(Instant)
+    verifies_until: Mapped[datetime | None] = mapped_column(Instant)
     retired_at: Mapped[datetime | None] = mapped_column(Instant)
 
 

@@ -48,12 +48,15 @@ def upgrade() -> None:
         "signing_keys",
         sa.Column("kid", sa.String(64), primary_key=True),
         sa.Column("use", sa.String(16), nullable=False),
+        sa.Column("serial", sa.Integer, nullable=False),
         sa.Column("algorithm", sa.String(16), nullable=False),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
         sa.Column("created_at", Instant, nullable=False),
+        sa.Column("activates_at", Instant, nullable=False),
+        sa.Column("verifies_until", Instant),
         sa.Column("retired_at", Instant),
     )
-    _create_partial_index("uq_signing_keys_current", "signing_keys", "use", "retired_at IS NULL", unique=True)
+    op.create_index("uq_signing_keys_serial", "signing_keys", ["use", "serial"], unique=True)
 
 
 def downgrade() -> None:
@@ -62,6 +65,6 @@ def downgrade() -> None:
         op.drop_table(table)
 
 
-def _create_partial_index(name: str, table: str, column: str, where: str, *, unique: bool = False) -> None:
+def _create_partial_index(name: str, table: str, column: str, where: str) -> None:
     condition = sa.text(where)
-    op.create_index(name, table, [column], unique=unique, postgresql_where=condition, sqlite_where=condition)
+    op.create_index(name, table, [column], postgresql_where=condition, sqlite_where=condition)

@@ -1,0 +1,168 @@
+"""The keyring: the keys that sign, those that still verify; one consistent snapshot in each process.
+
+A stored key's whole life follows from three times in its row, so that every process agrees on it without being told:
+published when it is made, signing from `activates_at` until its successor's, verifying until `verifies_until`.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tokenapp import config, db
+from tokenapp.keys import life, sealing
+from tokenapp.keys.material import ALGORITHMS, USES, Alg, Key, Use, of_setting, open_key, thumbprint
+from tokenapp.models import SigningKey
+
+__all__ = [
+    "ALGORITHMS",
+    "USES",
+    "Alg",
+    "Key",
+    "Keyring",
+    "Use",
+    "current",
+    "find",
+    "life",
+    "load",
+    "public_set",
+    "thumbprint",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """All keys at one moment. Sign and name the key from one ring, never from two.
+
+    `verified` holds the claims of tokens whose signature was good under these very keys; it goes when they change.
+    """
+
+    signing: Mapping[Use, Key]
+    by_kid: Mapping[str, Key]
+    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Known:
+    """One process's ring, when it was last compared with the database, and the keys that were opened so far."""
+
+    ring: Keyring | None = None
+    as_of: datetime | None = None
+    opened: dict[str, Key] = field(default_factory=dict)
+    renewing: threading.Lock = field(default_factory=threading.Lock)
+
+
+_known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
+_STORED: Final = sa.select(SigningKey).where(SigningKey.retired_at.is_(None)).order_by(SigningKey.activates_at)
+
+
+def current(now: datetime) -> Keyring:
+    """Return this process's keyring, compared with the database at most once per revocation delay.
+
+    While the database is away the ring of before goes on: it is the list of ended sessions that decides what is dead.
+
+    Raises:
+        errors.ServiceUnavailable: a stored key was sealed under another ``SECRET_KEY``.
+        sqlalchemy.exc.DBAPIError: there is no ring yet, and the database is away.
+    """
+    known = _known.setdefault(db.db.engine, _Known())
+    if known.ring is None:
+        return load(now)
+    if known.as_of is not None and _is_recent(known.as_of, now):
+        return known.ring
+    if known.renewing.acquire(blocking=False):
+        try:
+            return _renew(known, now)
+        except Exception as fault:
+            if not db.is_fault(fault):
+                raise
+            known.as_of = now
+        finally:
+            known.renewing.release()
+    return known.ring
+
+
+def find(kid: str, now: datetime) -> Key | None:
+    """Return the key named `kid`, if it verifies now."""
+    return current(now).by_kid.get(kid)
+
+
+def load(now: datetime) -> Keyring:
+    """Read the keyring from the settings and the database; make the stored keys at the very first use."""
+    known = _known.setdefault(db.db.engine, _Known())
+    with known.renewing:
+        return _renew(known, now)
+
+
+def public_set(now: datetime) -> Sequence[Mapping[str, str]]:
+    """Return the public access keys as JWKs, those to come included; shared secrets have none (RFC 7517, 5)."""
+    jwks = (key.jwk() for key in current(now).by_kid.values() if key.use == "access")
+    return [jwk for jwk in jwks if jwk is not None]
+
+
+def _is_recent(as_of: datetime, now: datetime) -> bool:
+    delay = timedelta(seconds=config.current().revocation_delay)
+    return -delay < now - as_of < delay
+
+
+def _renew(known: _Known, now: datetime) -> Keyring:
+    ring = _read(known, now)
+    # An unchanged ring is kept, and with it what it knows of tokens that were verified.
+    if known.ring is None or ring.signing != known.ring.signing or ring.by_kid != known.ring.by_kid:
+        known.ring = ring
+    known.as_of = now
+    return known.ring
+
+
+def _read(known: _Known, now: datetime) -> Keyring:
+    settings = config.current()
+    given = {
+        "access": (settings.access_token_secret, settings.access_token_secret_fallbacks),
+        "refresh": (settings.refresh_token_secret, settings.refresh_token_secret_fallbacks),
+    }
+    rows = _stored(now)
+    signing: dict[Use, Key] = {}
+    by_kid: dict[str, Key] = {}
+    for use in USES:
+        secret, former = given[use]
+        if not secret and not any(row.use == use and row.activates_at <= now for row in rows):
+            life.make_first(use, now)
+            rows = _stored(now)
+        for row in rows:
+            if row.use == use:
+                by_kid[row.kid] = _open(known, row)
+                if row.activates_at <= now:
+                    signing[use] = by_kid[row.kid]
+        for value in (*former, secret):
+            if value:
+                key = of_setting(value, use)
+                by_kid[key.kid] = known.opened.setdefault(key.kid, key)
+        if secret:
+            signing[use] = by_kid[of_setting(secret, use).kid]
+    return Keyring(signing, by_kid)
+
+
+def _stored(now: datetime) -> Sequence[SigningKey]:
+    """Return the stored keys that verify now or will, in the order in which they sign."""
+    with db.reading() as session:
+        return [row for row in session.scalars(_STORED) if row.verifies_until is None or row.verifies_until > now]
+
+
+def _open(known: _Known, row: SigningKey) -> Key:
+    key = known.opened.get(row.kid)
+    if key is None:
+        material, former = sealing.unseal(row)
+        key = known.opened[row.kid] = open_key(
+            row.kid, "access" if row.use == USES[0] else "refresh", row.algorithm, material
+        )
+        if former:
+            life.reseal(row, material)
+    return key
