@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from flask import Flask
 from flask_migrate import Migrate
 
-from tokenapp import account, auth, cli, config, db, errors, ops, revocations, tokens
+from tokenapp import account, auth, cli, config, db, errors, ops, revocations, tokens, wellknown
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,6 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     db.init_app(app, settings)
     Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
     tokens.init_app(app, settings, revocations.has_ended)
-    for blueprint in (auth.bp, account.bp, ops.bp, cli.users, cli.sessions):
+    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, cli.users, cli.sessions):
         app.register_blueprint(blueprint)
     return app

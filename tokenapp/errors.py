@@ -155,6 +155,12 @@ class KeyRejected(Refusal):
     code, status, message = "key_rejected", 400, "The key cannot be used."
 
 
+class ClientNotFound(Refusal):
+    """No such client."""
+
+    code, status, message = "client_not_found", 404, "There is no such client."
+
+
 class CrossSiteRequest(Refusal):
     """A page of another site tried to use the visitor's cookie or to sign the visitor in."""
 

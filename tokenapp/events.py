@@ -26,6 +26,8 @@ Kind = Literal[
     "all_sessions_ended",
     "key_created",
     "key_retired",
+    "client_created",
+    "client_deleted",
 ]
 PRUNE_BATCH: Final = 1000
 

@@ -89,6 +89,17 @@ class Event(Base):
     ip_address: Mapped[str | None] = mapped_column(sa.String(64))
 
 
+class Client(Base):
+    """Another service that may ask us about tokens; of its secret only a digest is kept."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(128))
+    secret_hash: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
 class Throttle(Base):
     """How often in a row signing in to one account failed; `account` is a keyed digest of its name."""
 

@@ -2,8 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,6 +13,9 @@ from tokenapp import config, db, errors, events
 from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User, ending
 
 PRUNE_BATCH: Final = 1000
+FEED_PAGE: Final = 10_000
+FEED_OVERLAP: Final = timedelta(seconds=15)
+_CURSOR_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
 log = logging.getLogger(__name__)
 
 
@@ -187,6 +190,41 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
     statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
     while deleted := len(db.execute_now(statement)):
         yield deleted
+
+
+def honours(claims: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a token that says `claims`, of either kind, is worth anything, by the state of this moment."""
+    row = _read(claims["sid"])
+    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.ends_at:
+        return False
+    if claims["type"] == "access":
+        return True
+    window = timedelta(seconds=config.current().refresh_grace)
+    recent = bool(window) and row.rotated_at is not None and row.rotated_at >= now - window
+    answered = {row.current_jti, row.previous_jti} if recent else {row.current_jti}
+    return bool(now < row.expires_at and claims["jti"] in answered)
+
+
+def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, datetime]], str, bool]:
+    """Return sessions that ended since `cursor`, oldest first, with the next cursor, and whether more wait behind it.
+
+    Once all are told, the next cursor lies a little in the past: a session whose end was dated before, and committed
+    after, this look is told the next time. So some are told twice, and none is left out.
+
+    Raises:
+        ValueError: the cursor is not one of ours.
+    """
+    since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
+    if cursor is not None:
+        moment, _, sid = cursor.partition("~")
+        since = datetime.strptime(moment, _CURSOR_FORMAT).replace(tzinfo=UTC)
+    later = sa.or_(Session.revoked_at > since, sa.and_(Session.revoked_at == since, Session.id > sid))
+    page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
+    rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
+    if len(rows) > FEED_PAGE:
+        last = rows[FEED_PAGE - 1]
+        return rows[:FEED_PAGE], f"{last[1].strftime(_CURSOR_FORMAT)}~{last[0]}", True
+    return rows, f"{(now - FEED_OVERLAP).strftime(_CURSOR_FORMAT)}~", False
 
 
 def _dead_since(moment: datetime) -> sa.ColumnElement[bool]:

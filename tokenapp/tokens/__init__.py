@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import jwt
 import msgspec
@@ -27,6 +27,7 @@ from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedExcepti
 from tokenapp import config, errors
 from tokenapp.config import Settings
 from tokenapp.models import Grant, RefreshClaims
+from tokenapp.tokens import gate
 from tokenapp.tokens.gate import AccessClaims
 from tokenapp.tokens.manager import Manager
 
@@ -41,6 +42,7 @@ __all__ = [
     "set_cookie",
     "sids_of_bearer",
     "sids_of_cookies",
+    "try_read",
 ]
 
 FRESH_FOR: Final = 900
@@ -130,6 +132,14 @@ def require_refresh() -> RefreshClaims:
         raise errors.RefreshTokenRevoked(reason=str(error)) from None
     claims = get_jwt()
     return RefreshClaims(sid=claims["sid"], jti=claims["jti"], gen=claims["gen"])
+
+
+def try_read(token: str, now: datetime, *, allow_expired: bool = False) -> dict[str, Any] | None:
+    """Return the claims of a token of either kind, or None for one that does not pass the gate."""
+    try:
+        return gate.read(token, now=now, allow_expired=allow_expired)
+    except jwt.PyJWTError:
+        return None
 
 
 def sids_of_cookies(*, most: int | None = None) -> list[str]:
