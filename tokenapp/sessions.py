@@ -12,7 +12,7 @@ from sqlalchemy import bindparam
 from tokenapp import config, db, errors
 from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User, ending
 
-PRUNE_BATCH: Final = 1000
+BATCH: Final = 1000
 log = logging.getLogger(__name__)
 
 
@@ -116,6 +116,17 @@ def end_all(now: datetime, reason: str, *, user_id: str | None = None) -> int:
         return writer.connection().execute(statement).rowcount
 
 
+def end_everyones(now: datetime, reason: str) -> Iterator[int]:
+    """End all sessions there are, in batches, each committed by itself; yield how many of each were live."""
+    # One statement for all would run into the database's time limit, and keep every refresh waiting meanwhile.
+    page = sa.select(Session.id, Session.revoked_at).order_by(Session.id).limit(BATCH)
+    last = ""
+    while rows := db.execute_now(page.where(Session.id > last)):
+        last = rows[-1].id
+        live = [row.id for row in rows if row.revoked_at is None]
+        yield len(db.execute_now(ending(reason, now).where(Session.id.in_(live)).returning(Session.id))) if live else 0
+
+
 def list_sessions(
     now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
 ) -> Sequence[tuple[Session, str]]:
@@ -130,10 +141,15 @@ def list_sessions(
         return [(row[0], row[1]) for row in session.execute(page)]
 
 
+def exists(sid: str) -> bool:
+    """Whether there is a session `sid`, live or not."""
+    return _read(sid) is not None
+
+
 def count_prunable(now: datetime, keep: timedelta) -> int:
     """Count the sessions that `prune` would delete."""
     with db.reading() as session:
-        return session.scalar(sa.select(sa.func.count()).select_from(Session).where(_dead_since(now - keep))) or 0
+        return session.scalar(sa.select(sa.func.count()).where(_prunable(now, keep))) or 0
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
@@ -141,14 +157,14 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
 
     Ended sessions are kept for at least the life of an access token, which they still keep from being used.
     """
-    keep = max(keep, timedelta(seconds=config.current().access_lifetime + 60))
-    batch = sa.select(Session.id).where(_dead_since(now - keep)).limit(PRUNE_BATCH).scalar_subquery()
+    batch = sa.select(Session.id).where(_prunable(now, keep)).limit(BATCH).scalar_subquery()
     statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
     while deleted := len(db.execute_now(statement)):
         yield deleted
 
 
-def _dead_since(moment: datetime) -> sa.ColumnElement[bool]:
+def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
+    moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
     return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
 
 
