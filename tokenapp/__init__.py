@@ -23,6 +23,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     db.init_app(app, settings)
     Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
     tokens.init_app(app, settings, revocations.has_ended)
-    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, cli.users, cli.sessions):
+    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp):
         app.register_blueprint(blueprint)
+    cli.init_app(app)
     return app

@@ -69,24 +69,31 @@ def create(new: NewUser, now: datetime) -> User:
     return user
 
 
+def check(new: NewUser) -> str:
+    """Return the one form of the user's name if `new` is fit to be created; nothing is hashed, so it takes no time.
+
+    Raises:
+        errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
+    """
+    username = check_username(new.username)
+    if new.password_hash is None:
+        passwords.check_rule(new.password or "", username)
+    elif not passwords.is_hash(new.password_hash):
+        raise errors.PasswordRejected(detail="The password hash is neither argon2 nor one of Werkzeug's.")
+    return username
+
+
 def draft(new: NewUser, now: datetime) -> User:
     """Make a user that is checked and hashed, but not stored.
 
     Raises:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
     """
-    username = check_username(new.username)
-    if new.password_hash is not None:
-        if not passwords.is_hash(new.password_hash):
-            raise errors.PasswordRejected(detail="The password hash is neither argon2 nor one of Werkzeug's.")
-        password_hash = new.password_hash
-    else:
-        passwords.check_rule(new.password or "", username)
-        password_hash = passwords.hash_password(new.password or "")
+    username = check(new)
     return User(
         id=db.new_id(now),
         username=username,
-        password_hash=password_hash,
+        password_hash=new.password_hash or passwords.hash_password(new.password or ""),
         password_changed_at=now,
         created_at=now,
         disabled_at=None,

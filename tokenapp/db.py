@@ -185,6 +185,11 @@ def start_budget() -> None:
     _deadline.set(monotonic() + REQUEST_BUDGET)
 
 
+def end_budget() -> None:
+    """Let what the thread does from now on take the time that it takes."""
+    _deadline.set(None)
+
+
 def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
     """Run one statement as a transaction of its own; return its rows once it is committed."""
     engine = db.engine

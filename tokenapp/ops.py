@@ -59,6 +59,10 @@ def init_app(app: Flask, settings: Settings) -> None:
         _log_request(response)
         return response
 
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        db.end_budget()
+
 
 @bp.get("/healthz")
 def healthz() -> Response:

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from tokenapp import config, db, errors, events
-from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User, ending
+from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User
 
-PRUNE_BATCH: Final = 1000
+BATCH: Final = 1000
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=15)
 _CURSOR_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
@@ -121,14 +121,6 @@ def end_all_of(user_id: str, reason: str, now: datetime, *, keep: str | None = N
         return len(events.end_sessions(writer, others, reason, now))
 
 
-def end_everyones(reason: str, now: datetime) -> int:
-    """End all sessions there are, in one transaction, with one record for all of them; return how many were live."""
-    with db.writing() as writer:
-        ended = writer.connection().execute(ending(reason, now)).rowcount
-        events.record(writer, "all_sessions_ended", now, reason=reason)
-        return ended
-
-
 def end_own(user_id: str, sid: str, now: datetime) -> bool:
     """End the session `sid` if it is live and belongs to that user; tell whether it was so."""
     with db.writing() as writer:
@@ -160,6 +152,17 @@ def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> S
         return session.scalars(page.order_by(Session.id.desc()).limit(limit + 1)).all()
 
 
+def end_everyones(now: datetime, reason: str) -> Iterator[int]:
+    """End all sessions there are, in batches, each committed by itself; yield how many of each were live."""
+    # One statement for all would run into the database's time limit, and keep every refresh waiting meanwhile.
+    page = sa.select(Session.id).order_by(Session.id).limit(BATCH)
+    last = ""
+    while rows := db.execute_now(page.where(Session.id > last)):
+        last = rows[-1].id
+        with db.writing() as writer:
+            yield len(events.end_sessions(writer, Session.id.in_([row.id for row in rows]), reason, now))
+
+
 def list_sessions(
     now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
 ) -> Sequence[tuple[Session, str]]:
@@ -174,10 +177,15 @@ def list_sessions(
         return [(row[0], row[1]) for row in session.execute(page)]
 
 
+def exists(sid: str) -> bool:
+    """Whether there is a session `sid`, live or not."""
+    return _read(sid) is not None
+
+
 def count_prunable(now: datetime, keep: timedelta) -> int:
     """Count the sessions that `prune` would delete."""
     with db.reading() as session:
-        return session.scalar(sa.select(sa.func.count()).select_from(Session).where(_dead_since(now - keep))) or 0
+        return session.scalar(sa.select(sa.func.count()).where(_prunable(now, keep))) or 0
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
@@ -185,8 +193,7 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
 
     Ended sessions are kept for at least the life of an access token, which they still keep from being used.
     """
-    keep = max(keep, timedelta(seconds=config.current().access_lifetime + 60))
-    batch = sa.select(Session.id).where(_dead_since(now - keep)).limit(PRUNE_BATCH).scalar_subquery()
+    batch = sa.select(Session.id).where(_prunable(now, keep)).limit(BATCH).scalar_subquery()
     statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
     while deleted := len(db.execute_now(statement)):
         yield deleted
@@ -227,7 +234,8 @@ def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, date
     return rows, f"{(now - FEED_OVERLAP).strftime(_CURSOR_FORMAT)}~", False
 
 
-def _dead_since(moment: datetime) -> sa.ColumnElement[bool]:
+def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
+    moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
     return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
 
 
