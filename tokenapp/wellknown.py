@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from typing import ParamSpec
+from urllib.parse import quote
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -124,6 +125,17 @@ def revoke() -> Response:
     if claims is not None:
         sessions.end(claims["sid"], "revoked_by_client", now)
     return incoming.reply(_Nothing())
+
+
+@bp.get("/api/verify")
+def verify() -> Response:
+    """Tell a proxy whether to let a request pass, and whose it is; the name is percent-encoded."""
+    claims = tokens.require_access()
+    response = incoming.no_content()
+    response.headers["X-Auth-User"] = quote(claims.username, safe="")
+    response.headers["X-Auth-Subject"] = claims.sub
+    response.headers["X-Auth-Session"] = claims.sid
+    return response
 
 
 @bp.get("/api/revocations")
