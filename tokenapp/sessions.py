@@ -177,6 +177,19 @@ def list_sessions(
         return [(row[0], row[1]) for row in session.execute(page)]
 
 
+def get(sid: str) -> Session | None:
+    """Return the session `sid`, live or not."""
+    with db.reading() as session:
+        return session.get(Session, sid)
+
+
+def latest_of(user_id: str, *, limit: int) -> Sequence[Session]:
+    """Return the latest sessions of one user, live or not, newest first."""
+    page = sa.select(Session).where(Session.user_id == user_id).order_by(Session.id.desc()).limit(limit)
+    with db.reading() as session:
+        return session.scalars(page).all()
+
+
 def exists(sid: str) -> bool:
     """Whether there is a session `sid`, live or not."""
     return _read(sid) is not None

@@ -2,12 +2,12 @@
 
 from flask import Flask
 
-from tokenapp.cli import sessions, users
+from tokenapp.cli import clients, events, keys, sessions, users
 
-__all__ = ["init_app", "sessions", "users"]
+__all__ = ["init_app"]
 
 
 def init_app(app: Flask) -> None:
     """Give the flask command of `app` our groups."""
-    for group in (users.group, sessions.group):
-        app.cli.add_command(group)
+    for module in (users, sessions, events, keys, clients):
+        app.cli.add_command(module.group)

@@ -33,6 +33,11 @@ def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_j
         _show_lines(records, columns)
 
 
+def show_line(record: msgspec.Struct, columns: Sequence[str], *, as_json: bool) -> None:
+    """Show one record of many that come by and by, on a line of its own."""
+    click.echo(_to_json(record) if as_json else "\t".join(_cells(record, columns)))
+
+
 def show_one(record: msgspec.Struct, *, as_json: bool) -> None:
     """Show `record` as a JSON object, or as one line for each member."""
     if as_json:

@@ -11,6 +11,7 @@ from tokenapp import accounts, sessions
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Age, Text, confirm
+from tokenapp.cli.why import explain
 from tokenapp.models import Session
 
 _REASON = "operator"
@@ -81,6 +82,14 @@ def prune(age: timedelta, *, dry_run: bool) -> None:
     # Only a bar needs the total, and in a large table counting takes longer than a batch.
     total = sessions.count_prunable(now, age) if output.is_terminal(sys.stderr) else None
     _in_batches(sessions.prune(now, age), "Deleting", "Deleted", total)
+
+
+@group.command("why")
+@click.argument("subject", metavar="SID|NAME", type=Text())
+def why(subject: str) -> None:
+    """Tell why a session ended, or what became of the latest sessions of a user: one sentence each."""
+    for sentence in explain(subject, datetime.now(UTC)):
+        click.echo(sentence)
 
 
 def _in_batches(batches: Iterator[int], doing: str, done: str, total: int | None) -> None:

@@ -89,6 +89,15 @@ def enable(name: str) -> None:
     click.echo(f"Enabled the user {user.username}.")
 
 
+@group.command("unlock")
+@click.argument("name", type=Text())
+def unlock(name: str) -> None:
+    """Forget the failed sign-ins on the user NAME, so that the password is looked at again at once."""
+    user = accounts.find(name)
+    accounts.unlock(user, datetime.now(UTC))
+    click.echo(f"Unlocked {user.username}.")
+
+
 @group.command("set-password")
 @click.argument("name", type=Text())
 def set_password(name: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 
 from tokenapp import config, db
 from tokenapp.keys import life, sealing
-from tokenapp.keys.material import ALGORITHMS, USES, Alg, Key, Use, of_setting, open_key, thumbprint
+from tokenapp.keys.material import ALGORITHMS, USES, Alg, Key, Use, of_setting, open_key, read_pem, thumbprint
 from tokenapp.models import SigningKey
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "life",
     "load",
     "public_set",
+    "read_pem",
     "thumbprint",
 ]
 

@@ -99,7 +99,7 @@ def retire(kid: str, now: datetime, *, at_once: bool = False) -> int:
         if row is None or row.retired_at is not None:
             raise errors.KeyNotFound
         holders = _holders(writer, row, now)
-        count = writer.scalar(sa.select(sa.func.count()).select_from(Session).where(holders)) or 0
+        count = _count(writer, holders)
         signs = _state(row, now, current=row.verifies_until is None or row.verifies_until > now) != "next"
         if signs and not at_once and (row.verifies_until is None or row.verifies_until > now):
             raise errors.KeyInUse(detail=f"The key still verifies live tokens, of {count} sessions.")
@@ -111,6 +111,19 @@ def retire(kid: str, now: datetime, *, at_once: bool = False) -> int:
             events.end_sessions(writer, holders, "key_dropped", now)
         events.record(writer, "key_retired", now, reason=f"{use} {kid}")
     return count
+
+
+def count_holders(kid: str, now: datetime) -> int:
+    """Count the live sessions that were last given tokens while the key `kid` signed.
+
+    Raises:
+        errors.KeyNotFound
+    """
+    with db.reading() as reader:
+        row = reader.get(SigningKey, kid)
+        if row is None or row.retired_at is not None:
+            raise errors.KeyNotFound
+        return _count(reader, _holders(reader, row, now))
 
 
 def reseal(row: SigningKey, material: bytes) -> None:
@@ -172,12 +185,16 @@ def _ensure_signer(writer: orm.Session, use: Use, dropped: SigningKey, now: date
     _supersede(writer, successor, config.current())
 
 
-def _holders(writer: orm.Session, row: SigningKey, now: datetime) -> sa.ColumnElement[bool]:
+def _count(reader: orm.Session, which: sa.ColumnElement[bool]) -> int:
+    return reader.scalar(sa.select(sa.func.count()).select_from(Session).where(which)) or 0
+
+
+def _holders(reader: orm.Session, row: SigningKey, now: datetime) -> sa.ColumnElement[bool]:
     """Return the condition for live sessions that were last given tokens while `row` signed."""
     successor = sa.select(sa.func.min(SigningKey.activates_at)).where(
         SigningKey.use == row.use, SigningKey.serial > row.serial, SigningKey.retired_at.is_(None)
     )
-    until = writer.scalar(successor) or now + _CLOCK_SLACK
+    until = reader.scalar(successor) or now + _CLOCK_SLACK
     issued = sa.func.coalesce(Session.rotated_at, Session.created_at, type_=db.Instant())
     return sa.and_(Session.revoked_at.is_(None), Session.expires_at > now, issued >= row.activates_at, issued < until)
 

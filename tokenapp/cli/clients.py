@@ -1,0 +1,52 @@
+"""``flask clients``: credentials of other services that ask us about tokens."""
+
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from tokenapp import clients
+from tokenapp.cli import output
+from tokenapp.cli.failures import Group
+from tokenapp.cli.input import Text
+
+group = Group("clients", help="Other services that may introspect and revoke tokens: create, list, delete.")
+
+
+class ClientRecord(msgspec.Struct, rename="camel"):
+    """A client as it may be seen: without its secret."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+class NewClient(ClientRecord):
+    """A client at its creation, the only time that its secret is shown."""
+
+    secret: str
+
+
+@group.command("create")
+@click.argument("name", type=Text())
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def create(name: str, *, as_json: bool) -> None:
+    """Create credentials for the service NAME. The secret is shown once and cannot be had again."""
+    client, secret = clients.create(name, datetime.now(UTC))
+    output.show_one(NewClient(client.id, client.name, client.created_at, secret), as_json=as_json)
+
+
+@group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_clients(*, as_json: bool) -> None:
+    """List the clients, oldest first."""
+    records = (ClientRecord(client.id, client.name, client.created_at) for client in clients.list_clients())
+    output.show_list(records, ("id", "name", "created_at"), as_json=as_json)
+
+
+@group.command("delete")
+@click.argument("client_id", metavar="ID", type=Text())
+def delete(client_id: str) -> None:
+    """Delete the client ID: its secret is refused from now on."""
+    clients.delete(client_id, datetime.now(UTC))
+    click.echo(f"Deleted {client_id}.")
