@@ -9,13 +9,10 @@ from time import perf_counter
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
 import structlog
-from alembic.config import Config as AlembicConfig
-from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app, g, request
 
-from tokenapp import db, errors, events, incoming, keys
+from tokenapp import db, errors, events, incoming, keys, migrating
 from tokenapp.config import Settings
 
 bp = Blueprint("ops", __name__)
@@ -73,8 +70,7 @@ def healthz() -> Response:
 @bp.get("/readyz")
 def readyz() -> Response:
     """Tell that requests can be served: the database answers, its tables are up to date, the keys can be read."""
-    version = db.execute_now(sa.text("SELECT version_num FROM alembic_version"))
-    if [row[0] for row in version] != [_newest_migration(current_app)]:
+    if migrating.stored_version() != migrating.newest_version(current_app):
         raise errors.ServiceUnavailable(reason="migrations behind", detail="The database is not migrated.")
     keys.load(datetime.now(UTC))
     return healthz()
@@ -131,10 +127,3 @@ def _log_request(response: Response) -> None:
         line |= {"code": refusal.code, "reason": refusal.reason, "sid": refusal.sid}
     line = {name: value for name, value in line.items() if value is not None}
     log.log(logging.ERROR if response.status_code >= errors.InternalError.status else logging.INFO, "request", **line)
-
-
-def _newest_migration(app: Flask) -> str | None:
-    directory = app.extensions["migrate"].directory
-    config = AlembicConfig()
-    config.set_main_option("script_location", directory)
-    return ScriptDirectory.from_config(config).get_current_head()

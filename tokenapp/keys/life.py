@@ -76,8 +76,10 @@ def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes |
     lead = timedelta(seconds=2 * settings.revocation_delay + (settings.jwks_lifetime if alg != "HS256" else 1))
     try:
         with db.writing() as writer:
-            if any(row.activates_at > now for row in _live(writer, use)):
+            live = _live(writer, use)
+            if any(row.activates_at > now for row in live):
                 raise errors.KeyPending
+            lead = lead if live else timedelta(0)
             row = _add(writer, use, alg, material or make(alg), now, activates_at=now + lead)
             _supersede(writer, row, settings)
     except IntegrityError:
