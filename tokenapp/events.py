@@ -1,6 +1,6 @@
 """The audit trail: what happened, to whom, from where, why; each record in the transaction that it tells of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,11 +41,11 @@ class Origin:
     ip_address: str | None = None
 
 
-_origin: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039 -- frozen
+_origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
 
 
-def come_from(origin: Origin) -> None:
-    """Say, once at the edge, whose doing the records of this request or command will be."""
+def come_from(origin: Callable[[], Origin]) -> None:
+    """Say, once at the edge, whose doing the records will be; `origin` is asked only if there is one to write."""
     _origin.set(origin)
 
 
@@ -110,7 +110,7 @@ def _add(writer: orm.Session, rows: list[dict[str, Any]]) -> None:
 
 
 def _values(kind: Kind, now: datetime, *, user_id: str | None, sid: str | None, reason: str | None) -> dict[str, Any]:
-    origin = _origin.get()
+    origin = _origin.get()()
     return {
         "id": db.new_id(now),
         "kind": kind,

@@ -45,7 +45,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_urlsafe(12)
         db.start_budget()
-        events.come_from(events.Origin("request", g.request_id, incoming.client_address()))
+        events.come_from(_origin)
         incoming.refuse_large()
 
     @app.after_request
@@ -59,6 +59,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
         db.end_budget()
+        events.come_from(events.Origin)
 
 
 @bp.get("/healthz")
@@ -127,3 +128,7 @@ def _log_request(response: Response) -> None:
         line |= {"code": refusal.code, "reason": refusal.reason, "sid": refusal.sid}
     line = {name: value for name, value in line.items() if value is not None}
     log.log(logging.ERROR if response.status_code >= errors.InternalError.status else logging.INFO, "request", **line)
+
+
+def _origin() -> events.Origin:
+    return events.Origin("request", g.request_id, incoming.client_address())

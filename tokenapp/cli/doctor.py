@@ -99,7 +99,7 @@ def _check_origins(settings: Settings) -> Iterator[Finding]:
                 "warning",
                 "TOKENAPP_ALLOWED_ORIGINS",
                 f"{origin} is not on the site of {host}",
-                "browsers send no SameSite=Strict cookie from there, so its pages stay signed in for one access token only",
+                "browsers send no SameSite=Strict cookie from there: its pages cannot refresh",
                 "serve the page and this service under one registrable domain",
             )
 
