@@ -1,5 +1,6 @@
 """What tests stand on: a PostgreSQL of their own, the service under gunicorn, an HTTP client, the flask command."""
 
+import base64
 import http.client
 import json
 import os
@@ -8,12 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from flask import Flask
@@ -22,6 +26,7 @@ from tokenapp import accounts, create_app
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery staple"
+_Result = TypeVar("_Result")
 SETTINGS = {
     "TOKENAPP_ENV": "development",
     "SECRET_KEY": "a key for tests that is long enough to be taken",
@@ -76,6 +81,44 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
         time.sleep(0.02)
+
+
+def at_once(*calls: Callable[[], _Result]) -> list[_Result]:
+    """Make all calls at the same moment, each in a thread of its own; return what they gave, in their order."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], _Result]) -> _Result:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+@contextmanager
+def meanwhile(*loops: Callable[[], object]) -> Iterator[None]:
+    """Call each of `loops` again and again, in a thread of its own, until the block ends; pass on what they raise."""
+    over = threading.Event()
+
+    def run(call: Callable[[], object]) -> None:
+        while not over.is_set():
+            call()
+
+    with ThreadPoolExecutor(len(loops)) as pool:
+        threads = [pool.submit(run, call) for call in loops]
+        try:
+            yield
+        finally:
+            over.set()
+        for thread in threads:
+            thread.result()
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """Return what a token says, without any check."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 @dataclass(frozen=True)
@@ -178,17 +221,28 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self._answers, seconds=20, what="gunicorn")
+        workers = int(env["WEB_CONCURRENCY"])
+        wait_until(lambda: self._answers() and len(self.workers()) == workers, seconds=20, what="gunicorn")
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._process.poll() is not None:
+            return
         self.signal(signal.SIGCONT)
         self._process.terminate()
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(5)
+            self.kill()
+
+    def kill(self) -> None:
+        """End the master and the workers at once, as a power cut does."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(5)
+
+    def wait(self, seconds: float = 25) -> int:
+        """Wait for the master's end; return its exit status."""
+        return self._process.wait(seconds)
 
     @property
     def client(self) -> Client:
@@ -281,3 +335,68 @@ class Postgres:
             timeout=60,
             check=True,
         )
+
+
+class Relay:
+    """A TCP relay before a server on this machine, which can hold back what is sent as a broken network does."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._requests, self._replies = threading.Event(), threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self.release()
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+    def hold(self, *, replies_only: bool = False) -> None:
+        """From now on pass nothing on; connections stay open, and new ones are taken."""
+        self._replies.clear()
+        if not replies_only:
+            self._requests.clear()
+
+    def release(self) -> None:
+        """Pass on what was held back, and all that comes."""
+        self._requests.set()
+        self._replies.set()
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._sockets.append(client)
+                with suppress(ConnectionRefusedError):
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                    self._sockets.append(server)
+                    self._start(self._pump, client, server, self._requests)
+                    self._start(self._pump, server, client, self._replies)
+                    continue
+                client.close()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                gate.wait()
+                sink.sendall(data)
+        gate.wait()
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""Promises S1-S10, shown over HTTP by a machine that does what people, thieves, operators and time may do, in any order.
+"""Promises S1-S10 over HTTP: a machine does what people, thieves, operators and time may do, in any order.
 
 The machine keeps a model of each session: the tokens issued in it, how long ago it rotated, whether it ended and why.
 Time passes by ageing rows: all times of a session move back together, in steps of a minute. An example takes less than

@@ -229,6 +229,7 @@ class Problem(msgspec.Struct, rename="camel"):
 
 def init_app(app: Flask) -> None:
     """Answer every error of `app` as problem+json."""
+    app.url_map.merge_slashes = False  # Werkzeug would redirect, to whatever host the request named
     app.register_error_handler(Refusal, render)
     app.register_error_handler(HTTPException, _render_http)
     app.register_error_handler(Exception, _render_fault)

@@ -5,16 +5,18 @@ for it. So a token of a session that ended longer ago than the delay is refused 
 While the database is away the list cannot be renewed, and bearer requests are answered 503 once it is older than that.
 """
 
+import math
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Final
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tokenapp import config, db
+from tokenapp import config, db, errors
 from tokenapp.models import Session
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -28,6 +30,7 @@ class _Known:
     as_of: datetime = _NEVER
     sids: frozenset[str] = frozenset()
     renewing: threading.Lock = field(default_factory=threading.Lock)
+    failed_at: float = -math.inf
 
 
 _known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
@@ -38,16 +41,29 @@ def has_ended(sid: str, now: datetime) -> bool:
     """Whether the session `sid` ended, as of one revocation delay ago at the latest.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: the list is too old and the database is away.
+        sqlalchemy.exc.DBAPIError, db.DatabaseAwayError, errors.ServiceUnavailable: the list is too old and the
+            database is away.
     """
     known = _known.setdefault(db.db.engine, _Known())
     policy = config.current()
     delay = timedelta(seconds=policy.revocation_delay)
     # A list from the future means that the clock was set back, and its age cannot be told.
     if not -delay < now - known.as_of < delay:
+        waited_since = monotonic()
         with known.renewing:
             if not -delay < now - known.as_of < delay:
-                since = now - timedelta(seconds=policy.access_lifetime) - _CLOCK_SLACK
-                known.sids = frozenset(row[0] for row in db.execute_now(_RECENTLY_ENDED, {"since": since}))
-                known.as_of = now
+                _renew(known, now, waited_since)
     return sid in known.sids
+
+
+def _renew(known: _Known, now: datetime, waited_since: float) -> None:
+    """Read the list anew, or fail as the renewal did that the caller waited for: each in turn would wait for ever."""
+    if known.failed_at >= waited_since:
+        raise errors.ServiceUnavailable(reason="the revocations could not be read")
+    since = now - timedelta(seconds=config.current().access_lifetime) - _CLOCK_SLACK
+    try:
+        known.sids = frozenset(row[0] for row in db.execute_now(_RECENTLY_ENDED, {"since": since}))
+    except Exception:
+        known.failed_at = monotonic()
+        raise
+    known.as_of = now

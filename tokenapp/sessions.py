@@ -91,7 +91,7 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
             raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid)
         if now >= row.expires_at:
             raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
-        recent = bool(window) and row.rotated_at is not None and row.rotated_at >= now - window
+        recent = bool(window) and row.rotated_at is not None and _is_recent(now - row.rotated_at, window)
         if recent and claims.jti == row.current_jti:
             return _grant("damped", row)
         if recent and claims.jti == row.previous_jti:
@@ -250,6 +250,11 @@ def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, date
 def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
     moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
     return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
+
+
+def _is_recent(age: timedelta, window: timedelta) -> bool:
+    """Whether a rotation of that age is in its window, which begins when an outage is over that hid the rotation."""
+    return age <= window or db.was_away(age, window)
 
 
 def _new_jti() -> str:

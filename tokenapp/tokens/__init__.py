@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 FRESH_FOR: Final = 900
+_BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _CREDENTIAL: Final = re.compile(r"\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s]")
 
 
@@ -156,8 +157,8 @@ def sids_of_cookies(*, most: int | None = None) -> list[str]:
 
 def sids_of_bearer() -> list[str]:
     """Return the session that the request's bearer token names, if the token is good."""
-    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
-    return _sid_of(token.strip(), "access") if scheme.lower() == "bearer" else []
+    scheme, token = _authorization()
+    return _sid_of(token, "access") if scheme == "bearer" else []
 
 
 def require_access(*, fresh: bool = False) -> AccessClaims:
@@ -193,20 +194,22 @@ def _sid_of(token: str, kind: str) -> list[str]:
 
 
 def _prepare_authorization() -> None:
-    """Refuse two credentials; write the scheme as the library wants it (RFC 9110, 11.1: case does not matter)."""
-    header = request.headers.get("Authorization", "").strip()
+    """Let only one well-formed bearer token through to the library, written as the library wants it."""
+    header = request.headers.get("Authorization", "")
     if sum(1 for part in header.split(",") if _CREDENTIAL.match(part)) > 1:
         raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
-    scheme, _, token = header.partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer":
-        return
-    if not token:
+    scheme, token = _authorization()
+    if scheme != "bearer" or not token:
         raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()})
-    if not token.isascii() or any(char in token for char in " ,\t"):
+    if not _BEARER_TOKEN.fullmatch(token):
         _refuse_access("malformed header")
-    if header != f"Bearer {token}":
-        request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
+
+def _authorization() -> tuple[str, str]:
+    """Return the scheme, in lower case because case does not matter (RFC 9110, 11.1), and what follows it."""
+    scheme, _, token = request.headers.get("Authorization", "").strip(" \t").partition(" ")
+    return scheme.lower(), token.strip(" \t")
 
 
 def _refuse_access(reason: str) -> NoReturn:

@@ -1,0 +1,160 @@
+"""Readers: each turns one text into a value, or raises ValueError with a sentence that does not repeat the text."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+_POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
+_SQLITE: Final = ("sqlite", "sqlite+pysqlite")
+_USUAL_PORTS: Final = {"http": 80, "https": 443}
+_DELAY_BOUNDS: Final = (0.05, 60)
+_DURATION: Final = re.compile(r"(\d{1,9})(s|m|h|d)?", re.ASCII)
+_FRACTION: Final = re.compile(r"\d{1,9}(\.\d{1,9})?s?", re.ASCII)
+_HOST: Final = re.compile(r"[a-z0-9._:-]+")
+_QUOTABLE: Final = re.compile(r"[!#-\[\]-~]+")
+_UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def text(raw: str) -> str:
+    """Read any text; bytes that are not UTF-8, which Python lets through from the environment, are none."""
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        message = "must be UTF-8 text"
+        raise ValueError(message) from None
+    return raw
+
+
+def secret(raw: str) -> str:
+    """Read a secret; spaces around it are none of it, as in files and in lists."""
+    return text(raw).strip()
+
+
+def listable_secret(raw: str) -> str:
+    """Read a secret that can be moved to the comma-separated list of former ones later."""
+    if "," in raw:
+        message = "must not hold a comma: it could never be listed among the former ones"
+        raise ValueError(message)
+    return secret(raw)
+
+
+def quotable(raw: str) -> str:
+    """Read a name that may stand between quotes in a header."""
+    if not _QUOTABLE.fullmatch(raw):
+        message = "must be printable ASCII without spaces, quotes and backslashes"
+        raise ValueError(message)
+    return raw
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers from `low` to `high`."""
+
+    def read(raw: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", raw, re.ASCII) or not low <= int(raw) <= high:
+            message = f"must be a whole number from {low} to {high}"
+            raise ValueError(message)
+        return int(raw)
+
+    return read
+
+
+def duration(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of lengths of time, in seconds, from `low` to `high`."""
+
+    def read(raw: str) -> int:
+        match = _DURATION.fullmatch(raw)
+        seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else -1
+        if not low <= seconds <= high:
+            message = f"must be a length of time such as 90, 90s, 15m, 12h or 7d, from {low} to {high} seconds"
+            raise ValueError(message)
+        return seconds
+
+    return read
+
+
+def delay(raw: str) -> float:
+    """Read a short length of time, which may have a fraction, in seconds."""
+    message = "must be a number of seconds from 0.05 to 60"
+    if not _FRACTION.fullmatch(raw) or not _DELAY_BOUNDS[0] <= float(raw.removesuffix("s")) <= _DELAY_BOUNDS[1]:
+        raise ValueError(message)
+    return float(raw.removesuffix("s"))
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Make a reader of one of the words `allowed`."""
+
+    def read(raw: str) -> str:
+        if raw not in allowed:
+            raise ValueError("must be " + " or ".join(allowed))
+        return raw
+
+    return read
+
+
+def status(raw: str) -> int:
+    """Read the status that refuses a bad access token."""
+    return int(one_of("401", "403")(raw))
+
+
+def comma_separated(raw: str) -> tuple[str, ...]:
+    """Read a list; nothing between two commas is nothing."""
+    return tuple(part.strip() for part in text(raw).split(",") if part.strip())
+
+
+def origins(raw: str) -> tuple[str, ...]:
+    """Read a list of origins, each as a browser would name it (RFC 6454, 6.2)."""
+    listed = tuple(origin.lower() for origin in comma_separated(raw))
+    for origin in listed:
+        parts = _web_address(origin)
+        if parts is None or origin != f"{parts.scheme}://{parts.netloc}" or parts.port == _USUAL_PORTS[parts.scheme]:
+            message = "must be a comma-separated list of origins such as https://app.example.com, with no path"
+            raise ValueError(message)
+    return listed
+
+
+def networks(raw: str) -> tuple[str, ...]:
+    """Read a list of addresses and networks."""
+    try:
+        return tuple(str(ip_network(part)) for part in comma_separated(raw))
+    except ValueError:
+        message = "must be a comma-separated list of addresses or networks such as 127.0.0.1 or 10.0.0.0/8"
+        raise ValueError(message) from None
+
+
+def database(raw: str) -> URL:
+    """Read the address of a database and name the driver that we use."""
+    try:
+        url = make_url(raw)
+    except (ArgumentError, ValueError):  # the latter quotes what it takes for the port: a part of the password, maybe
+        url = None
+    if url is not None and url.drivername in _POSTGRESQL and url.database:
+        return url.set(drivername="postgresql+psycopg")
+    if url is not None and url.drivername in _SQLITE and url.database not in {None, "", ":memory:"}:
+        return url
+    message = "must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name"
+    raise ValueError(message)
+
+
+def issuer(raw: str) -> str:
+    """Read our public URL (RFC 8414, 2), without the slash at its end."""
+    parts = _web_address(raw)
+    if parts is None or parts.query or parts.fragment:
+        message = "must be an http or https URL without query or fragment"
+        raise ValueError(message)
+    return raw.rstrip("/")
+
+
+def _web_address(raw: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(raw)
+        port_fits = parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return None
+    plain = raw.isascii() and raw.isprintable() and " " not in raw and "@" not in parts.netloc
+    fits = plain and port_fits and parts.scheme in _USUAL_PORTS and _HOST.fullmatch(parts.hostname or "")
+    return parts if fits else None

@@ -1,0 +1,161 @@
+"""The database handle: SQLite or PostgreSQL, each set up so that what is acknowledged is kept and a hang ends."""
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import orm
+from sqlalchemy.engine import Engine
+
+from tokenapp.config import Settings
+from tokenapp.db import postgresql, sqlite
+from tokenapp.db.faults import (
+    REQUEST_BUDGET,
+    Breaker,
+    DatabaseAwayError,
+    end_budget,
+    is_fault,
+    lock_was_taken,
+    start_budget,
+    time_left,
+)
+from tokenapp.db.types import Instant, not_before
+
+__all__ = [
+    "Base",
+    "Instant",
+    "db",
+    "end_budget",
+    "execute_now",
+    "first_id",
+    "init_app",
+    "is_fault",
+    "new_id",
+    "not_before",
+    "reading",
+    "start_budget",
+    "was_away",
+    "writing",
+]
+
+
+class Base(orm.DeclarativeBase):
+    """The base of all models, with names for constraints so that migrations can speak of them."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """The ways to one application's database; `single` makes a transaction of each statement."""
+
+    engine: Engine
+    single: Engine
+    server: Breaker
+    writes: Breaker
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Bind the handle to `app`; no connection is opened before the first statement (workers fork first)."""
+    kind: Any = postgresql if settings.database_url.drivername.startswith("postgresql") else sqlite
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "connect_args": kind.CONNECT,
+        "hide_parameters": True,
+        "pool_size": settings.threads + 1,
+        "max_overflow": settings.threads + 1,
+        "pool_timeout": REQUEST_BUDGET - 1,
+    }
+    db.init_app(app)
+    with app.app_context():
+        engine = db.engine
+    access = _Access(engine, engine.execution_options(**kind.SINGLE), Breaker(), Breaker())
+    kind.set_up(engine, access.server)
+    app.extensions["tokenapp.db"] = access
+
+
+def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
+    """Run one statement as a transaction of its own; return its rows once it is committed."""
+    access = _access()
+    with _guarded(access, writes=statement.is_dml), access.single.connect() as connection:
+        result = connection.execute(statement, parameters)
+        # All rows, never only the first: SQLite commits, and reports a failed commit, at the end of the last one.
+        return result.all() if result.returns_rows else ()
+
+
+@contextmanager
+def reading() -> Iterator[orm.Session]:
+    """Give a session for queries, in which each statement sees all that is committed by then and no lock is held."""
+    access = _access()
+    with _guarded(access, writes=False), orm.Session(access.single, expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def writing() -> Iterator[orm.Session]:
+    """Give a session whose work is one transaction, committed at the end of the block."""
+    access = _access()
+    with (
+        _guarded(access, writes=True),
+        orm.Session(access.engine, expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
+
+
+def was_away(since: timedelta, until: timedelta) -> bool:
+    """Whether this process knows that the database was away `since` ago, and that it came back `until` ago or later."""
+    return _access().server.was_away(since.total_seconds(), until.total_seconds())
+
+
+def first_id(moment: datetime) -> str:
+    """Return what sorts before all ids made at `moment` or later, and after all made before it."""
+    return f"{int(moment.timestamp() * 1000):012x}"
+
+
+def new_id(now: datetime) -> str:
+    """Make an id that sorts by time, for the primary key's sake, and holds 128 random bits, for the guesser's."""
+    return f"{int(now.timestamp() * 1000):012x}{secrets.token_urlsafe(16)}"
+
+
+def _access() -> _Access:
+    return cast("_Access", current_app.extensions["tokenapp.db"])
+
+
+@contextmanager
+def _guarded(access: _Access, *, writes: bool) -> Iterator[None]:
+    """Refuse at once what would only wait: nothing is asked of a server that hangs, nor writes of one that is locked.
+
+    Reads say nothing about a lock that only writes wait for, so they neither wait for it nor end the waiting.
+    """
+    left = time_left()
+    if left is not None and left <= 0:  # as after a stop of this process: whoever asked has gone, and asked elsewhere
+        raise DatabaseAwayError("the time of the request is over")
+    breakers = (access.server, access.writes) if writes else (access.server,)
+    for breaker in breakers:
+        breaker.admit()
+    try:
+        yield
+    except Exception as error:
+        if lock_was_taken(error):
+            breakers[-1].trip()
+        elif not is_fault(error):
+            breakers[-1].close()
+        raise
+    breakers[-1].close()

@@ -1,0 +1,94 @@
+"""PostgreSQL: connections that give up when the request's time is over, whatever the server does."""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, Final
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import DisconnectionError
+
+from tokenapp.db.faults import LONG_WAIT, SERVER_TIMEOUT_MS, Breaker, time_left
+
+_LOCK_TIMEOUT_MS: Final = 1000
+_PING_AFTER_IDLE: Final = 1.0
+CONNECT: Final[Mapping[str, Any]] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 3000,
+    "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
+}
+SINGLE: Final[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A PostgreSQL connection that gives up, and closes, when the request's time is over.
+
+    No server-side limit does that: a stopped server process keeps acknowledging packets and runs no timer.
+    """
+
+    breaker: Breaker
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for the server, but not past the request's deadline."""
+        left = time_left()
+        if left is None:
+            return super().wait(gen, interval, timeout)
+        asked_at = monotonic()
+        try:
+            answer = super().wait(gen, interval, max(0.01, left))
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 -- the only name psycopg gives to this
+            self.pgconn.finish()
+            # A request that came with little time left (its password waited to be hashed) tells nothing of the server.
+            if monotonic() - asked_at >= LONG_WAIT:
+                self.breaker.trip()
+            self.breaker.note_outage(asked_at)
+            message = "the database did not answer in time"
+            raise psycopg.OperationalError(message) from None
+        except psycopg.OperationalError:
+            if self.closed:
+                self.breaker.note_outage(asked_at)
+            raise
+        if monotonic() - asked_at >= LONG_WAIT:
+            self.breaker.note_outage(asked_at, over=True)
+        self.breaker.note_answer()
+        return answer
+
+
+def set_up(engine: Engine, breaker: Breaker) -> None:
+    """Make the engine open bounded connections, and try those that lay idle before it hands them out."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Dialect, _record: Any, args: Any, options: dict[str, Any]) -> BoundedConnection:
+        left = time_left()
+        if left is not None and left <= 0:
+            message = "no time is left to connect to the database"
+            raise psycopg.OperationalError(message)
+        asked_at = monotonic()
+        try:
+            connection = BoundedConnection.connect(*args, **options)
+        except psycopg.OperationalError as error:
+            if isinstance(error, psycopg.errors.ConnectionTimeout):
+                breaker.trip()
+            breaker.note_outage(asked_at)
+            raise
+        connection.breaker = breaker
+        return connection
+
+    @event.listens_for(engine, "checkin")
+    def stamp(_connection: Any, record: Any) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: Any) -> None:
+        if monotonic() - record.info.get("used", monotonic()) < _PING_AFTER_IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.OperationalError as error:
+            raise DisconnectionError from error

@@ -1,0 +1,53 @@
+"""SQLite: one file, written by one transaction at a time, each kept on the disk before it is acknowledged."""
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DisconnectionError
+
+from tokenapp.db.faults import SERVER_TIMEOUT_MS, Breaker
+
+CONNECT: Final[Mapping[str, Any]] = {
+    "timeout": SERVER_TIMEOUT_MS / 1000,
+    "isolation_level": None,
+    "check_same_thread": False,
+}
+SINGLE: Final[Mapping[str, Any]] = {"single_statement": True}
+
+
+def set_up(engine: Engine, _breaker: Breaker) -> None:
+    """Make the engine's connections durable, and its transactions wait their turn."""
+    path = str(engine.url.database)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(path)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A plain BEGIN that turns into a write later fails with "database is locked" instead of waiting its turn.
+        if not connection.get_execution_options().get("single_statement"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "checkout")
+    def check_file(_connection: Any, record: Any, _proxy: Any) -> None:
+        # A connection outlives the file's name: what is written to a file that was deleted or replaced is lost.
+        file = _identity(path)
+        if file is None and record.info["file"] is not None:
+            raise sqlite3.OperationalError("the database file is gone")  # to connect anew would create an empty one
+        if file != record.info["file"]:
+            raise DisconnectionError("the database file was replaced")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 -- on the way of every statement
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
