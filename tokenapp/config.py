@@ -24,6 +24,14 @@ MIN_PASSWORD_MEMORY: Final = 19456
 MIN_PASSWORD_PASSES: Final = 2
 _DELAY_BOUNDS: Final = (0.05, 60)
 _DURATION: Final = re.compile(r"(\d{1,9})(s|m|h|d)?")
+_ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<plain>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+_MAX_PORT: Final = 65535
+_SERVER_OPTION: Final = r"(?:db=\d{1,3}|(?:username|password|ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^&#]+)"
+_LIMIT_SERVER: Final = re.compile(
+    r"(?:(?P<tcp>redis|rediss|valkey|valkeys)://(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
+    rf"|(?P<socket>unix|redis\+unix|valkey\+unix)://(?:[^/@?#]*@)?/[^?#]+)(?:\?{_SERVER_OPTION}(?:&{_SERVER_OPTION})*)?",
+    re.ASCII,
+)
 _UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -60,8 +68,12 @@ class Settings:
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     log_format: str
+    metrics_bind: tuple[str, int] | None
+    ratelimit_storage_uri: str
+    address_failures: int
     password_memory: int
     password_passes: int
+    password_min_length: int
 
     @property
     def production(self) -> bool:
@@ -179,6 +191,28 @@ def _issuer(raw: str) -> str:
     return raw.rstrip("/")
 
 
+def _bind(raw: str) -> tuple[str, int] | None:
+    if not raw:
+        return None
+    match = _ADDRESS.fullmatch(raw)
+    if match is None or not 1 <= int(match["port"]) <= _MAX_PORT:
+        message = "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464"
+        raise ValueError(message)
+    return match["plain"] or match["ipv6"], int(match["port"])
+
+
+def _limit_server(raw: str) -> str:
+    """Read the address of a Redis or Valkey server; return it in the words of Redis, whose protocol both speak."""
+    if not raw:
+        return ""
+    match = _LIMIT_SERVER.fullmatch(raw)
+    if match is None or not 1 <= int(match["port"] or 1) <= _MAX_PORT:
+        message = "must look like redis://:password@host:6379/0, or with rediss, valkey or valkeys; or unix:///path"
+        raise ValueError(message)
+    scheme = match["tcp"].replace("valkey", "redis") if match["tcp"] else "unix"
+    return scheme + raw[raw.index(":") :]
+
+
 class Setting(NamedTuple):
     """One row of the table; ``default`` None means that the default is worked out from the rest."""
 
@@ -205,6 +239,13 @@ SETTINGS: Final = (
     Setting(
         "REFRESH_TOKEN_SECRET_FALLBACKS", "", _list, "Former values, still accepted; comma-separated.", secret=True
     ),
+    Setting(
+        "RATELIMIT_STORAGE_URI",
+        "",
+        _limit_server,
+        "Redis or Valkey server that counts wrong passwords per address. Default: the database.",
+        secret=True,
+    ),
     Setting("TOKENAPP_ENV", "production", _choice("production", "development"), "`production` or `development`."),
     Setting("TOKENAPP_ISSUER", None, _issuer, "Our public URL: the `iss` of every token. https in production."),
     Setting("TOKENAPP_AUDIENCE", "tokenapp-api", _text, "The `aud` of access tokens: the API that they are for."),
@@ -229,10 +270,18 @@ SETTINGS: Final = (
     Setting(
         "TOKENAPP_TRUSTED_PROXIES", "", _networks, "Proxies whose `X-Forwarded-*` is believed; addresses or networks."
     ),
+    Setting(
+        "TOKENAPP_ADDRESS_FAILURES",
+        "60",
+        _int(1, 100000),
+        "Wrong passwords a minute from one address before it waits.",
+    ),
     Setting("TOKENAPP_LOG_FORMAT", "json", _choice("json", "text"), "`json` or `text`."),
+    Setting("TOKENAPP_METRICS_BIND", "", _bind, "Address and port of the metrics, such as `127.0.0.1:9464`."),
     Setting(
         "TOKENAPP_PASSWORD_MEMORY", "19456", _int(8, 4194304), "argon2id memory in KiB. Production: at least 19456."
     ),
+    Setting("TOKENAPP_PASSWORD_MIN_LENGTH", "15", _int(8, 64), "Shortest new password, in characters."),
     Setting("TOKENAPP_PASSWORD_PASSES", "2", _int(1, 100), "argon2id passes. Production: at least 2."),
 )
 FILE_SETTINGS: Final = frozenset(setting.name + "_FILE" for setting in SETTINGS if setting.secret)
@@ -361,6 +410,8 @@ def _limit_faults(values: dict[str, Any]) -> list[str]:
     for shorter, longer in (("access_lifetime", "session_lifetime"), ("refresh_lifetime", "session_lifetime")):
         if shorter in values and longer in values and values[shorter] > values[longer]:
             faults.append(f"TOKENAPP_{shorter.upper()} is longer than TOKENAPP_{longer.upper()}")
+    if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
+        faults.append("TOKENAPP_METRICS_BIND has the same port as PORT")
     return faults
 
 
