@@ -3,15 +3,27 @@
 import gc
 import logging
 import os
+import sys
+import threading
 from pathlib import Path
 from select import select
 from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # it has none
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # the same
 
-from tokenapp.config import INSTANCE, load
+from tokenapp import logs, metrics
+from tokenapp.config import INSTANCE, ConfigError, load
 
-_settings = load(os.environ, INSTANCE)
+try:
+    _settings = load(os.environ, INSTANCE)
+except ConfigError as _fault:
+    sys.exit(str(_fault))
+logs.set_up(_settings.log_format)
+logging.captureWarnings(capture=True)
+threading.excepthook = logs.note_thread_fault
+if _settings.metrics_bind:
+    metrics.prepare()
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -52,14 +64,40 @@ forwarded_allow_ips = ",".join(_settings.trusted_proxies) or "255.255.255.255"
 proxy_protocol = False
 
 
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- likewise; and a setting's name
+    """gunicorn's own lines, from the very first, look like ours."""
+
+    def setup(self, cfg: Any) -> None:
+        """Change the format of whatever gunicorn was told to write to; it must not tell what requests hold."""
+        super().setup(cfg)
+        # In debug lines it shows requests that are cut off, as they came.
+        self.error_log.setLevel(max(self.error_log.level, logging.INFO))
+        for log in (self.error_log, self.access_log):
+            for handler in log.handlers:
+                handler.setFormatter(logs.formatter(_settings.log_format))
+
+
 def on_starting(server: Any) -> None:
-    """Let gunicorn's own lines go through the application's log."""
-    server.log.error_log.handlers = []
-    server.log.error_log.propagate = True
-    logging.getLogger("gunicorn.access").disabled = True
+    """Serve the metrics from here, the one process that outlives the workers."""
+    if _settings.metrics_bind:
+        try:
+            metrics.serve(_settings.metrics_bind, (server.cfg.uid, server.cfg.gid))
+        except OSError as fault:
+            sys.exit(f"tokenapp cannot start:\n  - TOKENAPP_METRICS_BIND cannot be listened on: {fault.strerror}")
 
 
 def when_ready(_server: Any) -> None:
     """Keep what was loaded in memory that the workers share."""
     gc.collect()
     gc.freeze()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Leave the metrics' address to the master."""
+    metrics.leave()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Keep what a worker has counted."""
+    if _settings.metrics_bind:
+        metrics.bury(worker.pid)

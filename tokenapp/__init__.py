@@ -5,7 +5,21 @@ from collections.abc import Mapping
 from flask import Flask
 from flask_migrate import Migrate
 
-from tokenapp import account, auth, cli, config, db, errors, ops, revocations, tokens, wellknown
+from tokenapp import (
+    account,
+    addresses,
+    auth,
+    cli,
+    config,
+    db,
+    errors,
+    metrics,
+    openapi,
+    ops,
+    revocations,
+    tokens,
+    wellknown,
+)
 
 __version__ = "0.1.0"
 
@@ -18,12 +32,15 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     """
     app = Flask(__name__, instance_path=str(config.INSTANCE), static_folder=None)
     settings = config.init_app(app, overrides)
+    metrics.init_app(app, __version__)
     ops.init_app(app, settings)
     errors.init_app(app)
     db.init_app(app, settings)
     Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
     tokens.init_app(app, settings, revocations.has_ended)
+    addresses.init_app(app, settings)
     for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp):
         app.register_blueprint(blueprint)
+    openapi.init_app(app, __version__)
     cli.init_app(app)
     return app

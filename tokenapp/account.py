@@ -1,15 +1,18 @@
 """The account blueprint: what signed-in people see of, and do with, their own account and devices."""
 
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from tokenapp import accounts, devices, errors, incoming, sessions, tokens
-from tokenapp.models import Session
+from tokenapp import accounts, addresses, devices, errors, incoming, openapi, sessions, tokens
+from tokenapp.models import Session, User
 
 bp = Blueprint("account", __name__, url_prefix="/api")
 PAGE, LONGEST_PAGE = 50, 200
+Password = Annotated[str, openapi.text(accounts.MAX_PASSWORD_BYTES, "At most 1,024 bytes.", secret=True)]
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 
 
 class Me(msgspec.Struct, rename="camel"):
@@ -23,14 +26,14 @@ class Me(msgspec.Struct, rename="camel"):
 class NewPasswordBody(msgspec.Struct, rename="camel"):
     """A new password, and proof that it is the owner who sets it."""
 
-    current_password: str
-    new_password: str
+    current_password: Password
+    new_password: Password
 
 
 class PasswordBody(msgspec.Struct):
     """Proof that the owner is still there."""
 
-    password: str
+    password: Password
 
 
 class Device(msgspec.Struct, rename="camel"):
@@ -57,19 +60,26 @@ class AccessReply(msgspec.Struct, rename="camel"):
     """An access token, good for `expiresIn` seconds."""
 
     access_token: str
-    token_type: str
+    token_type: Literal["Bearer"]
     expires_in: int
 
 
 @bp.get("/me")
+@openapi.Operation(reply=Me, credential="bearer")
 def me() -> Response:
     """Tell whose token it is."""
     claims = tokens.require_access()
-    user = accounts.get(claims.sub)
+    user = _owner(claims)
     return incoming.reply(Me(user.id, user.username, user.created_at))
 
 
 @bp.put("/me/password")
+@openapi.Operation(
+    body=NewPasswordBody,
+    credential="bearer",
+    refuses=(errors.InvalidCredentials, errors.PasswordRejected, errors.TooManyAttempts),
+)
+@addresses.limited
 def change_password() -> Response:
     """Set a new password, given the current one; end all other sessions."""
     claims = tokens.require_access()
@@ -77,12 +87,20 @@ def change_password() -> Response:
     incoming.check_text("currentPassword", body.current_password, longest=accounts.MAX_PASSWORD_BYTES)
     incoming.check_text("newPassword", body.new_password, longest=incoming.MAX_BODY)
     now = datetime.now(UTC)
-    user = accounts.authenticate(claims.username, body.current_password, now)
-    accounts.set_password(user, body.new_password, now, keep=claims.sid)
+    user = accounts.authenticate(_owner(claims).username, body.current_password, now)
+    accounts.change_password(user, body.new_password, now, keep=claims.sid)
     return incoming.no_content()
 
 
 @bp.get("/sessions")
+@openapi.Operation(
+    reply=DevicePage,
+    credential="bearer",
+    parameters={
+        "limit": {"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE, "default": PAGE},
+        "cursor": _ID | {"description": "The `nextCursor` of the page before."},
+    },
+)
 def list_sessions() -> Response:
     """List the account's live sessions, page by page."""
     claims = tokens.require_access()
@@ -93,6 +111,12 @@ def list_sessions() -> Response:
 
 
 @bp.delete("/sessions/<sid>")
+@openapi.Operation(
+    credential="fresh bearer",
+    cookie="cleared with its session",
+    parameters={"sid": _ID},
+    refuses=(errors.SessionNotFound, errors.NotFound),
+)
 def end_session(sid: str) -> Response:
     """End one of the account's sessions."""
     claims = tokens.require_access(fresh=True)
@@ -105,6 +129,11 @@ def end_session(sid: str) -> Response:
 
 
 @bp.delete("/sessions")
+@openapi.Operation(
+    credential="fresh bearer",
+    cookie="cleared with its session",
+    parameters={"keep": {"const": "current", "description": "Keep the session of the access token."}},
+)
 def end_sessions() -> Response:
     """End all of the account's sessions, or all but the current one."""
     claims = tokens.require_access(fresh=True)
@@ -119,15 +148,33 @@ def end_sessions() -> Response:
 
 
 @bp.post("/reauthenticate")
+@openapi.Operation(
+    body=PasswordBody,
+    reply=AccessReply,
+    credential="bearer",
+    refuses=(errors.InvalidCredentials, errors.TooManyAttempts),
+)
+@addresses.limited
 def reauthenticate() -> Response:
     """Answer the password with a fresh access token for the same session."""
     claims = tokens.require_access()
     body = incoming.read_json(PasswordBody)
     incoming.check_text("password", body.password, longest=accounts.MAX_PASSWORD_BYTES)
     now = datetime.now(UTC)
-    accounts.authenticate(claims.username, body.password, now)
+    accounts.authenticate(_owner(claims).username, body.password, now)
     minted = tokens.mint(sessions.reauthenticate(claims.sid, now), now)
     return incoming.reply(AccessReply(minted.access_token, "Bearer", minted.expires_in))
+
+
+def _owner(claims: tokens.AccessClaims) -> User:
+    """Return the user whose token it is, if there still is one and they may still be here."""
+    try:
+        user = accounts.get(claims.sub)
+    except errors.UserNotFound:
+        raise errors.AccessTokenInvalid(reason="user deleted", sid=claims.sid) from None
+    if user.disabled_at is not None:
+        raise errors.AccessTokenInvalid(reason="user disabled", sid=claims.sid)
+    return user
 
 
 def _device(row: Session, current: str) -> Device:

@@ -9,11 +9,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import db, errors, events, passwords, throttle
+from tokenapp import db, errors, events, password_rule, passwords, throttle
 from tokenapp.models import Session, User
 
 MAX_USERNAME: Final = 64
-MAX_PASSWORD_BYTES: Final = passwords.MAX_BYTES
+MAX_PASSWORD_BYTES: Final = password_rule.MAX_BYTES
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 _SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "CHEROKEE")
 
@@ -77,7 +77,7 @@ def check(new: NewUser) -> str:
     """
     username = check_username(new.username)
     if new.password_hash is None:
-        passwords.check_rule(new.password or "", username)
+        password_rule.check(new.password or "", username)
     elif not passwords.is_hash(new.password_hash):
         raise errors.PasswordRejected(detail="The password hash is neither argon2 nor one of Werkzeug's.")
     return username
@@ -135,15 +135,22 @@ def authenticate(username: str, password: str, now: datetime) -> User:
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
     """
     name = normalize(username)
-    throttle.admit(name, now)
-    with db.reading() as session:
-        user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
-    matches = passwords.verify(user.password_hash if user else None, password)
-    if user is None or not matches or user.disabled_at is not None:
+    with throttle.turn(name):
+        failures = throttle.admit(name, now)
+        with db.reading() as session:
+            user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
+        try:
+            matches = passwords.verify(user.password_hash if user else None, password)
+        except errors.ServiceUnavailable:
+            throttle.withdraw(name, failures, now)
+            raise
+        good = user is not None and matches and user.disabled_at is None
+        if good:
+            throttle.forgive(name)
+    if user is None or not good:
         reason = "unknown user" if user is None else "user disabled" if matches else "wrong password"
         events.record_alone("sign_in_failed", now, user_id=user.id if user else None, reason=reason)
         raise errors.InvalidCredentials(reason=reason)
-    throttle.forgive(name)
     if passwords.needs_upgrade(user.password_hash):
         _upgrade_hash(user, passwords.hash_password(password))
     return user
@@ -182,22 +189,26 @@ def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
         return session.scalars(page).all()
 
 
-def set_password(user: User, password: str, now: datetime, *, keep: str | None = None) -> int:
-    """Give `user` a new password and end all of their sessions but `keep`, in one transaction; return how many ended.
+def set_password(user: User, password: str, now: datetime) -> int:
+    """Give `user` a new password and end all of their sessions, in one transaction; return how many ended.
 
     Raises:
         errors.PasswordRejected: nothing was written.
     """
-    passwords.check_rule(password, user.username)
-    hashed = passwords.hash_password(password)
-    with db.writing() as session:
-        change = {"password_hash": hashed, "password_changed_at": now}
-        session.execute(sa.update(User).where(User.id == user.id).values(change))
-        events.record(session, "password_changed", now, user_id=user.id)
-        others = sa.and_(Session.user_id == user.id, Session.id != (keep or ""))
-        ended = events.end_sessions(session, others, "password_changed", now)
-    throttle.forgive(user.username)
-    return len(ended)
+    return _replace_password(user, password, now, User.id == user.id)
+
+
+def change_password(user: User, password: str, now: datetime, *, keep: str) -> int:
+    """Give `user`, who has just proven to know the old one, a new password; end all of their sessions but `keep`.
+
+    All in one transaction; return how many ended.
+
+    Raises:
+        errors.PasswordRejected: nothing was written.
+        errors.InvalidCredentials: meanwhile the password was changed, or the user disabled; nothing was written.
+    """
+    same = (User.id == user.id, User.disabled_at.is_(None), User.password_changed_at == user.password_changed_at)
+    return _replace_password(user, password, now, sa.and_(*same), keep=keep)
 
 
 def disable(user: User, now: datetime) -> int:
@@ -219,8 +230,21 @@ def enable(user: User, now: datetime) -> None:
 
 def unlock(user: User, now: datetime) -> None:
     """Forget the failed attempts on the account, so that its password is looked at again."""
-    throttle.forgive(user.username)
-    events.record_alone("user_unlocked", now, user_id=user.id)
+    with db.writing() as session:
+        session.execute(throttle.forgiving(user.username))
+        events.record(session, "user_unlocked", now, user_id=user.id)
+
+
+def _replace_password(user: User, password: str, now: datetime, who: sa.ColumnElement[bool], *, keep: str = "") -> int:
+    password_rule.check(password, user.username)
+    change = {"password_hash": passwords.hash_password(password), "password_changed_at": now}
+    with db.writing() as session:
+        if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
+            raise errors.InvalidCredentials(reason="user changed meanwhile")
+        session.execute(throttle.forgiving(user.username))
+        events.record(session, "password_changed", now, user_id=user.id)
+        others = sa.and_(Session.user_id == user.id, Session.id != keep)
+        return len(events.end_sessions(session, others, "password_changed", now))
 
 
 def _upgrade_hash(user: User, hashed: str) -> None:

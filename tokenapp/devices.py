@@ -1,8 +1,11 @@
 """A readable name for a device, made of what its browser says of itself."""
 
 from functools import lru_cache
+from typing import Final
 
-_UNKNOWN = "Unknown device"
+_UNKNOWN: Final = "Unknown device"
+_SAYS_NOTHING: Final = {"Other", "Mobile", "iOS", "UI/WKWebView"}
+_PLAIN: Final = {"Mac OS X": "macOS", "Chrome OS": "ChromeOS"}
 
 
 @lru_cache(maxsize=1024)
@@ -13,8 +16,13 @@ def describe(user_agent: str | None) -> str:
     from ua_parser import parse  # noqa: PLC0415 -- its patterns take 8 MB, and most workers never show a list
 
     seen = parse(user_agent)
-    browser = seen.user_agent.family if seen.user_agent else None
-    system = seen.os.family if seen.os else None
-    device = seen.device.family if seen.device else None
-    place = device if system == "iOS" and device else system
-    return " on ".join(part for part in (browser, place) if part and part != "Other") or _UNKNOWN
+    browser = _words(seen.user_agent.family) if seen.user_agent else ""
+    system = seen.os.family if seen.os else ""
+    model = seen.device.family if seen.device and system == "iOS" else ""
+    place = _words(model) or _PLAIN.get(system) or ("iOS" if system == "iOS" else _words(system))
+    return " on ".join(dict.fromkeys(part for part in (browser, place) if part)) or _UNKNOWN
+
+
+def _words(family: str) -> str:
+    """Leave out of a name the words that tell people nothing: "Mobile Safari" is Safari to them."""
+    return " ".join(word for word in family.split() if word not in _SAYS_NOTHING)

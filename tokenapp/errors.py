@@ -1,7 +1,6 @@
 """Each refusal a class with its code, status and sentence, and the one renderer to problem+json (RFC 9457)."""
 
-import logging
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 from flask import Flask, Response, g
@@ -9,14 +8,15 @@ from werkzeug.exceptions import HTTPException
 
 from tokenapp import db
 
+Outcome = Literal["revoked", "ahead", "reuse"]
 RETRY_SECONDS = 1
-log = logging.getLogger(__name__)
 
 
 class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault of the program
     """What a client is told when it cannot have what it asked for.
 
     `reason` is for the log alone; the client sees only the class's own words and `detail`, if one is given.
+    `outcome` tells apart, for the metrics, refusals of one class.
     """
 
     code: ClassVar[str]
@@ -35,6 +35,7 @@ class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault o
         status: int | None = None,
         headers: dict[str, str] | None = None,
         sid: str | None = None,
+        outcome: Outcome | None = None,
     ) -> None:
         super().__init__(reason or self.code)
         self.reason = reason
@@ -42,6 +43,7 @@ class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault o
         self.status = status or type(self).status
         self.headers = headers or {}
         self.sid = sid
+        self.outcome = outcome
 
 
 class InvalidRequest(Refusal):
@@ -262,8 +264,6 @@ def _render_http(error: HTTPException) -> Response:
 
 
 def _render_fault(error: Exception) -> Response:
-    if db.is_fault(error):
-        log.error("database fault: %s", error)
-        return render(ServiceUnavailable(reason=type(error).__name__))
-    log.error("unexpected error", exc_info=error)
-    return render(InternalError(reason=type(error).__name__))
+    refusal = (ServiceUnavailable if db.is_fault(error) else InternalError)(reason=type(error).__name__)
+    refusal.__cause__ = error  # for the request's log line
+    return render(refusal)

@@ -14,6 +14,7 @@ from tokenapp import config, errors
 MAX_BODY: Final = 16 * 1024
 _JSON_TYPE: Final = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SITE: Final = re.compile(r"[a-z-]{1,32}|https?://[a-z0-9.\[\]:-]{1,128}", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
@@ -140,12 +141,17 @@ def refuse_cross_site() -> None:
         errors.CrossSiteRequest
     """
     origin = request.headers.get("Origin")
-    if origin is not None and origin.lower() in config.current().allowed_origins:
+    if origin is not None and origin in config.current().allowed_origins:
         return
     site = request.headers.get("Sec-Fetch-Site")
     ours = site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_ours(origin)
     if not ours:
-        raise errors.CrossSiteRequest(reason=f"site {site}, origin {origin}")
+        raise errors.CrossSiteRequest(reason=f"site {_named(site)}, origin {_named(origin)}")
+
+
+def _named(sent: str | None) -> str:
+    """Return a site or origin for the log if it has the form of one; other things are none of the log's business."""
+    return "none" if sent is None else sent if _SITE.fullmatch(sent) else "malformed"
 
 
 def _is_ours(origin: str) -> bool:

@@ -1,24 +1,22 @@
 """What every request gets, whatever its route: an id, a time budget, security headers, a log line; and health."""
 
-import logging
 import re
 import secrets
-import sys
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import structlog
 from flask import Blueprint, Flask, Response, current_app, g, request
+from flask_cors import CORS
 
-from tokenapp import db, errors, events, incoming, keys, migrating
+from tokenapp import db, errors, events, incoming, keys, logs, migrating, openapi
 from tokenapp.config import Settings
 
 bp = Blueprint("ops", __name__)
-log = structlog.get_logger("tokenapp.request")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+# On whatever we answer. What gunicorn refuses by itself, as badly framed, never gets here and goes without them.
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -26,6 +24,10 @@ _HEADERS: Final = (
     ("Referrer-Policy", "no-referrer"),
 )
 _HSTS: Final = ("Strict-Transport-Security", "max-age=31536000")
+_METHODS: Final = ("DELETE", "GET", "POST", "PUT")
+_SENT: Final = ("Authorization", "Content-Type", "X-Request-ID")
+_EXPOSED: Final = (*openapi.RATE_LIMIT, "Retry-After", "WWW-Authenticate", "X-Request-ID")
+_PREFLIGHT_AGE: Final = 3600
 
 
 class Health(msgspec.Struct):
@@ -37,7 +39,9 @@ class Health(msgspec.Struct):
 def init_app(app: Flask, settings: Settings) -> None:
     """Wrap every request of `app`."""
     headers = (*_HEADERS, _HSTS) if settings.production else _HEADERS
-    set_up_logging(settings)
+    logs.set_up(settings.log_format)
+    if settings.allowed_origins:
+        _admit(app, settings.allowed_origins)
 
     @app.before_request
     def begin() -> None:
@@ -53,7 +57,9 @@ def init_app(app: Flask, settings: Settings) -> None:
         response.headers.set("X-Request-ID", g.request_id)
         for name, value in headers:
             response.headers.setdefault(name, value)
-        _log_request(response)
+        if settings.allowed_origins:
+            response.vary.add("Origin")  # on answers to others, too, or a cache would give theirs to those we admit
+        logs.write_request(response)
         return response
 
     @app.teardown_request
@@ -63,12 +69,14 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 @bp.get("/healthz")
+@openapi.Operation(reply=Health)
 def healthz() -> Response:
     """Tell that the process answers."""
     return Response(msgspec.json.encode(Health()), mimetype="application/json")
 
 
 @bp.get("/readyz")
+@openapi.Operation(reply=Health, refuses=(errors.ServiceUnavailable,))
 def readyz() -> Response:
     """Tell that requests can be served: the database answers, its tables are up to date, the keys can be read."""
     if migrating.stored_version() != migrating.newest_version(current_app):
@@ -77,57 +85,20 @@ def readyz() -> Response:
     return healthz()
 
 
-def set_up_logging(settings: Settings) -> None:
-    """Send all log lines of the process, ours and the libraries', to stderr in one format."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+def _admit(app: Flask, origins: tuple[str, ...]) -> None:
+    """Let pages of `origins`, exactly as listed, call us from a browser with the cookie (the Fetch standard's CORS)."""
+    CORS(
+        app,
+        # As patterns, because the library would take some texts for patterns: https://[::1] has brackets.
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
+        methods=_METHODS,
+        allow_headers=_SENT,
+        expose_headers=_EXPOSED,
+        supports_credentials=True,
+        max_age=_PREFLIGHT_AGE,
+        vary_header=False,
+        intercept_exceptions=False,
     )
-    as_json = settings.log_format == "json"
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers = [kept for kept in root.handlers if type(kept) is not logging.StreamHandler]
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _log_request(response: Response) -> None:
-    """Write a line for each refusal and for each change; plain reads that went well leave none."""
-    refusal: errors.Refusal | None = g.get("refusal")
-    if refusal is None and request.method in {"GET", "HEAD", "OPTIONS"}:
-        return
-    grant = g.get("grant")
-    line: dict[str, Any] = {
-        "request_id": g.request_id,
-        "method": request.method,
-        "path": request.path,
-        "status": response.status_code,
-        "ms": round((perf_counter() - g.began) * 1000, 1),
-    }
-    if grant is not None:
-        line |= {"outcome": grant.outcome, "sid": grant.sid, "sub": grant.user_id}
-    if refusal is not None:
-        line |= {"code": refusal.code, "reason": refusal.reason, "sid": refusal.sid}
-    line = {name: value for name, value in line.items() if value is not None}
-    log.log(logging.ERROR if response.status_code >= errors.InternalError.status else logging.INFO, "request", **line)
 
 
 def _origin() -> events.Origin:

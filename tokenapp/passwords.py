@@ -1,4 +1,4 @@
-"""Passwords: the rule for new ones, and their hashes (argon2id, RFC 9106; Werkzeug's are verified and upgraded)."""
+"""Password hashes (argon2id, RFC 9106; Werkzeug's are verified and upgraded), made in a small pool."""
 
 import base64
 import hashlib
@@ -7,10 +7,11 @@ import re
 import secrets
 import sys
 import threading
-import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
+from time import perf_counter
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -18,11 +19,8 @@ from argon2.exceptions import VerificationError
 from werkzeug.security import check_password_hash  # the one reader of hashes made by Werkzeug
 
 from tokenapp import config, errors
+from tokenapp.password_rule import normalize
 
-MIN_LENGTH: Final = 15
-MAX_BYTES: Final = 1024
-_SHORTEST_TELLING_NAME: Final = 3
-_SERVICE_NAME: Final = "tokenapp"
 _WERKZEUG_METHODS: Final = ("scrypt:", "pbkdf2:")
 _ARGON2: Final = re.compile(
     r"\$argon2(?:id|i|d)\$(?:v=(?:16|19)\$)?m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{16,86})",
@@ -39,27 +37,15 @@ _Result = TypeVar("_Result")
 _places = threading.BoundedSemaphore(_POOL_THREADS + _POOL_QUEUE)
 
 
-def normalize(password: str) -> str:
-    """Bring `password` to the one form (NFC) in which it is hashed, so that every keyboard gives the same bytes."""
-    return unicodedata.normalize("NFC", password)
+@dataclass(slots=True)
+class Watch:
+    """Whom the pool tells how it does: of each password that comes (1) and is done with (-1), and of its seconds."""
+
+    queue: Callable[[int], object] = lambda _change: None
+    seconds: Callable[[float], object] = lambda _seconds: None
 
 
-def check_rule(password: str, username: str) -> None:
-    """Refuse a new password that is too short, too long, or made of names that everybody can guess.
-
-    Raises:
-        errors.PasswordRejected: with the reason as its detail.
-    """
-    password = normalize(password)
-    if len(password) < MIN_LENGTH:
-        raise errors.PasswordRejected(detail=f"The password must have at least {MIN_LENGTH} characters.")
-    if len(password.encode()) > MAX_BYTES:
-        raise errors.PasswordRejected(detail=f"The password must have at most {MAX_BYTES} bytes.")
-    folded = password.casefold()
-    if len(username) >= _SHORTEST_TELLING_NAME and username in folded:
-        raise errors.PasswordRejected(detail="The password must not contain the user name.")
-    if _SERVICE_NAME in folded:
-        raise errors.PasswordRejected(detail="The password must not contain the name of the service.")
+watch: Final = Watch()
 
 
 def hash_password(password: str) -> str:
@@ -138,9 +124,19 @@ def _in_pool(work: Callable[[], _Result]) -> _Result:
     if not _places.acquire(blocking=False):
         raise errors.ServiceUnavailable(reason="hash queue full")
     try:
-        return _pool(os.getpid()).submit(work).result()
+        watch.queue(1)
+        return _pool(os.getpid()).submit(_timed, work).result()
     finally:
+        watch.queue(-1)
         _places.release()
+
+
+def _timed(work: Callable[[], _Result]) -> _Result:
+    began = perf_counter()
+    try:
+        return work()
+    finally:
+        watch.seconds(perf_counter() - began)
 
 
 @cache

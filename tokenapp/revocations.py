@@ -37,6 +37,12 @@ _known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
 _RECENTLY_ENDED: Final = sa.select(Session.id).where(Session.revoked_at > sa.bindparam("since", type_=db.Instant()))
 
 
+def known() -> tuple[int, datetime] | None:
+    """Return how many sids this process's list has and as of when; None as long as it was not read."""
+    known = _known.get(db.db.engine)
+    return (len(known.sids), known.as_of) if known is not None and known.as_of != _NEVER else None
+
+
 def has_ended(sid: str, now: datetime) -> bool:
     """Whether the session `sid` ended, as of one revocation delay ago at the latest.
 

@@ -85,10 +85,10 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
             return rotated
         row = _read(claims.sid)
         if row is None:
-            raise errors.RefreshTokenRevoked(reason="unknown session", sid=claims.sid)
+            raise errors.RefreshTokenRevoked(reason="unknown session", sid=claims.sid, outcome="revoked")
         if row.revoked_at is not None or row.disabled_at is not None:
             reason = row.revoked_reason or "user_disabled"
-            raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid)
+            raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid, outcome="revoked")
         if now >= row.expires_at:
             raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
         recent = bool(window) and row.rotated_at is not None and _is_recent(now - row.rotated_at, window)
@@ -103,9 +103,9 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
     if claims.gen > row.generation:
         log.critical("refresh token is ahead of the database: was a backup restored? sid=%s", claims.sid)
         events.record_alone("refresh_ahead", now, sid=claims.sid, user_id=row.user_id)
-        raise errors.RefreshTokenRevoked(reason="generation ahead", sid=claims.sid)
+        raise errors.RefreshTokenRevoked(reason="generation ahead", sid=claims.sid, outcome="ahead")
     end(claims.sid, "reuse", now)
-    raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid)
+    raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid, outcome="reuse")
 
 
 def end(sid: str, reason: str, now: datetime) -> bool:

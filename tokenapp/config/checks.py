@@ -42,6 +42,8 @@ def limit_faults(values: dict[str, Any]) -> list[str]:
     for shorter, longer in (("access_lifetime", "session_lifetime"), ("refresh_lifetime", "session_lifetime")):
         if shorter in values and longer in values and values[shorter] > values[longer]:
             faults.append(f"TOKENAPP_{shorter.upper()} is longer than TOKENAPP_{longer.upper()}")
+    if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
+        faults.append("TOKENAPP_METRICS_BIND has the same port as PORT")
     return faults
 
 

@@ -158,3 +158,37 @@ def _web_address(raw: str) -> SplitResult | None:
     plain = raw.isascii() and raw.isprintable() and " " not in raw and "@" not in parts.netloc
     fits = plain and port_fits and parts.scheme in _USUAL_PORTS and _HOST.fullmatch(parts.hostname or "")
     return parts if fits else None
+
+
+_ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<plain>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+_MAX_PORT: Final = 65535
+_SERVER_OPTION: Final = r"(?:db=\d{1,3}|(?:username|password|ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^&#]+)"
+_SERVER_HOST: Final = r"(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
+_LIMIT_SERVER: Final = re.compile(
+    rf"(?:(?P<tcp>redis|rediss|valkey|valkeys)://{_SERVER_HOST}"
+    rf"|(?P<socket>unix|redis\+unix|valkey\+unix)://(?:[^/@?#]*@)?/[^?#]+)(?:\?{_SERVER_OPTION}(?:&{_SERVER_OPTION})*)?",
+    re.ASCII,
+)
+
+
+def bind(raw: str) -> tuple[str, int] | None:
+    """Read an address and a port; nothing for none."""
+    if not raw:
+        return None
+    match = _ADDRESS.fullmatch(raw)
+    if match is None or not 1 <= int(match["port"]) <= _MAX_PORT:
+        message = "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464"
+        raise ValueError(message)
+    return match["plain"] or match["ipv6"], int(match["port"])
+
+
+def limit_server(raw: str) -> str:
+    """Read the address of a Redis or Valkey server; return it in the words of Redis, whose protocol both speak."""
+    if not raw:
+        return ""
+    match = _LIMIT_SERVER.fullmatch(raw)
+    if match is None or not 1 <= int(match["port"] or 1) <= _MAX_PORT:
+        message = "must look like redis://:password@host:6379/0, or with rediss, valkey or valkeys; or unix:///path"
+        raise ValueError(message)
+    scheme = match["tcp"].replace("valkey", "redis") if match["tcp"] else "unix"
+    return scheme + raw[raw.index(":") :]

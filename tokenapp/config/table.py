@@ -36,8 +36,12 @@ class Settings:
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     log_format: str
+    metrics_bind: tuple[str, int] | None
+    ratelimit_storage_uri: str
+    address_failures: int
     password_memory: int
     password_passes: int
+    password_min_length: int
 
     @property
     def production(self) -> bool:
@@ -110,6 +114,13 @@ SETTINGS: Final = (
         secret=True,
     ),
     Setting(
+        "RATELIMIT_STORAGE_URI",
+        "",
+        readers.limit_server,
+        "Redis or Valkey server that counts wrong passwords per address. Default: the database.",
+        secret=True,
+    ),
+    Setting(
         "TOKENAPP_ENV", "production", readers.one_of("production", "development"), "`production` or `development`."
     ),
     Setting("TOKENAPP_ISSUER", None, readers.issuer, "Our public URL: the `iss` of every token. https in production."),
@@ -160,7 +171,15 @@ SETTINGS: Final = (
         readers.networks,
         "Proxies whose `X-Forwarded-*` is believed; addresses or networks.",
     ),
+    Setting(
+        "TOKENAPP_ADDRESS_FAILURES",
+        "60",
+        readers.whole_number(1, 100000),
+        "Wrong passwords a minute from one address before it waits.",
+    ),
     Setting("TOKENAPP_LOG_FORMAT", "json", readers.one_of("json", "text"), "`json` or `text`."),
+    Setting("TOKENAPP_METRICS_BIND", "", readers.bind, "Address and port of the metrics, such as `127.0.0.1:9464`."),
+    Setting("TOKENAPP_PASSWORD_MIN_LENGTH", "15", readers.whole_number(8, 64), "Shortest new password, in characters."),
     Setting(
         "TOKENAPP_PASSWORD_MEMORY",
         "19456",

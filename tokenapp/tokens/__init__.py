@@ -74,6 +74,7 @@ def init_app(app: Flask, settings: Settings, has_ended: Callable[[str, datetime]
     )
     manager = Manager(app)
     manager.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
+    app.register_error_handler(errors.AccessTokenInvalid, _render_invalid)
 
 
 def mint(grant: Grant, now: datetime) -> Minted:
@@ -213,9 +214,14 @@ def _authorization() -> tuple[str, str]:
 
 
 def _refuse_access(reason: str) -> NoReturn:
-    challenge = _challenge() + ', error="invalid_token"'
-    status = config.current().invalid_token_status
-    raise errors.AccessTokenInvalid(reason=reason, status=status, headers={"WWW-Authenticate": challenge})
+    raise errors.AccessTokenInvalid(reason=reason)
+
+
+def _render_invalid(refusal: errors.AccessTokenInvalid) -> Response:
+    """Answer, whoever refused the token, with the challenge of RFC 6750 and the status that is set."""
+    refusal.status = config.current().invalid_token_status
+    refusal.headers = {"WWW-Authenticate": _challenge() + ', error="invalid_token"'}
+    return errors.render(refusal)
 
 
 def _challenge() -> str:

@@ -1,0 +1,33 @@
+"""A real browser: Chromium without a window, which calls nobody of its own accord."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+_QUIET: Final = (
+    "--no-sandbox",  # which root cannot have
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * 127.0.0.1",  # whatever a page calls, it is this machine that it reaches
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium, or skip the test where there is none (and fail where there must be)."""
+    program = shutil.which("chromium")
+    if program is None:
+        (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_QUIET)
+        try:
+            yield browser
+        finally:
+            browser.close()

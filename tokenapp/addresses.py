@@ -1,0 +1,256 @@
+"""Wrong passwords per client address: how many a minute, over all accounts, all workers and all guessing routes.
+
+Flask-Limiter keeps the counts, in our own database or in a Redis or Valkey server. It is asked here and nowhere else:
+its hooks would cost every request as much as a protected route costs as a whole; it would write ``Retry-After`` on
+answers that went well; and where it counts by outcome, a store that fails in the last moment becomes a 500.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, wraps
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Any, Final, ParamSpec
+
+import sqlalchemy as sa
+from flask import Flask, Response, after_this_request, current_app
+from flask_limiter import Limiter
+from limits import RateLimitItemPerMinute
+from limits.storage import Storage
+from sqlalchemy import bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from tokenapp import config, db, errors, incoming
+from tokenapp.config import Settings
+from tokenapp.models import AddressCount
+
+WINDOW: Final = 60
+SERVER_TIMEOUT: Final = 0.5
+PRUNE_BATCH: Final = 1000
+_ASK_AGAIN_AFTER: Final = 1.0
+_NETWORK_BITS: Final = 64
+log = logging.getLogger(__name__)
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give `app` its limiter; no connection is opened before the first attempt (workers fork first)."""
+    limiter = Limiter(
+        client_network,
+        strategy="fixed-window",
+        storage_uri="tokenapp-server:" if settings.ratelimit_storage_uri else "tokenapp-database:",
+        storage_options={"url": settings.ratelimit_storage_uri},
+    )
+    app.extensions["limiter"] = {limiter}  # listed beforehand, it leaves its hooks off the application
+    limiter.init_app(app)
+
+
+def limited(view: Callable[_Arguments, Response]) -> Callable[_Arguments, Response]:
+    """Mark a view that looks at passwords: an address with too many wrong ones in this minute is sent away before it.
+
+    Only a password that was looked at and found wrong counts. An attempt that the account's own throttle turns down
+    does not: nothing was learnt from it, and one program that knocks at a locked account would lock out an office.
+    Attempts count once they have failed, so that people who know their passwords never stand in one another's way;
+    guesses that are under way at one moment can exceed the limit, by fewer than there are threads.
+    """
+
+    @wraps(view)
+    def watched(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Response:
+        (limiter,) = current_app.extensions["limiter"]
+        limit = RateLimitItemPerMinute(config.current().address_failures, namespace="tokenapp")
+        who = ("passwords", client_network())
+        reset, remaining = limiter.limiter.get_window_stats(limit, *who)
+        wait = str(max(1, -int(-(reset - time.time()) // 1)))
+        fields = {"RateLimit-Limit": str(limit.amount), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": wait}
+
+        @after_this_request
+        def tell(response: Response) -> Response:
+            response.headers.update(fields)
+            return response
+
+        if not remaining:
+            raise errors.TooManyAttempts(reason="address", headers={"Retry-After": wait})
+        try:
+            return view(*args, **kwargs)
+        except errors.InvalidCredentials:
+            limiter.limiter.hit(limit, *who)
+            fields["RateLimit-Remaining"] = str(remaining - 1)
+            raise
+
+    return watched
+
+
+def client_network() -> str:
+    """Name what counts as one client: an IPv4 address, or the IPv6 network (/64) that every customer has."""
+    try:
+        address = ip_address(incoming.client_address() or "")
+    except ValueError:
+        return "unknown"
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), _NETWORK_BITS), strict=False))
+
+
+def prune(now: datetime) -> int:
+    """Delete the counts whose minute is over, in batches; return how many."""
+    over = sa.select(AddressCount.key).where(AddressCount.expires_at <= now).limit(PRUNE_BATCH).scalar_subquery()
+    statement = sa.delete(AddressCount).where(AddressCount.key.in_(over)).returning(AddressCount.key)
+    deleted = 0
+    while batch := len(db.execute_now(statement)):
+        deleted += batch
+    return deleted
+
+
+class DatabaseStorage(Storage):
+    """Counts in our own database: a row for each key, used again once its minute is over.
+
+    Windows are the minutes of the clock, so that stores which take over from one another mean the same ones. What goes
+    wrong rises as it is, to be answered as any fault of the database.
+    """
+
+    STORAGE_SCHEME = ["tokenapp-database"]  # noqa: RUF012 -- the library's declaration
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What going wrong looks like."""
+        return SQLAlchemyError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add `amount` to the count of `key` and return the sum; `expiry` is always a minute."""
+        del expiry
+        return self._add(key, amount, at_least=0)
+
+    def get(self, key: str) -> int:
+        """Return the count of `key`."""
+        live = (AddressCount.key == key, AddressCount.expires_at > datetime.now(UTC))
+        rows = db.execute_now(sa.select(AddressCount.count).where(*live))
+        return int(rows[0][0]) if rows else 0
+
+    def get_expiry(self, key: str) -> float:
+        """Return the end of this minute."""
+        del key
+        return (time.time() // WINDOW + 1) * WINDOW
+
+    def check(self) -> bool:
+        """Tell that the counts can be had, or raise."""
+        return self.get("") == 0
+
+    def reset(self) -> None:
+        """Not offered: every count is over within a minute."""
+        raise NotImplementedError
+
+    def clear(self, key: str) -> None:
+        """Not offered: every count is over within a minute."""
+        raise NotImplementedError
+
+    def _add(self, key: str, amount: int, *, at_least: int) -> int:
+        """Add `amount` to the count of `key`, or to `at_least` where that is more; return the sum."""
+        now = time.time()
+        parameters = {
+            "key": key,
+            "amount": amount,
+            "floor": at_least,
+            "now": datetime.fromtimestamp(now, UTC),
+            "ends_at": datetime.fromtimestamp((now // WINDOW + 1) * WINDOW, UTC),
+        }
+        return int(db.execute_now(_addition(db.db.engine.dialect.name), parameters)[0][0])
+
+
+class ServerStorage(DatabaseStorage):
+    """Counts in a Redis or Valkey server and, while that does not answer, in our database.
+
+    Each process remembers the counts that it saw in this minute and believes no store that knows of less. So a limit
+    goes on where it was when the server goes away, comes back, or has forgotten everything.
+    """
+
+    STORAGE_SCHEME = ["tokenapp-server"]  # noqa: RUF012 -- the library's declaration
+    _ADDITION: Final = """
+        local count = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), tonumber(ARGV[2])) + tonumber(ARGV[1])
+        redis.call('SET', KEYS[1], count, 'EX', ARGV[3])
+        return count
+    """
+
+    def __init__(self, uri: str, *, url: str) -> None:
+        import redis  # noqa: PLC0415 -- it takes 4 MB, and most installations have no such server
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
+        super().__init__(uri)
+        patience: dict[str, Any] = {"socket_timeout": SERVER_TIMEOUT, "socket_connect_timeout": SERVER_TIMEOUT}
+        self._server: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **patience)
+        self._addition = self._server.register_script(self._ADDITION)
+        self._faults = (redis.RedisError, OSError, ValueError)
+        self._ask_at = 0.0
+        self._minute = 0
+        self._seen: dict[str, int] = {}
+
+    def get(self, key: str) -> int:
+        """Return the count of `key`."""
+        name = self._name(key)
+        count = self._ask(lambda: int(self._server.get(name) or 0), lambda: DatabaseStorage.get(self, key))
+        return self._remember(name, count)
+
+    def _add(self, key: str, amount: int, *, at_least: int) -> int:
+        name = self._name(key)
+        floor = max(at_least, self._seen.get(name, 0))
+        count = self._ask(
+            lambda: int(self._addition([name], [amount, floor, 2 * WINDOW])),
+            lambda: DatabaseStorage._add(self, key, amount, at_least=floor),  # noqa: SLF001 -- super() knows no lambda
+        )
+        return self._remember(name, count)
+
+    def _name(self, key: str) -> str:
+        """Name the count of `key` in this minute."""
+        minute = int(time.time() // WINDOW)
+        if minute != self._minute:
+            self._minute, self._seen = minute, {}
+        return f"{key}/{minute}"
+
+    def _remember(self, name: str, count: int) -> int:
+        count = max(count, self._seen.get(name, 0))
+        if count:
+            self._seen[name] = count
+        return count
+
+    def _ask(self, server: Callable[[], int], database: Callable[[], int]) -> int:
+        """Ask the server or, for a second after it failed, only the database."""
+        if time.monotonic() >= self._ask_at:
+            try:
+                count = server()
+            except self._faults as fault:
+                if not self._ask_at:
+                    log.warning("the rate limit server does not answer, counts go into the database: %s", fault)
+                self._ask_at = time.monotonic() + _ASK_AGAIN_AFTER
+            else:
+                if self._ask_at:
+                    log.warning("the rate limit server answers again")
+                self._ask_at = 0.0
+                return count
+        return database()
+
+
+@cache
+def _addition(dialect: str) -> sa.Executable:
+    """Build the statement that counts, and begins anew where a minute is over, in one step."""
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    amount, floor = bindparam("amount", type_=sa.Integer), bindparam("floor", type_=sa.Integer)
+    now, ends_at = bindparam("now", type_=db.Instant()), bindparam("ends_at", type_=db.Instant())
+    over = AddressCount.expires_at <= now
+    statement: sa.Executable = (
+        insert(AddressCount)
+        .values(key=bindparam("key"), count=floor + amount, expires_at=ends_at)
+        .on_conflict_do_update(
+            index_elements=[AddressCount.key],
+            set_={
+                "count": sa.case((sa.or_(over, AddressCount.count < floor), floor), else_=AddressCount.count) + amount,
+                "expires_at": sa.case((over, ends_at), else_=AddressCount.expires_at),
+            },
+        )
+        .returning(AddressCount.count)
+    )
+    return statement

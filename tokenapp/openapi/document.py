@@ -1,0 +1,214 @@
+"""The generator: an OpenAPI 3.1 document made of the routes, their views' words and the Structs that they use."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from flask import Flask
+from werkzeug.routing import Rule
+
+from tokenapp import config, errors
+from tokenapp.config import Settings
+from tokenapp.errors import Refusal
+from tokenapp.openapi import headers
+from tokenapp.openapi.operation import Operation, described
+
+Object = dict[str, Any]
+
+_PROBLEM_TYPE: Final = "application/problem+json"
+_PATH_VARIABLE: Final = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+_IMPLIED_METHODS: Final = {"HEAD", "OPTIONS"}
+_HEADERS_OF: Final[Mapping[type[Refusal], str]] = {
+    errors.AccessTokenMissing: "WWW-Authenticate",
+    errors.AccessTokenInvalid: "WWW-Authenticate",
+    errors.ReauthenticationRequired: "WWW-Authenticate",
+    errors.TooManyAttempts: "Retry-After",
+    errors.ServiceUnavailable: "Retry-After",
+    errors.MethodNotAllowed: "Allow",
+}
+_EVERYWHERE: Final = (errors.NotFound, errors.MethodNotAllowed, errors.InternalError)
+_DESCRIPTION: Final = """\
+Sign in with a password, keep signed in with a rotating refresh token, see and end the sessions of an account.
+
+Bodies are JSON objects of at most 16 KiB; members that are not known are ignored. Every error is an
+`application/problem+json` object (RFC 9457) whose `code` is one of these and never changes its meaning:
+
+| code | status | when |
+| --- | --- | --- |
+{codes}
+
+A path that is not listed here answers `not_found`, and a method that a path does not have, `method_not_allowed`. `HEAD`
+is answered wherever `GET` is, and `OPTIONS` everywhere. `internal_error` is always a bug of ours.
+
+Bytes that are not HTTP are answered by the server that runs the service, in words of its own and without our header
+fields.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the parts of the document depend on."""
+
+    settings: Settings
+    schemas: Mapping[type[msgspec.Struct], Object]
+
+
+def build(app: Flask, version: str) -> Object:
+    """Make the document for the routes that `app` has by now."""
+    routes = sorted(_routes(app), key=lambda route: route[0].rule)
+    types = sorted(_types(operation for _, operation in routes), key=lambda kind: kind.__name__)
+    references, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    with app.app_context():
+        context = _Context(config.current(), dict(zip(types, references, strict=True)))
+    paths: dict[str, Object] = {}
+    for rule, operation in routes:
+        for method in sorted((rule.methods or set()) - _IMPLIED_METHODS):
+            path = paths.setdefault(_PATH_VARIABLE.sub(r"{\1}", rule.rule), {})
+            path[method.lower()] = _operation(app, rule, operation, context)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "tokenapp", "version": version, "description": _description(routes, context)},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "headers": headers.components(),
+            "parameters": {"X-Request-ID": _REQUEST_ID},
+            "responses": {kind.__name__: _problem(kind.status, [kind], context) for kind in _EVERYWHERE[:2]},
+            "securitySchemes": _security_schemes(context.settings),
+        },
+    }
+
+
+_REQUEST_ID: Final = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "An id for the request, to be found again in our log and in the answer.",
+    "schema": {"type": "string"},
+}
+
+
+def _routes(app: Flask) -> Iterator[tuple[Rule, Operation]]:
+    for rule in app.url_map.iter_rules():
+        operation = described(app.view_functions[rule.endpoint])
+        if operation is not None:
+            yield rule, operation
+
+
+def _types(operations: Iterable[Operation]) -> set[type[msgspec.Struct]]:
+    used = {kind for operation in operations for kind in (operation.body, operation.reply) if isinstance(kind, type)}
+    return used | {errors.Problem}
+
+
+def _operation(app: Flask, rule: Rule, operation: Operation, context: _Context) -> Object:
+    view = app.view_functions[rule.endpoint]
+    summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
+    described: Object = {
+        "operationId": view.__name__,
+        "tags": [rule.endpoint.partition(".")[0]],
+        "summary": summary.removesuffix("."),
+        "parameters": [{"$ref": "#/components/parameters/X-Request-ID"}, *_parameters(rule, operation)],
+        "responses": _responses(operation, context),
+        "security": operation.security,
+    }
+    if description:
+        described["description"] = description
+    if operation.body is not None:
+        content = {"application/json": {"schema": context.schemas[operation.body]}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _parameters(rule: Rule, operation: Operation) -> Iterator[Object]:
+    for name, schema in operation.parameters.items():
+        in_path = name in rule.arguments
+        yield {"name": name, "in": "path" if in_path else "query", "required": in_path, "schema": schema}
+
+
+def _responses(operation: Operation, context: _Context) -> Object:
+    success = 200 if operation.reply else 204
+    responses = {str(success): _success(operation, context)}
+    if operation.cacheable:
+        common = headers.on_every_answer(context.settings, cacheable=True)
+        responses["304"] = {"description": "It is still what `If-None-Match` names.", "headers": common}
+    by_status: dict[int, list[type[Refusal]]] = {}
+    for kind in operation.refusals:
+        by_status.setdefault(_status(kind, context), []).append(kind)
+    responses |= {str(status): _problem(status, kinds, context) for status, kinds in sorted(by_status.items())}
+    if errors.TooManyAttempts in operation.refusals:
+        for status, response in responses.items():
+            sure = status in {str(success), str(errors.TooManyAttempts.status)}
+            response["headers"] |= {name: headers.header(name, required=sure) for name in headers.RATE_LIMIT}
+    return responses
+
+
+def _success(operation: Operation, context: _Context) -> Object:
+    fields = headers.on_every_answer(context.settings, cacheable=operation.cacheable)
+    if operation.cookie:
+        fields["Set-Cookie"] = headers.refresh_cookie(context.settings, operation.cookie)
+    if operation.reply is None:
+        return {"description": "It is done.", "headers": fields}
+    if isinstance(operation.reply, tuple):
+        content: Object = {media: {} for media in operation.reply}
+        return {"description": "The file.", "headers": fields, "content": content}
+    content = {"application/json": {"schema": context.schemas[operation.reply]}}
+    return {"description": inspect.getdoc(operation.reply), "headers": fields, "content": content}
+
+
+def _problem(status: int, kinds: list[type[Refusal]], context: _Context) -> Object:
+    """Describe the one answer of a status; a header field is required if all its refusals carry it."""
+    fields = headers.on_every_answer(context.settings, cacheable=False)
+    for name in sorted({_HEADERS_OF[kind] for kind in kinds if kind in _HEADERS_OF}):
+        fields[name] = headers.header(name, required=all(_HEADERS_OF.get(kind) == name for kind in kinds))
+    members = {"status": {"const": status}, "code": {"enum": [kind.code for kind in kinds]}}
+    schema = {"allOf": [context.schemas[errors.Problem], {"properties": members}]}
+    examples = {kind.code: {"value": _example(kind, status)} for kind in kinds}
+    return {
+        "description": "\n".join(f"- `{kind.code}`: {inspect.getdoc(kind)}" for kind in kinds),
+        "headers": fields,
+        "content": {_PROBLEM_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def _example(kind: type[Refusal], status: int) -> Any:
+    problem = errors.Problem(
+        type=f"urn:tokenapp:error:{kind.code}",
+        title=kind.title,
+        status=status,
+        detail=kind.message,
+        code=kind.code,
+        message=kind.message,
+        request_id="Rk3tGmPa-4Xy9sQd",
+    )
+    return msgspec.to_builtins(problem)
+
+
+def _status(kind: type[Refusal], context: _Context) -> int:
+    """Return the status of a refusal here: for one of them, it is a setting."""
+    return context.settings.invalid_token_status if kind is errors.AccessTokenInvalid else kind.status
+
+
+def _description(routes: list[tuple[Rule, Operation]], context: _Context) -> str:
+    kinds = {kind for _, operation in routes for kind in operation.refusals}.union(_EVERYWHERE)
+    rows = sorted((_status(kind, context), kind.code, inspect.getdoc(kind)) for kind in kinds)
+    return _DESCRIPTION.format(codes="\n".join(f"| `{code}` | {status} | {when} |" for status, code, when in rows))
+
+
+def _security_schemes(settings: Settings) -> Object:
+    return {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The `accessToken` of a sign-in or a refresh.",
+        },
+        "refreshCookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.cookie_name,
+            "description": "The refresh token. Browsers keep it, and send it by themselves for pages that may call us.",
+        },
+    }
