@@ -1,5 +1,6 @@
 """Security header fields: on every status of every route, in development and in production."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ ISSUER = "https://auth.example.com"
 PRODUCTION = {
     "TOKENAPP_ENV": "production",
     "TOKENAPP_ISSUER": ISSUER,
-    "SECRET_KEY": "Vb7pQ-2nX9rT_5kLw8zD1mHs4cYf6gJa0eUiOqRt",
+    "SECRET_KEY": secrets.token_urlsafe(48),
     "TOKENAPP_PASSWORD_MEMORY": "19456",
     "TOKENAPP_PASSWORD_PASSES": "2",
 }

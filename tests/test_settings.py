@@ -17,7 +17,8 @@ from tokenapp import config
 from tokenapp.config import FILE_SETTINGS, SETTINGS, ConfigError, load
 
 SECRET_NAMES: Final = ("SECRET_KEY", "ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET")
-FALLBACK_NAMES: Final = ("ACCESS_TOKEN_SECRET_FALLBACKS", "REFRESH_TOKEN_SECRET_FALLBACKS")
+FALLBACK_NAMES: Final = tuple(f"{name}_FALLBACKS" for name in SECRET_NAMES)
+ADDRESSES: Final = {"DATABASE_URL": "postgresql://u@h/name", "RATELIMIT_STORAGE_URI": "redis://:p@h"}
 STRONG: Final = "Zu8-Qe1rVb7_nXw3Lk9pTy5mGd2hJc6s" + secrets.token_urlsafe(16)
 
 
@@ -46,9 +47,9 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "SECRET_KEY": {
         STRONG: STRONG,
         f" {STRONG}\n": STRONG,
-        STRONG + ",x": STRONG + ",x",
         "é" * 5 + STRONG: "é" * 5 + STRONG,
     },
+    "SECRET_KEY_FALLBACKS": {"": (), f" {STRONG[::-1]} ,, ": (STRONG[::-1],)},
     "DATABASE_URL": {
         "sqlite:////var/lib/tokenapp/x.db": "sqlite:////var/lib/tokenapp/x.db",
         "sqlite+pysqlite:////x.db": "sqlite+pysqlite:////x.db",
@@ -63,6 +64,13 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "ACCESS_TOKEN_SECRET_FALLBACKS": {"": (), f" {STRONG[::-1]} ,, ": (STRONG[::-1],)},
     "REFRESH_TOKEN_SECRET": {"": "", f" {STRONG[::-1]} ": STRONG[::-1]},
     "REFRESH_TOKEN_SECRET_FALLBACKS": {"": (), f"{STRONG[::-1]},{STRONG[1:]}": (STRONG[::-1], STRONG[1:])},
+    "RATELIMIT_STORAGE_URI": {
+        "": "",
+        "redis://h": "redis://h",
+        "rediss://:p@h:6380/1": "rediss://:p@h:6380/1",
+        "valkey://u:p@[::1]:6379/0": "redis://u:p@[::1]:6379/0",
+        "unix:///run/valkey.sock": "unix:///run/valkey.sock",
+    },
     "TOKENAPP_ENV": {"production": "production", "": "production"},
     "TOKENAPP_ISSUER": {
         "https://a.example": "https://a.example",
@@ -76,6 +84,10 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "TOKENAPP_SESSION_LIFETIME": {"7d": 7 * 86400, "3660d": 3660 * 86400, "": 30 * 86400},
     "TOKENAPP_REFRESH_GRACE": {"0": 0, "0s": 0, "600": 600, "10m": 600, "": 30},
     "TOKENAPP_REVOCATION_DELAY": {"0.05": 0.05, "1s": 1.0, "60": 60.0, "2.5s": 2.5, "": 1.0},
+    "TOKENAPP_JWKS_LIFETIME": {"1s": 1, "5m": 300, "1d": 86400, "": 300},
+    "TOKENAPP_ADDRESS_FAILURES": {"1": 1, "100000": 100000, "": 60},
+    "TOKENAPP_METRICS_BIND": {"": None, "127.0.0.1:9464": ("127.0.0.1", 9464), "[::1]:9464": ("::1", 9464)},
+    "TOKENAPP_PASSWORD_MIN_LENGTH": {"8": 8, "64": 64, "": 15},
     "TOKENAPP_INVALID_TOKEN_STATUS": {"401": 401, "403": 403, "": 403},
     "TOKENAPP_ALLOWED_ORIGINS": {
         "": (),
@@ -119,6 +131,7 @@ NO_ADDRESS_EITHER: Final = (
 )
 BAD: Final[dict[str, tuple[str, ...]]] = {
     "SECRET_KEY": ("\udcff" * 40,),
+    "SECRET_KEY_FALLBACKS": ("\udcff" * 40,),
     "DATABASE_URL": (
         "x",
         "sqlite://",
@@ -138,6 +151,7 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
     "ACCESS_TOKEN_SECRET_FALLBACKS": ("\udcff" * 40,),
     "REFRESH_TOKEN_SECRET": ("\udcff" * 40,),
     "REFRESH_TOKEN_SECRET_FALLBACKS": ("\udcff" * 40,),
+    "RATELIMIT_STORAGE_URI": ("x", "redis://", "http://h", "memory://", "redis://h:0", "redis://h:65536", "unix://"),
     "TOKENAPP_ENV": ("dev", "Development", "prod", "PRODUCTION", "test", " production", "1"),
     "TOKENAPP_ISSUER": (*NO_ADDRESS, *NO_ADDRESS_EITHER, "https://a.example?x=1", "https://a.example#x", "https://é"),
     "TOKENAPP_AUDIENCE": ('a"b', "a\\b", "a b", "a\nb", "é", "\x00"),
@@ -146,6 +160,10 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
     "TOKENAPP_SESSION_LIFETIME": (*NO_DURATION, "59", "0", "3661d"),
     "TOKENAPP_REFRESH_GRACE": (*NO_DURATION, "601", "11m"),
     "TOKENAPP_REVOCATION_DELAY": ("0", "0.04", "61", "-1", "nan", "inf", "1e1", "1m", "s", "1_0", "٣", " 1", "one"),
+    "TOKENAPP_JWKS_LIFETIME": (*NO_DURATION, "0", "25h"),
+    "TOKENAPP_ADDRESS_FAILURES": (*NO_NUMBER, "0", "100001"),
+    "TOKENAPP_METRICS_BIND": ("x", "9464", ":9464", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:9464"),
+    "TOKENAPP_PASSWORD_MIN_LENGTH": (*NO_NUMBER, "7", "65"),
     "TOKENAPP_INVALID_TOKEN_STATUS": ("400", "200", "40\uff13", "forbidden", "403 "),
     "TOKENAPP_ALLOWED_ORIGINS": (
         *NO_ADDRESS,
@@ -222,7 +240,7 @@ def test_a_secret_that_could_never_be_listed_as_a_former_one_is_a_fault(name: st
 
 
 def test_only_secrets_can_come_from_files() -> None:
-    assert {setting.name for setting in SETTINGS if setting.secret} == {*SECRET_NAMES, *FALLBACK_NAMES, "DATABASE_URL"}
+    assert {setting.name for setting in SETTINGS if setting.secret} == {*SECRET_NAMES, *FALLBACK_NAMES, *ADDRESSES}
     assert {f"{setting.name}_FILE" for setting in SETTINGS if setting.secret} == FILE_SETTINGS
 
 
@@ -374,7 +392,7 @@ def test_production_refuses_every_secret_that_is_printed_in_this_project(tmp_pat
 
 def file_value(name: str) -> str:
     """Return a good value for a setting that can come from a file."""
-    return "postgresql://u@h/name" if name == "DATABASE_URL" else STRONG[::-1]
+    return ADDRESSES.get(name, STRONG[::-1])
 
 
 @pytest.mark.parametrize("name", sorted(FILE_SETTINGS))

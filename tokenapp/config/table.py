@@ -66,7 +66,11 @@ class Setting(NamedTuple):
 
 SETTINGS: Final = (
     Setting(
-        "SECRET_KEY", "", readers.secret, "Encrypts the signing keys at rest. At least 32 random bytes.", secret=True
+        "SECRET_KEY",
+        "",
+        readers.listable_secret,
+        "Encrypts the signing keys at rest. At least 32 random bytes.",
+        secret=True,
     ),
     Setting(
         "SECRET_KEY_FALLBACKS",
