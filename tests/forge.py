@@ -16,7 +16,16 @@ from tokenapp import db, keys
 from tokenapp.models import Session
 
 Use = keys.Use
-MISSING: Final = object()
+
+
+class _Missing:
+    """What stands for no value; its name is the same in every process, as the names of tests must be."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING: Final = _Missing()
 BAD_ACCESS: Final = (403, "access_token_invalid", "Access token invalid or expired.")
 BAD_REFRESH: Final = (403, "refresh_token_revoked", "Refresh token invalid or revoked.")
 
