@@ -58,6 +58,12 @@ class InvalidCredentials(Refusal):
     code, status, message = "invalid_credentials", 401, "Invalid credentials."
 
 
+class InvalidClient(Refusal):
+    """Another service did not prove who it is: ``client_id`` or secret is missing, wrong or deleted."""
+
+    code, status, message = "invalid_client", 401, "Client credentials are required."
+
+
 class RefreshTokenMissing(Refusal):
     """No refresh cookie came along."""
 

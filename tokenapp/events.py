@@ -23,7 +23,6 @@ Kind = Literal[
     "reauthenticated",
     "refresh_ahead",
     "session_ended",
-    "all_sessions_ended",
     "key_created",
     "key_retired",
     "client_created",

@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from flask import Response, request
@@ -12,7 +12,10 @@ from werkzeug.exceptions import HTTPException
 from tokenapp import config, errors
 
 MAX_BODY: Final = 16 * 1024
+MAX_FIELDS: Final = 64
+FORM: Final = "application/x-www-form-urlencoded"
 _JSON_TYPE: Final = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
+_FORM_TYPE: Final = re.compile(rf"{FORM}\s*(;|$)", re.IGNORECASE)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SITE: Final = re.compile(r"[a-z-]{1,32}|https?://[a-z0-9.\[\]:-]{1,128}", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -38,17 +41,7 @@ def read_json(kind: type[_Body]) -> _Body:
     """
     if not _JSON_TYPE.match(request.headers.get("Content-Type", "")):
         raise errors.UnsupportedMediaType
-    # One byte more than is allowed, because a chunked body that is cut at the limit looks like one that ends there.
-    request.max_content_length = MAX_BODY + 1
-    try:
-        raw = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception as fault:  # noqa: BLE001 -- each server has words of its own for a body that makes no sense
-        detail = "The request body is cut off or badly framed."
-        raise errors.InvalidRequest(reason=type(fault).__name__, detail=detail) from None
-    if len(raw) > MAX_BODY:
-        raise errors.RequestTooLarge
+    raw = _read_body()
     try:
         # The decoding is ours, because msgspec does not look at the bytes of members that it skips.
         return msgspec.json.decode(raw.decode(), type=kind)
@@ -57,6 +50,24 @@ def read_json(kind: type[_Body]) -> _Body:
         raise errors.InvalidRequest(detail=f"The request body is malformed: {fault}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.InvalidRequest(detail="The request body is not a JSON object.") from None
+
+
+def read_form() -> dict[str, str]:
+    """Parse the body as a form; parameters without a value count as left out (RFC 6749, 3.2).
+
+    Raises:
+        errors.RequestTooLarge, errors.InvalidRequest: no form, or a parameter comes twice.
+    """
+    if not _FORM_TYPE.match(request.headers.get("Content-Type", "")):
+        raise errors.InvalidRequest(detail=f"The request body must be {FORM}.")
+    try:
+        fields = parse_qsl(_read_body().decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise errors.InvalidRequest(detail="The request body is not a form.") from None
+    form = dict(fields)
+    if len(form) != len(fields):
+        raise errors.InvalidRequest(detail="A parameter is given more than once.")
+    return {name: value for name, value in form.items() if value}
 
 
 def read_limit(default: int, most: int) -> int:
@@ -147,6 +158,21 @@ def refuse_cross_site() -> None:
     ours = site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_ours(origin)
     if not ours:
         raise errors.CrossSiteRequest(reason=f"site {_named(site)}, origin {_named(origin)}")
+
+
+def _read_body() -> bytes:
+    # One byte more than is allowed, because a chunked body that is cut at the limit looks like one that ends there.
+    request.max_content_length = MAX_BODY + 1
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as fault:  # noqa: BLE001 -- each server has words of its own for a body that makes no sense
+        detail = "The request body is cut off or badly framed."
+        raise errors.InvalidRequest(reason=type(fault).__name__, detail=detail) from None
+    if len(raw) > MAX_BODY:
+        raise errors.RequestTooLarge
+    return raw
 
 
 def _named(sent: str | None) -> str:

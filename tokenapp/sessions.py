@@ -1,6 +1,7 @@
 """The life of a session: opened by a sign-in, refreshed, ended, listed, pruned. Rotation lives here."""
 
 import logging
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User
 BATCH: Final = 1000
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=15)
-_CURSOR_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
+_CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 log = logging.getLogger(__name__)
 
 
@@ -220,7 +222,7 @@ def honours(claims: Mapping[str, Any], now: datetime) -> bool:
     if claims["type"] == "access":
         return True
     window = timedelta(seconds=config.current().refresh_grace)
-    recent = bool(window) and row.rotated_at is not None and row.rotated_at >= now - window
+    recent = bool(window) and row.rotated_at is not None and _is_recent(now - row.rotated_at, window)
     answered = {row.current_jti, row.previous_jti} if recent else {row.current_jti}
     return bool(now < row.expires_at and claims["jti"] in answered)
 
@@ -236,15 +238,26 @@ def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, date
     """
     since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
     if cursor is not None:
-        moment, _, sid = cursor.partition("~")
-        since = datetime.strptime(moment, _CURSOR_FORMAT).replace(tzinfo=UTC)
+        since, sid = _read_cursor(cursor)
     later = sa.or_(Session.revoked_at > since, sa.and_(Session.revoked_at == since, Session.id > sid))
     page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
     rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
     if len(rows) > FEED_PAGE:
         last = rows[FEED_PAGE - 1]
-        return rows[:FEED_PAGE], f"{last[1].strftime(_CURSOR_FORMAT)}~{last[0]}", True
-    return rows, f"{(now - FEED_OVERLAP).strftime(_CURSOR_FORMAT)}~", False
+        return rows[:FEED_PAGE], _cursor(last[1], last[0]), True
+    return rows, _cursor(now - FEED_OVERLAP, ""), False
+
+
+def _cursor(moment: datetime, sid: str) -> str:
+    return f"{(moment - _EPOCH) // timedelta(microseconds=1)}~{sid}"
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        message = "the cursor is not one of ours"
+        raise ValueError(message)
+    return _EPOCH + timedelta(microseconds=int(parts[1])), parts[2]
 
 
 def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:

@@ -1,20 +1,21 @@
 """For other services: our public keys, what we offer, and what a token is worth at this moment."""
 
 import base64
-import binascii
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
-from typing import ParamSpec
+from typing import Annotated, Final, Literal, ParamSpec
 from urllib.parse import quote
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
-from tokenapp import clients, config, incoming, keys, sessions, tokens
+from tokenapp import clients, config, errors, incoming, keys, openapi, sessions, tokens
 
 bp = Blueprint("wellknown", __name__)
-_FORM = "application/x-www-form-urlencoded"
+
+CURSOR: Final = {"type": "string", "pattern": "^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$"}
+_CREDENTIALS_IN_BODY: Final = {"client_secret", "client_assertion"}
 _Parameters = ParamSpec("_Parameters")
 
 
@@ -37,11 +38,26 @@ class KeySet(msgspec.Struct):
     keys: list[dict[str, str]]
 
 
-class OAuthError(msgspec.Struct):
-    """An error as RFC 6749, 5.2 has it, for the routes that RFC 7662 and RFC 7009 define."""
+class TokenForm(msgspec.Struct):
+    """Names a token of either kind; other parameters, `token_type_hint` among them, make no difference."""
 
-    error: str
-    error_description: str
+    token: Annotated[str, msgspec.Meta(min_length=1, description="An access token or a refresh token.")]
+
+
+class Introspection(msgspec.Struct, omit_defaults=True):
+    """What a token is worth; of one that is worth nothing there is only `active`."""
+
+    active: bool
+    token_type: Literal["Bearer", "refresh_token"] | msgspec.UnsetType = msgspec.UNSET
+    iss: str | msgspec.UnsetType = msgspec.UNSET
+    sub: str | msgspec.UnsetType = msgspec.UNSET
+    aud: str | msgspec.UnsetType = msgspec.UNSET
+    exp: int | msgspec.UnsetType = msgspec.UNSET
+    iat: int | msgspec.UnsetType = msgspec.UNSET
+    jti: str | msgspec.UnsetType = msgspec.UNSET
+    sid: str | msgspec.UnsetType = msgspec.UNSET
+    auth_time: int | msgspec.UnsetType = msgspec.UNSET
+    username: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ended(msgspec.Struct, rename="camel"):
@@ -59,78 +75,86 @@ class Revocations(msgspec.Struct, rename="camel"):
     more: bool
 
 
-class _Problem(Exception):  # noqa: N818 -- an answer, not a fault
-    def __init__(self, status: int, error: str, description: str) -> None:
-        super().__init__(error)
-        self.status, self.body = status, OAuthError(error, description)
+class Nothing(msgspec.Struct):
+    """It is done; whether there was anything to do is not told."""
 
 
 @bp.get("/.well-known/jwks.json")
+@openapi.Operation(
+    reply=KeySet, media_type="application/jwk-set+json", cache="kept", refuses=(errors.ServiceUnavailable,)
+)
 def jwks() -> Response:
     """Publish the public keys of access tokens; others may keep them for as long as a new key waits."""
     public = KeySet([dict(jwk) for jwk in keys.public_set(datetime.now(UTC))])
-    response = Response(msgspec.json.encode(public), mimetype="application/jwk-set+json")
-    response.headers["Cache-Control"] = f"public, max-age={config.current().jwks_lifetime}"
-    return response
+    return _kept(Response(msgspec.json.encode(public), mimetype="application/jwk-set+json"))
 
 
 @bp.get("/.well-known/oauth-authorization-server")
+@openapi.Operation(reply=Metadata, cache="kept")
 def metadata() -> Response:
     """Say what there is and where."""
-    settings = config.current()
-    issuer = settings.issuer
+    issuer = config.current().issuer
     document = Metadata(issuer, f"{issuer}/.well-known/jwks.json", f"{issuer}/api/introspect", f"{issuer}/api/revoke")
-    response = incoming.reply(document)
-    response.headers["Cache-Control"] = f"public, max-age={settings.jwks_lifetime}"
-    return response
+    return _kept(incoming.reply(document))
 
 
 def for_clients(view: Callable[_Parameters, Response]) -> Callable[_Parameters, Response]:
-    """Let `view` answer only clients that prove who they are by HTTP Basic (RFC 6749, 2.3.1)."""
+    """Let `view` answer only clients that prove who they are by HTTP Basic; its errors are those of RFC 6749, 5.2."""
 
     @wraps(view)
     def guarded(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Response:
         try:
             _authenticate()
             return view(*args, **kwargs)
-        except _Problem as problem:
-            response = incoming.reply(problem.body)
-            response.status_code = problem.status
-            if problem.status == 401:  # noqa: PLR2004 -- Unauthorized
-                response.headers["WWW-Authenticate"] = f'Basic realm="{config.current().audience}"'
+        except (errors.InvalidClient, errors.InvalidRequest) as refusal:
+            g.refusal = refusal  # for the request's log line
+            response = incoming.reply(openapi.OAuthError(refusal.code, refusal.detail))
+            response.status_code = refusal.status
+            response.headers.extend(refusal.headers)
             return response
 
     return guarded
 
 
 @bp.post("/api/introspect")
+@openapi.Operation(form=TokenForm, reply=Introspection, credential="client")
 @for_clients
 def introspect() -> Response:
     """Tell what a token is worth at this very moment (RFC 7662); of dead ones, only that they are dead."""
-    now = datetime.now(UTC)
-    claims = tokens.try_read(_token(), now)
+    token, now = _token(), datetime.now(UTC)
+    keys.load(now)  # a key may have been dropped a moment ago, by another process
+    claims = tokens.try_read(token, now)
     if claims is None or not sessions.honours(claims, now):
-        return incoming.reply(_Inactive())
-    shown = {name: value for name, value in claims.items() if name not in {"gen", "fresh", "type"}}
-    body = {"active": True, "token_type": "Bearer" if claims["type"] == "access" else "refresh_token", **shown}
-    return Response(msgspec.json.encode(body), mimetype="application/json")
+        return incoming.reply(Introspection(active=False))
+    kind = "Bearer" if claims["type"] == "access" else "refresh_token"
+    known = {name: value for name, value in claims.items() if name in Introspection.__struct_fields__}
+    return incoming.reply(msgspec.convert({**known, "active": True, "token_type": kind}, Introspection))
 
 
 @bp.post("/api/revoke")
+@openapi.Operation(form=TokenForm, reply=Nothing, credential="client")
 @for_clients
 def revoke() -> Response:
     """End the session of a token of either kind (RFC 7009); the answer does not tell whether there was one."""
-    now = datetime.now(UTC)
-    claims = tokens.try_read(_token(), now, allow_expired=True)
+    token, now = _token(), datetime.now(UTC)
+    claims = tokens.try_read(token, now, allow_expired=True)
     if claims is not None:
         sessions.end(claims["sid"], "revoked_by_client", now)
-    return incoming.reply(_Nothing())
+        g.sid = claims["sid"]
+    return incoming.reply(Nothing())
 
 
 @bp.get("/api/verify")
+@openapi.Operation(credential="bearer, for a proxy", headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session"))
 def verify() -> Response:
-    """Tell a proxy whether to let a request pass, and whose it is; the name is percent-encoded."""
-    claims = tokens.require_access()
+    """Tell a proxy whether to let a request pass, and whose it is; the name is percent-encoded.
+
+    Proxies know three answers: pass, 401 and 403. So whatever is wrong with a credential is one of these.
+    """
+    try:
+        claims = tokens.require_access()
+    except errors.InvalidRequest as refusal:
+        raise errors.AccessTokenInvalid(reason=refusal.reason) from None
     response = incoming.no_content()
     response.headers["X-Auth-User"] = quote(claims.username, safe="")
     response.headers["X-Auth-Subject"] = claims.sub
@@ -139,44 +163,47 @@ def verify() -> Response:
 
 
 @bp.get("/api/revocations")
+@openapi.Operation(reply=Revocations, credential="client", parameters={"since": CURSOR})
 @for_clients
 def revocations() -> Response:
     """List the sessions that ended lately, for services that check access tokens by themselves."""
-    since = request.args.get("since")
     try:
-        ended, cursor, more = sessions.ended_since(since, datetime.now(UTC))
+        ended, cursor, more = sessions.ended_since(request.args.get("since"), datetime.now(UTC))
     except ValueError:
-        raise _Problem(400, "invalid_request", "The cursor is not one of ours.") from None
+        raise errors.InvalidRequest(detail="The cursor is not one of ours.") from None
     return incoming.reply(Revocations([Ended(sid, at) for sid, at in ended], cursor, more))
 
 
-class _Inactive(msgspec.Struct):
-    active: bool = False
-
-
-class _Nothing(msgspec.Struct):
-    pass
+def _kept(response: Response) -> Response:
+    response.headers["Cache-Control"] = f"public, max-age={config.current().jwks_lifetime}"
+    return response
 
 
 def _authenticate() -> None:
+    """Check the client's credentials (RFC 6749, 2.3.1; RFC 7617).
+
+    Raises:
+        errors.InvalidClient
+    """
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     try:
-        client_id, colon, secret = base64.b64decode(given.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        client_id = colon = secret = ""
+        client_id, _, secret = base64.b64decode(given.strip(" "), validate=True).decode().partition(":")
+    except ValueError:
+        client_id = secret = ""
     plain = incoming.is_id(client_id) and incoming.is_id(secret)
-    if scheme.lower() != "basic" or not colon or not plain or not clients.authenticate(client_id, secret):
-        raise _Problem(401, "invalid_client", "Client credentials are required.")
+    if scheme.lower() != "basic" or not plain or not clients.authenticate(client_id, secret):
+        raise errors.InvalidClient(headers={"WWW-Authenticate": f'Basic realm="{config.current().audience}"'})
 
 
 def _token() -> str:
-    """Return the form's one ``token``."""
-    if request.mimetype != _FORM:
-        raise _Problem(400, "invalid_request", f"The body must be {_FORM}.")
-    try:
-        given = request.form.getlist("token")
-    except OSError:
-        given = []
-    if len(given) != 1 or not given[0]:
-        raise _Problem(400, "invalid_request", "Exactly one token is required.")
-    return given[0]
+    """Return the form's ``token``.
+
+    Raises:
+        errors.InvalidRequest
+    """
+    form = incoming.read_form()
+    if _CREDENTIALS_IN_BODY & form.keys():
+        raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
+    if "token" not in form:
+        raise errors.InvalidRequest(detail="The parameter token is missing.")
+    return form["token"]

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import click
 import msgspec
 import sqlalchemy as sa
 from flask import current_app
 
-from tokenapp import config, db, errors, keys, migrating
+from tokenapp import config, db, migrating
 from tokenapp.cli import output
 from tokenapp.cli.failures import Command
 from tokenapp.config import Settings
@@ -21,6 +21,7 @@ from tokenapp.keys import life
 Severity = Literal["error", "warning"]
 EXIT_CODES: Final = {"error": 2, "warning": 1}
 _CLOCK_TOLERANCE: Final = timedelta(seconds=2)
+_PATIENCE: Final = 2.0
 _OLD_KEY: Final = timedelta(days=365)
 
 
@@ -170,17 +171,15 @@ def _check_clock(_settings: Settings) -> Iterator[Finding]:
 def _check_keys(settings: Settings) -> Iterator[Finding]:
     now = datetime.now(UTC)
     try:
-        keys.load(now)
+        for kid in life.unreadable(now):
+            yield Finding(
+                "error",
+                "keys",
+                f"the key {kid} was sealed under another SECRET_KEY",
+                "no token can be made or verified once it is needed",
+                "put the former SECRET_KEY into SECRET_KEY_FALLBACKS, or drop it: `flask keys retire --now`",
+            )
         current = [info for info in life.list_keys(now) if info.state == "current"]
-    except errors.Refusal as refusal:
-        yield Finding(
-            "error",
-            "keys",
-            refusal.reason or refusal.detail,
-            "no token can be made or verified",
-            "put the former SECRET_KEY into SECRET_KEY_FALLBACKS",
-        )
-        return
     except Exception as fault:
         if not db.is_fault(fault):
             raise
@@ -194,6 +193,20 @@ def _check_keys(settings: Settings) -> Iterator[Finding]:
                 "a copy that leaked in all that time is still good",
                 f"run `flask keys rotate --use {info.use}`",
             )
+
+
+def _check_limiter(settings: Settings) -> Iterator[Finding]:
+    if not settings.ratelimit_storage_uri:
+        return
+    fault = _fault_of_server(settings.ratelimit_storage_uri)
+    if fault is not None:
+        yield Finding(
+            "warning",
+            "RATELIMIT_STORAGE_URI",
+            f"the server does not answer ({fault})",
+            "wrong passwords per address are counted in the database instead, a write for each",
+            "see that it runs and can be reached, or unset RATELIMIT_STORAGE_URI",
+        )
 
 
 def _check_files(settings: Settings) -> Iterator[Finding]:
@@ -211,6 +224,20 @@ def _check_files(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _fault_of_server(url: str) -> str | None:
+    import redis  # noqa: PLC0415 -- most installations have no such server
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    patience: Any = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE, "retry": Retry(NoBackoff(), 0)}
+    try:
+        with redis.Redis.from_url(url, **patience) as server:
+            server.ping()
+    except (redis.RedisError, OSError, ValueError) as fault:
+        return type(fault).__name__  # its text could hold the password
+    return None
+
+
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_mode,
     _check_secrets,
@@ -220,5 +247,6 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_database,
     _check_clock,
     _check_keys,
+    _check_limiter,
     _check_files,
 )

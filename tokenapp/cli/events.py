@@ -8,7 +8,7 @@ from typing import Final, get_args
 import click
 import msgspec
 
-from tokenapp import accounts, events, throttle
+from tokenapp import accounts, addresses, events, throttle
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Age, Text
@@ -62,6 +62,8 @@ def list_events(
 def prune(age: timedelta) -> None:
     """Delete old records, and counts of failed attempts that mean nothing any more."""
     now, number = datetime.now(UTC), 0
+    throttle.prune(now, timedelta(days=30))
+    addresses.prune(now)
     try:
         with output.progress("Deleting") as advance:
             for batch in events.prune(now, age):
@@ -69,7 +71,6 @@ def prune(age: timedelta) -> None:
                 advance(batch)
     finally:
         click.echo(f"Deleted {output.count(number, 'record')}.")
-    throttle.prune(now, timedelta(days=30))
 
 
 def _walk(since: datetime, user_id: str | None, sid: str | None, kind: str | None) -> Iterator[EventRecord]:

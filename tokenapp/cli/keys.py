@@ -6,7 +6,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from tokenapp import keys
+from tokenapp import config, keys
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Text, confirm
@@ -73,6 +73,10 @@ def retire(kid: str, *, at_once: bool, yes: bool) -> None:
 
 
 def _announce(info: life.KeyInfo) -> None:
+    settings = config.current()
+    secret = settings.access_token_secret if info.use == "access" else settings.refresh_token_secret
+    if secret:
+        click.echo(f"As long as {info.use.upper()}_TOKEN_SECRET is set, that one signs instead.", err=True)
     begins = info.activates_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     click.echo(f"Published {info.kid} ({info.algorithm}); it signs {info.use} tokens from {begins}.")
 

@@ -3,10 +3,12 @@
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DisconnectionError
 
 from tokenapp.db.faults import SERVER_TIMEOUT_MS, Breaker
@@ -22,6 +24,12 @@ SINGLE: Final[Mapping[str, Any]] = {"single_statement": True}
 def set_up(engine: Engine, _breaker: Breaker) -> None:
     """Make the engine's connections durable, and its transactions wait their turn."""
     path = str(engine.url.database)
+
+    @event.listens_for(engine, "do_connect")
+    def make_private(_dialect: Dialect, _record: Any, _args: Any, _options: Any) -> None:
+        # SQLite would let everybody read a file that it makes; its journal gets the mode that the file has.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

@@ -5,6 +5,7 @@ published when it is made, signing from `activates_at` until its successor's, ve
 """
 
 import logging
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tokenapp import config, db
+from tokenapp import config, db, errors
 from tokenapp.keys import life, sealing
 from tokenapp.keys.material import ALGORITHMS, USES, Alg, Key, Use, of_setting, open_key, read_pem, thumbprint
 from tokenapp.models import SigningKey
@@ -63,7 +64,9 @@ class _Known:
 
 
 _known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
-_STORED: Final = sa.select(SigningKey).where(SigningKey.retired_at.is_(None)).order_by(SigningKey.activates_at)
+_STORED: Final = sa.select(SigningKey).where(SigningKey.retired_at.is_(None)).order_by(SigningKey.serial)
+_KID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_UNKNOWN_KID_EVERY: Final = timedelta(seconds=0.1)
 
 
 def current(now: datetime) -> Keyring:
@@ -76,19 +79,18 @@ def current(now: datetime) -> Keyring:
         sqlalchemy.exc.DBAPIError: there is no ring yet, and the database is away.
     """
     known = _known.setdefault(db.db.engine, _Known())
-    if known.ring is None:
-        return load(now)
-    if known.as_of is not None and _is_recent(known.as_of, now):
-        return known.ring
-    if known.renewing.acquire(blocking=False):
-        try:
-            return _renew(known, now)
-        except Exception as fault:
-            if not db.is_fault(fault):
-                raise
-            known.as_of = now
-        finally:
-            known.renewing.release()
+    if known.ring is None or not _is_recent(known.as_of, now):
+        # Whoever finds it too old waits: what a dropped key signed must not pass because another request is asking.
+        with known.renewing:
+            if known.ring is None:
+                return _renew(known, now)
+            if not _is_recent(known.as_of, now):
+                try:
+                    return _renew(known, now)
+                except Exception as fault:
+                    if not db.is_fault(fault):
+                        raise
+                    known.as_of = now
     return known.ring
 
 
@@ -99,8 +101,22 @@ def known() -> Keyring | None:
 
 
 def find(kid: str, now: datetime) -> Key | None:
-    """Return the key named `kid`, if it verifies now."""
-    return current(now).by_kid.get(kid)
+    """Return the key named `kid`, if it verifies now.
+
+    A key can be in use before this process has heard of it, when it replaces one that was dropped; so a name that is
+    not known makes the ring be read anew, at most ten times a second.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the name is not known, and the database is away.
+    """
+    found = current(now).by_kid.get(kid)
+    if found is not None or not _KID.fullmatch(kid):
+        return found
+    known = _known[db.db.engine]
+    with known.renewing:
+        if not _is_recent(known.as_of, now, _UNKNOWN_KID_EVERY):
+            _renew(known, now)
+    return known.ring.by_kid.get(kid) if known.ring is not None else None
 
 
 def load(now: datetime) -> Keyring:
@@ -116,9 +132,9 @@ def public_set(now: datetime) -> Sequence[Mapping[str, str]]:
     return [jwk for jwk in jwks if jwk is not None]
 
 
-def _is_recent(as_of: datetime, now: datetime) -> bool:
-    delay = timedelta(seconds=config.current().revocation_delay)
-    return -delay < now - as_of < delay
+def _is_recent(as_of: datetime | None, now: datetime, most: timedelta | None = None) -> bool:
+    delay = timedelta(seconds=config.current().revocation_delay) if most is None else most
+    return as_of is not None and -delay < now - as_of < delay
 
 
 def _renew(known: _Known, now: datetime) -> Keyring:
@@ -141,18 +157,19 @@ def _read(known: _Known, now: datetime) -> Keyring:
     by_kid: dict[str, Key] = {}
     for use in USES:
         secret, former = given[use]
-        if not secret and not any(row.use == use and row.activates_at <= now for row in rows):
+        if not secret and not any(row.use == use for row in rows):
             life.make_first(use, now)
             rows = _stored(now)
         for row in rows:
-            if row.use == use:
-                by_kid[row.kid] = _open(known, row)
-                if row.activates_at <= now:
-                    signing[use] = by_kid[row.kid]
+            if row.use == use and (key := _try_open(known, row, now)) is not None:
+                by_kid[row.kid] = key
+                # The earliest, where none is to sign yet: another host's clock is ahead of ours.
+                if row.activates_at <= now or use not in signing:
+                    signing[use] = key
         for value in (*former, secret):
             if value:
-                key = of_setting(value, use)
-                by_kid[key.kid] = known.opened.setdefault(key.kid, key)
+                given_key = of_setting(value, use)
+                by_kid[given_key.kid] = known.opened.setdefault(given_key.kid, given_key)
         if secret:
             signing[use] = by_kid[of_setting(secret, use).kid]
     return Keyring(signing, by_kid)
@@ -164,6 +181,21 @@ def _stored(now: datetime) -> Sequence[SigningKey]:
         return [row for row in session.scalars(_STORED) if row.verifies_until is None or row.verifies_until > now]
 
 
+def _try_open(known: _Known, row: SigningKey, now: datetime) -> Key | None:
+    """Open a stored key; leave out one that is not needed yet and cannot be opened, so that there is time to mend it.
+
+    Raises:
+        errors.ServiceUnavailable: it is needed, and was sealed under another ``SECRET_KEY``.
+    """
+    try:
+        return _open(known, row)
+    except errors.ServiceUnavailable as refusal:
+        if row.activates_at <= now:
+            raise
+        log.error("the next key cannot be opened, all requests fail once it signs: %s", refusal.reason)  # noqa: TRY400 -- no bug
+        return None
+
+
 def _open(known: _Known, row: SigningKey) -> Key:
     key = known.opened.get(row.kid)
     if key is None:
@@ -172,5 +204,15 @@ def _open(known: _Known, row: SigningKey) -> Key:
             row.kid, "access" if row.use == USES[0] else "refresh", row.algorithm, material
         )
         if former:
-            life.reseal(row, material)
+            _reseal(row, material)
     return key
+
+
+def _reseal(row: SigningKey, material: bytes) -> None:
+    """Seal the key anew under the present ``SECRET_KEY``; if the database takes no writes, the next start does it."""
+    try:
+        life.reseal(row, material)
+    except Exception as fault:
+        if not db.is_fault(fault):
+            raise
+        log.warning("the key %s could not be sealed anew", row.kid)

@@ -10,9 +10,9 @@ from sqlalchemy import orm
 from sqlalchemy.exc import IntegrityError
 
 from tokenapp import config, db, errors, events
-from tokenapp.keys import sealing
-from tokenapp.keys.material import Alg, Use, kid_of, make, open_key
-from tokenapp.models import Session, SigningKey
+from tokenapp.keys import holders, sealing
+from tokenapp.keys.material import ALGORITHMS, Alg, Use, kid_of, make, open_key
+from tokenapp.models import SigningKey
 
 State = Literal["next", "current", "retiring", "retired"]
 FIRST_ALGORITHM: Final[dict[Use, Alg]] = {"access": "ES256", "refresh": "HS256"}
@@ -55,7 +55,8 @@ def make_first(use: Use, now: datetime) -> None:
     """Make and store the first key; of several processes that try at once, the database lets one win."""
     try:
         with db.writing() as writer:
-            _add(writer, use, FIRST_ALGORITHM[use], make(FIRST_ALGORITHM[use]), now, activates_at=now)
+            if not any(row.verifies_until is None or row.verifies_until > now for row in _live(writer, use)):
+                _add(writer, use, FIRST_ALGORITHM[use], make(FIRST_ALGORITHM[use]), now, activates_at=now)
     except IntegrityError:
         return  # another process was first, and its key is as good
 
@@ -67,7 +68,7 @@ def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes |
 
     Raises:
         errors.KeyPending: there is one already that is to sign next.
-        errors.KeyRejected: the key is weak, or of a kind that cannot be used so.
+        errors.KeyRejected: the key is weak, known already, or of a kind that cannot be used so.
     """
     alg = alg or FIRST_ALGORITHM[use]
     if use == "refresh" and alg != "HS256":
@@ -79,6 +80,8 @@ def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes |
             live = _live(writer, use)
             if any(row.activates_at > now for row in live):
                 raise errors.KeyPending
+            if material is not None and writer.get(SigningKey, kid_of(alg, material)) is not None:
+                raise errors.KeyRejected(detail="The key is, or was, in use already: each may be only once.")
             lead = lead if live else timedelta(0)
             row = _add(writer, use, alg, material or make(alg), now, activates_at=now + lead)
             _supersede(writer, row, settings)
@@ -91,41 +94,48 @@ def retire(kid: str, now: datetime, *, at_once: bool = False) -> int:
     """Drop the key `kid`; return how many sessions that costs their tokens.
 
     A key that still verifies live tokens is dropped only `at_once`. When it signs, its successor signs from this
-    moment, made on the spot if there is none. Sessions whose refresh token it signed end, for they cannot go on.
+    moment, made on the spot if there is none. A next key that is dropped leaves all as it was before it. Sessions whose
+    refresh token it signed end, for they cannot go on.
 
     Raises:
         errors.KeyNotFound, errors.KeyInUse
     """
     with db.writing() as writer:
-        row = writer.get(SigningKey, kid, with_for_update=True)
-        if row is None or row.retired_at is not None:
+        row = _not_retired(writer, kid)
+        use: Use = "access" if row.use == "access" else "refresh"
+        _live(writer, use)
+        writer.refresh(row)
+        if row.retired_at is not None:
             raise errors.KeyNotFound
-        holders = _holders(writer, row, now)
-        count = _count(writer, holders)
-        signs = _state(row, now, current=row.verifies_until is None or row.verifies_until > now) != "next"
-        if signs and not at_once and (row.verifies_until is None or row.verifies_until > now):
-            raise errors.KeyInUse(detail=f"The key still verifies live tokens, of {count} sessions.")
+        having = holders.of(writer, row, now)
+        count = holders.count(writer, having)
+        verifies = row.verifies_until is None or row.verifies_until > now
+        if verifies and row.activates_at <= now and not at_once:
+            raise errors.KeyInUse(detail=f"The key still verifies live tokens, of {count} sessions: see --now.")
         row.retired_at = now
         writer.flush()
-        use: Use = "access" if row.use == "access" else "refresh"
         _ensure_signer(writer, use, row, now)
-        if use == "refresh":
-            events.end_sessions(writer, holders, "key_dropped", now)
         events.record(writer, "key_retired", now, reason=f"{use} {kid}")
+    if use == "refresh":
+        holders.end(having, now)
     return count
 
 
 def count_holders(kid: str, now: datetime) -> int:
-    """Count the live sessions that were last given tokens while the key `kid` signed.
+    """Count the live sessions that have, or may have, live tokens that the key `kid` signed.
 
     Raises:
         errors.KeyNotFound
     """
     with db.reading() as reader:
-        row = reader.get(SigningKey, kid)
-        if row is None or row.retired_at is not None:
-            raise errors.KeyNotFound
-        return _count(reader, _holders(reader, row, now))
+        return holders.count(reader, holders.of(reader, _not_retired(reader, kid), now))
+
+
+def unreadable(now: datetime) -> Sequence[str]:
+    """Return the names of the keys that are or will be needed, and were sealed under a ``SECRET_KEY`` that is lost."""
+    with db.reading() as reader:
+        rows = reader.scalars(sa.select(SigningKey).where(SigningKey.retired_at.is_(None))).all()
+    return [row.kid for row in rows if (row.verifies_until or now) >= now and not sealing.opens(row)]
 
 
 def reseal(row: SigningKey, material: bytes) -> None:
@@ -159,7 +169,19 @@ def _add(
 
 
 def _live(writer: orm.Session, use: Use) -> Sequence[SigningKey]:
-    return writer.scalars(sa.select(SigningKey).where(SigningKey.use == use, SigningKey.retired_at.is_(None))).all()
+    """Return the keys of one use that are not retired; nobody else changes any until this transaction ends."""
+    of_use = sa.select(SigningKey.kid).where(SigningKey.use == use)
+    writer.execute(of_use.order_by(SigningKey.serial).with_for_update()).all()
+    # Asked again, because what waited for the lock does not see what was added meanwhile.
+    rows = sa.select(SigningKey).where(SigningKey.use == use, SigningKey.retired_at.is_(None))
+    return writer.scalars(rows.order_by(SigningKey.serial).execution_options(populate_existing=True)).all()
+
+
+def _not_retired(reader: orm.Session, kid: str) -> SigningKey:
+    row = reader.get(SigningKey, kid)
+    if row is None or row.retired_at is not None:
+        raise errors.KeyNotFound
+    return row
 
 
 def _supersede(writer: orm.Session, successor: SigningKey, settings: config.Settings) -> None:
@@ -176,29 +198,26 @@ def _supersede(writer: orm.Session, successor: SigningKey, settings: config.Sett
 
 def _ensure_signer(writer: orm.Session, use: Use, dropped: SigningKey, now: datetime) -> None:
     """See to it that a key signs although `dropped` is gone: an earlier one must not come back from retiring."""
+    if dropped.activates_at > now:
+        _go_on_without(writer, use, dropped)
+        return
     later = [row for row in _live(writer, use) if row.serial > dropped.serial]
-    if any(row.activates_at <= now for row in later) or dropped.activates_at > now:
+    if any(row.activates_at <= now for row in later):
         return
     successor = later[0] if later else None
     if successor is None:
-        alg = FIRST_ALGORITHM[use]
+        alg: Alg = next(each for each in ALGORITHMS if each == dropped.algorithm)
         successor = _add(writer, use, alg, make(alg), now, activates_at=now)
     successor.activates_at = now
     _supersede(writer, successor, config.current())
 
 
-def _count(reader: orm.Session, which: sa.ColumnElement[bool]) -> int:
-    return reader.scalar(sa.select(sa.func.count()).select_from(Session).where(which)) or 0
-
-
-def _holders(reader: orm.Session, row: SigningKey, now: datetime) -> sa.ColumnElement[bool]:
-    """Return the condition for live sessions that were last given tokens while `row` signed."""
-    successor = sa.select(sa.func.min(SigningKey.activates_at)).where(
-        SigningKey.use == row.use, SigningKey.serial > row.serial, SigningKey.retired_at.is_(None)
-    )
-    until = reader.scalar(successor) or now + _CLOCK_SLACK
-    issued = sa.func.coalesce(Session.rotated_at, Session.created_at, type_=db.Instant())
-    return sa.and_(Session.revoked_at.is_(None), Session.expires_at > now, issued >= row.activates_at, issued < until)
+def _go_on_without(writer: orm.Session, use: Use, dropped: SigningKey) -> None:
+    """Let the key that signs now verify without end again, as before `dropped` was to take over from it."""
+    for row in reversed(_live(writer, use)):
+        if row.serial < dropped.serial:
+            row.verifies_until = None
+            return
 
 
 def _state(row: SigningKey, now: datetime, *, current: bool) -> State:

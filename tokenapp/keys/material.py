@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
@@ -83,7 +84,7 @@ def read_pem(pem: bytes) -> tuple[Alg, bytes]:
     """
     try:
         private: Any = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise errors.KeyRejected(detail="The file holds no unencrypted private key in PEM.") from None
     alg: Alg = "EdDSA"
     if isinstance(private, ec.EllipticCurvePrivateKey):

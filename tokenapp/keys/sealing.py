@@ -37,6 +37,15 @@ def unseal(row: SigningKey) -> tuple[bytes, bool]:
     raise errors.ServiceUnavailable(reason=f"key {row.kid} was sealed under another SECRET_KEY")
 
 
+def opens(row: SigningKey) -> bool:
+    """Whether the stored key can be unsealed."""
+    try:
+        unseal(row)
+    except errors.ServiceUnavailable:
+        return False
+    return True
+
+
 def _sealer(secret_key: str) -> AESGCM:
     hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"tokenapp signing keys v1")
     return AESGCM(hkdf.derive(secret_key.encode()))
