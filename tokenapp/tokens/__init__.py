@@ -160,8 +160,6 @@ def require_access() -> AccessClaims:
     _prepare_authorization()
     try:
         verify_jwt_in_request(locations="headers")
-    except NoAuthorizationError:
-        raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()}) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _refuse_access(str(error))
     return msgspec.convert(get_jwt(), AccessClaims)
