@@ -1,44 +1,61 @@
-# The two commands of a newcomer: make run, make test. All of them set up what they need.
-PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
+# The two commands of a newcomer: make run, make test. Each sets up what it needs: Python 3.11 or newer is enough.
+VENV ?= .venv
+# Programs are started through their interpreter: a script's first line breaks when the folder moves.
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip --quiet --disable-pip-version-check
+# The first of these that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo $$each; break; }; done)
+DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMAT:-text}
+DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test check format bench soak pins clean
+.PHONY: run test check format pins clean python
 
+# The demo user is made only where there is no user at all: never in a database that somebody uses.
 run: $(VENV)/.runs
-	@TOKENAPP_ENV=development $(BIN)/flask db upgrade
-	@echo demo-password-only-for-trying | TOKENAPP_ENV=development $(BIN)/flask users create demo --if-missing
-	TOKENAPP_ENV=development $(BIN)/gunicorn
+	@$(DEVELOPMENT) $(PY) -m flask --app wsgi db upgrade
+	@users=$$($(DEVELOPMENT) $(PY) -m flask --app wsgi users list --json) && { test "$$users" != "[]" || \
+		echo "$(DEMO_PASSWORD)" | $(DEVELOPMENT) $(PY) -m flask --app wsgi users create demo --if-missing; }
+	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C ends it)"
+	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
 test: $(VENV)/.checks
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TESTS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	@$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(TESTS)
+	@$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
 
 check: $(VENV)/.checks
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) $(VENV)/bin/lint-imports
 
 format: $(VENV)/.checks
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
 
 # Compiles requirements*.in to exact pins.
 pins: $(VENV)/.checks
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
+	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
+	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Says which Python is used, or what is missing.
+python:
+	@test -n "$(PYTHON)" || { echo "tokenapp needs Python 3.11 or newer with its venv module, and found none." \
+		"On Debian: apt-get install python3-venv. Or name one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "$(PYTHON)"
 
 $(VENV)/.runs: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	touch $@
+	@$(PY) -m pip --version >/dev/null 2>&1 || { $(MAKE) --no-print-directory python >/dev/null \
+		&& echo "Setting up $(VENV), which takes a minute the first time" && $(PYTHON) -m venv --clear $(VENV); }
+	@$(PIP) install -r requirements.txt
+	@touch $@
 
 $(VENV)/.checks: requirements-dev.txt $(VENV)/.runs
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
-	touch $@
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@

@@ -23,6 +23,7 @@ import psycopg
 from flask import Flask
 
 from tokenapp import accounts, create_app
+from tokenapp.db import db
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery staple"
@@ -46,6 +47,17 @@ def environment(**settings: str) -> dict[str, str]:
 def make_app(database_url: str, **settings: str) -> Flask:
     """Make the application in this process, on that database."""
     return create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+
+
+@contextmanager
+def application(database_url: str, **settings: str) -> Iterator[Flask]:
+    """Give the application in this process, and close its connections at the end."""
+    app = make_app(database_url, **settings)
+    try:
+        yield app
+    finally:
+        with app.app_context():
+            db.engine.dispose()
 
 
 def create_user(app: Flask, username: str = "alice", password: str = PASSWORD) -> str:
@@ -293,6 +305,8 @@ class Postgres:
         """Make the cluster and start it."""
         if self.user:
             shutil.chown(self.folder, self.user)
+            for parent in self.folder.parents[:2]:  # pytest's own folders, which only we may enter
+                parent.chmod(0o755)
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()

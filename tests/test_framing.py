@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,21 +40,18 @@ def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
     assert "Traceback" not in log.read_text()
 
 
-def exchange(server: Server, *pieces: bytes) -> bytes:
-    """Send bytes on one connection, close our half of it, and return all that comes back."""
+def exchange(server: Server, *pieces: bytes, close: bool = True) -> bytes:
+    """Send bytes on one connection, `close` our half of it, and return all that comes back."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        try:
+        answer = b""
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server has seen enough and closed
             for piece in pieces:
                 connection.sendall(piece)
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:  # the server has seen enough and closed
-            pass
-        answer = b""
-        try:
+            if close:
+                connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):
             while received := connection.recv(65536):
                 answer += received
-        except ConnectionResetError:
-            pass
     return answer
 
 
@@ -198,6 +196,11 @@ def test_a_chunked_body_over_the_limit_is_refused_though_its_beginning_would_do(
     answer = exchange(server, login(CHUNKED), chunk(BODY) + chunk(b" " * size) * count + END)
     assert statuses(answer) == [413]
     assert b"request_too_large" in answer
+
+
+def test_a_chunked_body_without_end_is_refused_as_soon_as_it_is_over_the_limit(server: Server) -> None:
+    answer = exchange(server, login(CHUNKED), chunk(BODY) + chunk(b" " * LIMIT), close=False)
+    assert statuses(answer) == [413]
 
 
 def test_a_chunked_body_of_exactly_the_limit_is_served(server: Server) -> None:

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -23,10 +25,10 @@ from tests.harness import (
     Client,
     Reply,
     Server,
+    application,
     at_once,
     claims_of,
     create_user,
-    make_app,
     meanwhile,
     wait_until,
 )
@@ -68,11 +70,9 @@ def service(
     """Give the service under gunicorn, once for all tests: each has its own user."""
     url = databases(request.param)
     settings = {"WEB_CONCURRENCY": "3", "TOKENAPP_REVOCATION_DELAY": str(DELAY)}
-    app = make_app(url)
-    with Server(url, settings, log=tmp_path_factory.mktemp("races") / "server.log") as server:
+    log = tmp_path_factory.mktemp("races") / "server.log"
+    with application(url) as app, Server(url, settings, log=log) as server:
         yield Service(app, server)
-    with app.app_context():
-        db.db.engine.dispose()
 
 
 def row_of(app: Flask, token: str) -> Session:
@@ -343,6 +343,29 @@ def test_bearer_requests_read_the_database_once_per_delay_at_most(app: Flask) ->
     statuses = Counter(status for each in at_once(*[hammer] * 4) for status in each)
     assert statuses == {200: 2000}
     assert 1 <= len(seen) <= monotonic() - began + 2, f"{len(seen)} statements in {monotonic() - began:.1f} s"
+
+
+def test_bearer_requests_to_several_processes_read_the_database_no_more_often(
+    databases: Databases, serve: Servers
+) -> None:
+    url = databases("postgresql")
+    with application(url) as app:
+        create_user(app)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET log_statement = 'all'")
+        where = connection.execute("SHOW data_directory").fetchone()
+    client = serve(url, TOKENAPP_REVOCATION_DELAY=str(DELAY)).client
+    token = client.login().json["accessToken"]
+    at_once(*[partial(client.protected, token)] * 8)
+    log = Path(where[0] if where else "").parent / "log"
+    began, before = monotonic(), log.read_text().count("FROM sessions")
+
+    def hammer() -> Counter[int]:
+        return Counter(client.protected(token).status for _ in range(75))
+
+    assert sum(at_once(*[hammer] * 8), Counter()) == {200: 600}
+    seconds, statements = monotonic() - began, log.read_text().count("FROM sessions") - before
+    assert 1 <= statements <= 2 * (seconds / DELAY + 2), f"{statements} statements of 2 workers in {seconds:.1f} s"
 
 
 # The first start.

@@ -7,11 +7,13 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import joserfc.jwt
@@ -20,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
+from flask import Flask
 from flask_jwt_extended import create_access_token, create_refresh_token
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +30,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from tests.conftest import Databases
 from tests.forge import MISSING, Issued, Use, b64, changed, code_of, compact, issue, unb64
-from tests.harness import SETTINGS, make_app, wait_until
+from tests.harness import SETTINGS, at_once, make_app, wait_until
 from tokenapp import db, keys
 from tokenapp.models import SigningKey
 from tokenapp.tokens import gate
@@ -253,6 +256,31 @@ def test_no_key_can_be_opened_with_another_secret_key_and_the_answer_is_503(data
         assert "Set-Cookie" not in answer.headers
     assert other.logout(cookie=old.good["refresh"]).status_code == 503
     assert old.row() == before
+
+
+def test_what_is_remembered_of_good_tokens_has_a_bound(issued: Issued) -> None:
+    with issued.app.app_context():
+        remembered = keys.current(datetime.now(UTC)).verified
+        remembered.update((str(number), {}) for number in range(gate._VERIFIED_MAX))
+        claims = gate.read(issued.with_claims("access", jti="one-more"), now=datetime.now(UTC))
+    assert list(remembered.values()) == [claims]
+
+
+def test_of_workers_that_make_the_first_keys_at_once_one_wins(database_url: str) -> None:
+    workers = [make_app(database_url) for _ in range(3)]
+    now = datetime.now(UTC)
+
+    def load(worker: Flask) -> set[str]:
+        with worker.app_context():
+            try:
+                keys._make("access", now)
+                return set(keys.load(now).by_kid)
+            finally:
+                db.db.engine.dispose()
+
+    kids = at_once(*(partial(load, worker) for worker in workers))
+    assert len(kids[0]) == 2
+    assert kids == kids[:1] * len(kids)
 
 
 # Other libraries.

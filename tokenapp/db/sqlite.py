@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
+from threading import Event
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -22,8 +23,14 @@ SINGLE: Final[Mapping[str, Any]] = {"single_statement": True}
 
 
 def set_up(engine: Engine, _breaker: Breaker) -> None:
-    """Make the engine's connections durable, and its transactions wait their turn."""
-    path = str(engine.url.database)
+    """Make the engine's connections durable, its transactions wait their turn, and its file stay the one it was."""
+    path = str(engine.url.database).removeprefix("file:")
+    seen = Event()
+
+    @event.listens_for(engine, "do_connect")
+    def refuse_to_create(*_: Any) -> None:
+        if seen.is_set() and _identity(path) is None:
+            raise sqlite3.OperationalError("the database file is gone")  # an empty one in its place would hide that
 
     @event.listens_for(engine, "do_connect")
     def make_private(_dialect: Dialect, _record: Any, _args: Any, _options: Any) -> None:
@@ -33,24 +40,23 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
-        record.info["file"] = _identity(path)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        record.info["file"] = _identity(path)
+        if record.info["file"] is not None:
+            seen.set()
+
+    @event.listens_for(engine, "checkout")
+    def check_file(_connection: Any, record: Any, _proxy: Any) -> None:
+        # A connection outlives the file's name: what is written to a file that was deleted or replaced is lost.
+        if _identity(path) != record.info["file"]:
+            raise DisconnectionError("the database file was deleted or replaced")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A plain BEGIN that turns into a write later fails with "database is locked" instead of waiting its turn.
         if not connection.get_execution_options().get("single_statement"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    @event.listens_for(engine, "checkout")
-    def check_file(_connection: Any, record: Any, _proxy: Any) -> None:
-        # A connection outlives the file's name: what is written to a file that was deleted or replaced is lost.
-        file = _identity(path)
-        if file is None and record.info["file"] is not None:
-            raise sqlite3.OperationalError("the database file is gone")  # to connect anew would create an empty one
-        if file != record.info["file"]:
-            raise DisconnectionError("the database file was replaced")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

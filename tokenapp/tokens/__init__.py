@@ -179,8 +179,6 @@ def require_access(*, fresh: bool = False) -> AccessClaims:
     except FreshTokenRequired:
         challenge = f'{_challenge()}, error="insufficient_user_authentication", max_age="{FRESH_FOR}"'
         raise errors.ReauthenticationRequired(headers={"WWW-Authenticate": challenge}) from None
-    except NoAuthorizationError:
-        raise errors.AccessTokenMissing(headers={"WWW-Authenticate": _challenge()}) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _refuse_access(str(error))
     return msgspec.convert(get_jwt(), AccessClaims)
