@@ -14,11 +14,10 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from flask import Flask
-from flask_limiter import Limiter
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
-from tests.harness import PASSWORD, SETTINGS, Client, Reply, create_user, free_port, make_app, wait_until
+from tests.harness import PASSWORD, SETTINGS, Client, Reply, create_user, free_port, make_app, run_flask, wait_until
 from tests.servers import REDIS_PASSWORD, Redis
 from tokenapp import addresses, config, db
 from tokenapp.models import AddressCount
@@ -266,6 +265,14 @@ def test_a_count_begins_anew_with_the_minute(app: Flask, clock: time_machine.Tra
         assert storage(app).incr("key", 60) == 1
 
 
+@pytest.mark.usefixtures("clock")
+def test_a_count_goes_on_from_where_another_store_had_it(app: Flask) -> None:
+    with app.app_context():
+        assert storage(app)._add("key", 1, at_least=2) == 3
+        assert storage(app)._add("key", 1, at_least=7) == 8
+        assert storage(app)._add("key", 1, at_least=5) == 9
+
+
 def test_pruning_deletes_counts_whose_minute_is_over_and_no_others(
     app: Flask, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,9 +304,7 @@ def test_without_a_database_the_answer_is_503(url: str) -> None:
 
 
 def storage(app: Flask) -> Any:
-    (limiter,) = app.extensions["limiter"]
-    assert isinstance(limiter, Limiter)
-    return limiter.storage
+    return app.extensions["addresses"].storage
 
 
 # With a server of its own for the counts
@@ -355,6 +360,29 @@ def test_a_limit_goes_on_where_it_was_when_the_server_fails(
         assert time.perf_counter() - began < 3
         clock.shift(60)
         assert guess(app).status_code == 401
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+def test_who_had_to_wait_before_the_server_failed_still_has_to(
+    database_url: str, redis: Redis, trouble: Callable[[Redis], None]
+) -> None:
+    for app in application(database_url, RATELIMIT_STORAGE_URI=redis.url):
+        use_up(app)
+        trouble(redis)
+        assert guess(app).status_code == 429
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+def test_what_one_process_remembers_of_a_failed_server_the_others_learn(
+    database_url: str, redis: Redis, trouble: Callable[[Redis], None]
+) -> None:
+    for one in application(database_url, RATELIMIT_STORAGE_URI=redis.url):
+        for other in application(database_url, RATELIMIT_STORAGE_URI=redis.url):
+            use_up(one, times=LIMIT - 2)
+            trouble(redis)
+            assert [guess(app).status_code for app in (one, other, other, one)] == [401, 401, 429, 429]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
@@ -413,6 +441,13 @@ def test_a_server_that_holds_rubbish_in_our_place_is_done_without(databases: Dat
     assert redis.ask("SET", key, "rubbish") == "+OK"
     for app in application(databases("sqlite"), RATELIMIT_STORAGE_URI=redis.url):
         assert [guess(app).status_code for _ in range(LIMIT + 1)] == [401] * LIMIT + [429]
+
+
+def test_the_commands_of_the_library_print_no_password(databases: Databases) -> None:
+    uri = f"redis://:{REDIS_PASSWORD}@127.0.0.1"
+    shown = run_flask(databases("sqlite"), "limiter", "config", RATELIMIT_STORAGE_URI=uri)
+    assert shown.returncode == 0
+    assert REDIS_PASSWORD not in shown.stdout + shown.stderr
 
 
 def test_a_server_behind_a_socket_can_be_named(databases: Databases, tmp_path: Path) -> None:

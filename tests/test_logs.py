@@ -227,6 +227,13 @@ def test_what_looks_like_a_secret_is_cut_out_of_any_line(
     assert secret not in event
 
 
+@pytest.mark.parametrize("server", ["gunicorn.error", "gunicorn.access", "werkzeug"])
+def test_a_query_is_cut_out_of_a_server_line(databases: Databases, capfd: Captured, server: str) -> None:
+    make_app(databases("sqlite"))
+    logging.getLogger(server).error('"%s /path?token=%s HTTP/1.1" 200', "GET", SECRET)
+    assert only(capfd)["event"] == '"GET /path?[cut] HTTP/1.1" 200'
+
+
 def test_ids_that_only_begin_like_a_token_are_left_alone(databases: Databases, capfd: Captured) -> None:
     app = make_app(databases("sqlite"))
     app.test_client().post("/api/token", headers={"X-Request-ID": "eyJhbGciOiJIUzI1"})

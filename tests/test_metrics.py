@@ -228,6 +228,18 @@ def test_dead_workers_leave_no_files_and_no_gauges(served_once: Measured) -> Non
     assert {re.findall(r"_(\d+)\.db", file.name)[0] for file in files} <= alive
 
 
+def test_a_file_that_a_worker_has_only_begun_disturbs_nobody(served_once: Measured) -> None:
+    server, folder = served_once, folder_of(served_once)
+    server.client.refresh(None)
+    begun = [folder / f"summary_{pid}.db" for pid in server.workers()]
+    for file in begun:
+        file.touch()
+    assert of(server.scrape(), "tokenapp_refreshes_total", "outcome") == {"missing": 1}
+    server.kill_a_worker()
+    assert of(server.scrape(), "tokenapp_refreshes_total", "outcome") == {"missing": 1}
+    assert not begun[0].exists()
+
+
 def folder_of(server: Server) -> Path:
     environ = Path(f"/proc/{server.workers()[0]}/maps").read_text()
     found = re.search(r"\S+/tokenapp-metrics-\w+", environ)
@@ -307,6 +319,18 @@ def test_the_listener_serves_metrics_and_nothing_else_and_the_service_has_none(s
     assert (listener.send("GET", "/other").status, listener.send("POST", "/metrics").status) == (404, 501)
     assert reply.header("Server") == "tokenapp"
     assert server.client.send("GET", "/metrics").status == 404
+
+
+def test_only_the_master_holds_the_address(served_once: Measured) -> None:
+    server = served_once
+    listening = rf"^ *\d+: \w+:{server.metrics_port:04X} \w+:0000 0A (?:\S+ +){{5}}(\d+) "
+    (inode,) = re.findall(listening, Path("/proc/net/tcp").read_text(), re.MULTILINE)
+    holders = {
+        pid
+        for pid in (server.master, *server.workers())
+        if f"socket:[{inode}]" in {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    }
+    assert holders == {server.master}
 
 
 def test_nothing_is_left_of_the_files_when_the_server_has_ended(databases: Databases, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from flask import Flask, Response, after_this_request, current_app
 from flask_limiter import Limiter
 from limits import RateLimitItemPerMinute
 from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,9 +31,7 @@ WINDOW: Final = 60
 SERVER_TIMEOUT: Final = 0.5
 PRUNE_BATCH: Final = 1000
 _ASK_AGAIN_AFTER: Final = 1.0
-_NETWORK_BITS: Final = 64
 log = logging.getLogger(__name__)
-
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -46,6 +45,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     app.extensions["limiter"] = {limiter}  # listed beforehand, it leaves its hooks off the application
     limiter.init_app(app)
+    del app.extensions["limiter"]  # its own commands would print the server's password
+    app.extensions["addresses"] = limiter.limiter
 
 
 def limited(view: Callable[_Arguments, Response]) -> Callable[_Arguments, Response]:
@@ -59,10 +60,10 @@ def limited(view: Callable[_Arguments, Response]) -> Callable[_Arguments, Respon
 
     @wraps(view)
     def watched(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Response:
-        (limiter,) = current_app.extensions["limiter"]
+        limiter: FixedWindowRateLimiter = current_app.extensions["addresses"]
         limit = RateLimitItemPerMinute(config.current().address_failures, namespace="tokenapp")
         who = ("passwords", client_network())
-        reset, remaining = limiter.limiter.get_window_stats(limit, *who)
+        reset, remaining = limiter.get_window_stats(limit, *who)
         wait = str(max(1, -int(-(reset - time.time()) // 1)))
         fields = {"RateLimit-Limit": str(limit.amount), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": wait}
 
@@ -76,7 +77,7 @@ def limited(view: Callable[_Arguments, Response]) -> Callable[_Arguments, Respon
         try:
             return view(*args, **kwargs)
         except errors.InvalidCredentials:
-            limiter.limiter.hit(limit, *who)
+            limiter.hit(limit, *who)
             fields["RateLimit-Remaining"] = str(remaining - 1)
             raise
 
@@ -89,11 +90,9 @@ def client_network() -> str:
         address = ip_address(incoming.client_address() or "")
     except ValueError:
         return "unknown"
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Network((int(address), _NETWORK_BITS), strict=False))
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    return str(address)
 
 
 def prune(now: datetime) -> int:
@@ -109,15 +108,14 @@ def prune(now: datetime) -> int:
 class DatabaseStorage(Storage):
     """Counts in our own database: a row for each key, used again once its minute is over.
 
-    Windows are the minutes of the clock, so that stores which take over from one another mean the same ones. What goes
-    wrong rises as it is, to be answered as any fault of the database.
+    Windows are the minutes of the clock, so that stores which take over from one another mean the same ones.
     """
 
     STORAGE_SCHEME = ["tokenapp-database"]  # noqa: RUF012 -- the library's declaration
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What going wrong looks like."""
+        """What may go wrong; it is answered as any fault of the database."""
         return SQLAlchemyError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
@@ -137,7 +135,7 @@ class DatabaseStorage(Storage):
         return (time.time() // WINDOW + 1) * WINDOW
 
     def check(self) -> bool:
-        """Tell that the counts can be had, or raise."""
+        """Tell that counts can be had, or raise."""
         return self.get("") == 0
 
     def reset(self) -> None:
@@ -151,13 +149,9 @@ class DatabaseStorage(Storage):
     def _add(self, key: str, amount: int, *, at_least: int) -> int:
         """Add `amount` to the count of `key`, or to `at_least` where that is more; return the sum."""
         now = time.time()
-        parameters = {
-            "key": key,
-            "amount": amount,
-            "floor": at_least,
-            "now": datetime.fromtimestamp(now, UTC),
-            "ends_at": datetime.fromtimestamp((now // WINDOW + 1) * WINDOW, UTC),
-        }
+        times = {"now": now, "ends_at": (now // WINDOW + 1) * WINDOW}
+        parameters = {"key": key, "amount": amount, "floor": at_least}
+        parameters |= {name: datetime.fromtimestamp(moment, UTC) for name, moment in times.items()}
         return int(db.execute_now(_addition(db.db.engine.dialect.name), parameters)[0][0])
 
 

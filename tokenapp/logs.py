@@ -188,10 +188,7 @@ def _escaped(text: str) -> str:
 def _without_secrets(line: str) -> str:
     """Cut out whatever looks like a token, a cookie or a hash; nothing of that kind should be there to begin with."""
     lower = line.lower()
-    for mark in _SECRET_MARKS:
-        if mark in lower:
-            return _SECRET.sub("[cut]", line)
-    return line
+    return _SECRET.sub("[cut]", line) if any(mark in lower for mark in _SECRET_MARKS) else line
 
 
 def _tame(_logger: Any, _level: str, line: Line) -> Line:
@@ -204,9 +201,8 @@ def _tame(_logger: Any, _level: str, line: Line) -> Line:
     else:
         line["event"] = (_QUERY.sub("?[cut]", event) if server else event)[:MAX_WORDS]
     raised = line.pop("exc_info", None)
-    error = raised[1] if isinstance(raised, tuple) else None
-    if error is not None:
-        line.update(_fault(error, with_stack=True))
+    if isinstance(raised, tuple) and raised[1] is not None:
+        line.update(_fault(raised[1], with_stack=True))
     if has_request_context():
         line["request_id"] = g.get("request_id")
     line.pop("stack_info", None)

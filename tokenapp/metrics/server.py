@@ -115,23 +115,29 @@ def leave() -> None:
 
 def bury(pid: int) -> None:
     """Add the counts of a worker that has ended to those of all that ended before; forget its gauges."""
+    try:
+        with _files:
+            for file in _here["folder"].glob(f"*_{pid}.db"):
+                if _has_counts(file) and not file.name.startswith("gauge_"):
+                    _add_to_the_dead(file)
+                file.unlink()
+    except Exception:  # gunicorn's master must not fall with its workers
+        log.exception("the counts of a worker were not added up")
+
+
+def _add_to_the_dead(file: Path) -> None:
     from prometheus_client import mmap_dict  # noqa: PLC0415 -- only once it is set up
 
     counts: Any = mmap_dict.MmapedDict
-    with _files:
-        for file in _files_of(pid):
-            kind = file.name.split("_")[0]
-            if kind != "gauge":
-                total = counts(str(file.with_name(f"{kind}_{_OF_THE_DEAD}.db")))
-                for key, value, *_ in counts.read_all_values_from_file(str(file)):
-                    total.write_value(key, total.read_value(key)[0] + value, 0.0)
-                total.close()
-            file.unlink()
+    total = counts(str(file.with_name(f"{file.name.split('_')[0]}_{_OF_THE_DEAD}.db")))
+    for key, value, *_ in counts.read_all_values_from_file(str(file)):
+        total.write_value(key, total.read_value(key)[0] + value, 0.0)
+    total.close()
 
 
-def _files_of(pid: int) -> Iterable[Path]:
-    folder: Path = _here["folder"]
-    return sorted(folder.glob(f"*_{pid}.db"))
+def _has_counts(file: Path) -> bool:
+    """Whether there is something in `file`: for a moment, a worker has made it and written nothing."""
+    return file.stat().st_size > 0
 
 
 class _AllWorkers:
@@ -141,9 +147,9 @@ class _AllWorkers:
         """Add up the workers' counts."""
         from prometheus_client import multiprocess  # noqa: PLC0415 -- only once it is set up
 
-        collector: Any = multiprocess.MultiProcessCollector
+        merge: Any = multiprocess.MultiProcessCollector.merge
         with _files:
-            return list(collector(None, str(_here["folder"])).collect())
+            return list(merge([str(file) for file in _here["folder"].glob("*.db") if _has_counts(file)]))
 
 
 def _listen(bind: tuple[str, int]) -> None:
