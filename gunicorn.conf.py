@@ -37,7 +37,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().set_accept_enabled(enabled)
         if not self.alive:
             for listener in self.sockets:
-                while select([listener], [], [], 0)[0]:
+                for _ in range(self.cfg.backlog):
+                    if not select([listener], [], [], 0)[0]:
+                        break
                     self.accept(listener)
                 listener.close()
 
