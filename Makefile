@@ -8,9 +8,11 @@ PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python3.1
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$each; break; }; done)
 DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMAT:-text}
+# More than there are cores: many tests wait for a fault to pass.
+PARALLEL ?= -n 4 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test check format pins clean python
+.PHONY: run test check format bench soak pins clean python
 
 # The demo user is made only where there is no user at all: never in a database that somebody uses.
 run: $(VENV)/.runs
@@ -22,7 +24,7 @@ run: $(VENV)/.runs
 
 test: $(VENV)/.checks
 	@$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest $(TESTS)
+	$(PY) -m coverage run -m pytest $(PARALLEL) $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
@@ -35,6 +37,14 @@ check: $(VENV)/.checks
 format: $(VENV)/.checks
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+# CPU per request beside the textbook way, in one run.
+bench: $(VENV)/.checks
+	$(PY) -m bench.cpu
+
+# The races and faults of the tests, for a quarter of an hour.
+soak: $(VENV)/.checks
+	$(PY) -m bench.soak --minutes 15
 
 # Compiles requirements*.in to exact pins.
 pins: $(VENV)/.checks

@@ -34,12 +34,22 @@ SETTINGS = {
     "TOKENAPP_PASSWORD_MEMORY": "8",
     "TOKENAPP_PASSWORD_PASSES": "1",
     "WEB_CONCURRENCY": "2",
+    "TOKENAPP_ADDRESS_FAILURES": "100000",
 }
 
 
 def environment(**settings: str) -> dict[str, str]:
     """Return this process's environment without any setting of ours, and then `settings` over the tests' own."""
-    ours = ("TOKENAPP_", "SECRET_KEY", "DATABASE_URL", "ACCESS_TOKEN_", "REFRESH_TOKEN_", "PORT", "WEB_CONCURRENCY")
+    ours = (
+        "TOKENAPP_",
+        "SECRET_KEY",
+        "DATABASE_URL",
+        "ACCESS_TOKEN_",
+        "REFRESH_TOKEN_",
+        "PORT",
+        "WEB_CONCURRENCY",
+        "RATELIMIT_",
+    )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
 

@@ -639,7 +639,7 @@ def test_a_signature_of_one_token_fits_no_other(issued: Issued, use: Use) -> Non
 # The sessions behind the tokens.
 
 
-def test_a_token_of_a_session_that_ended_is_answered_as_revoked(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_of_a_session_that_ended_is_answered_as_revoked(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
     issued = issue(app)
     assert issued.logout(cookie=issued.good["refresh"]).status_code == 204
     for _ in range(2):
@@ -647,7 +647,7 @@ def test_a_token_of_a_session_that_ended_is_answered_as_revoked(app: Flask, capl
         assert code_of(answer) == BAD_REFRESH
         assert "Set-Cookie" not in answer.headers
     # The library's list of ended sessions did not answer for the domain, which knows the reason.
-    assert caplog.text.count("session ended: logout") == 2
+    assert capfd.readouterr().err.count("session ended: logout") == 2
 
 
 def test_a_token_of_no_session_is_answered_as_revoked(app: Flask) -> None:

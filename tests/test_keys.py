@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25
 from flask import Flask
 from joserfc.jwk import KeySet
 
+from tests.forge import unb64
 from tests.harness import PASSWORD, at_once, claims_of, create_user, make_app
 from tokenapp import config, db, errors, keys
 from tokenapp.keys import life
@@ -42,11 +43,15 @@ def restart(database_url: str) -> Iterator[Restart]:
 
         def make(**settings: str) -> Flask:
             app = make_app(database_url, **settings)
-            context = app.app_context()
-            stack.callback(lambda: [context.push(), db.db.engine.dispose(), context.pop()])
+            stack.callback(dispose, app)
             return app
 
         yield make
+
+
+def dispose(app: Flask) -> None:
+    with app.app_context():
+        db.db.engine.dispose()
 
 
 def states(app: Flask, at: datetime, use: keys.Use = "access") -> list[str]:
@@ -95,14 +100,8 @@ def kid_of(token: str) -> str:
 
 
 def header_of(token: str) -> dict[str, Any]:
-    header: dict[str, Any] = json.loads(keys_decode(token.split(".", maxsplit=1)[0]))
+    header: dict[str, Any] = json.loads(unb64(token.split(".", maxsplit=1)[0]))
     return header
-
-
-def keys_decode(segment: str) -> bytes:
-    from tests.forge import unb64  # noqa: PLC0415 -- the one thing that is wanted from there
-
-    return unb64(segment)
 
 
 def published(app: Flask) -> list[dict[str, str]]:
@@ -292,7 +291,7 @@ def test_dropping_a_refresh_key_ends_the_sessions_that_it_signed_and_no_others(a
         after = now()
         assert life.count_holders(dropped, after) == 1
         assert life.retire(dropped, after, at_once=True) == 1
-        reasons = dict(db.execute_now(sa.select(Session.id, Session.revoked_reason)))  # type: ignore[arg-type]  # pairs
+        reasons = {row.id: row.revoked_reason for row in db.execute_now(sa.select(Session.id, Session.revoked_reason))}
     assert reasons == {early: None, mine: "key_dropped", gone: None}
 
 
@@ -428,7 +427,7 @@ def public_pem(private: Any) -> bytes:
 P256 = ec.generate_private_key(ec.SECP256R1())
 RSA_3072 = rsa.generate_private_key(65537, 3072)
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-REFUSED = {
+REFUSED: dict[str, Callable[[], bytes]] = {
     "RSA of 2048 bits": lambda: pem(rsa.generate_private_key(65537, 2048)),
     "P-384": lambda: pem(ec.generate_private_key(ec.SECP384R1())),
     "secp256k1": lambda: pem(ec.generate_private_key(ec.SECP256K1())),
@@ -524,7 +523,7 @@ def test_the_jwk_set_holds_next_current_and_retiring_keys_without_private_member
         assert former not in {jwk["kid"] for jwk in keys.public_set(at + HOUR)}
 
 
-SECRETS = [f"secret number {number}, of good length" for number in range(3)]
+SECRETS = [f"secret number {number} which is of good length" for number in range(3)]
 FIRST_ENV = {"ACCESS_TOKEN_SECRET": SECRETS[0], "REFRESH_TOKEN_SECRET": SECRETS[1]}
 
 

@@ -270,7 +270,10 @@ def test_each_hash_is_timed(served_once: Measured) -> None:
 
 def test_the_keys_are_counted_by_use_and_state(databases: Databases, tmp_path: Path) -> None:
     former = "a former secret that is still accepted"
-    own = {"ACCESS_TOKEN_SECRET": "a secret for access tokens, long enough", "ACCESS_TOKEN_SECRET_FALLBACKS": former}
+    own = {
+        "ACCESS_TOKEN_SECRET": "a secret for access tokens that is long enough",
+        "ACCESS_TOKEN_SECRET_FALLBACKS": former,
+    }
     with measured(databases("sqlite"), tmp_path, **own) as server:
         server.client.login()
         samples = server.scrape()

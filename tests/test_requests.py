@@ -272,7 +272,7 @@ def test_routes_without_a_body_look_at_none(app: Flask, content_type: str | None
         assert answer.status_code == status
 
 
-def test_nothing_secret_that_was_sent_is_logged(lone: Issued, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_secret_that_was_sent_is_logged(lone: Issued, capfd: pytest.CaptureFixture[str]) -> None:
     marker = "Tr0ub4dor-and-3"
     client = client_of(lone.app)
     for body in (GOOD_LOGIN | {"password": marker}, {"username": marker, "password": 1}, marker, [marker]):
@@ -283,9 +283,10 @@ def test_nothing_secret_that_was_sent_is_logged(lone: Issued, caplog: pytest.Log
     lone.refresh(lone.with_claims("refresh", sub=marker, jti=marker, gen=9))
     lone.protected(lone.with_claims("access", username=marker))
     lone.logout(cookie=lone.good["access"])
-    assert len(caplog.records) > 5
-    assert marker not in caplog.text
-    assert lone.good["access"] not in caplog.text
+    logged = capfd.readouterr().err
+    assert logged.count("\n") > 5
+    assert marker not in logged
+    assert lone.good["access"] not in logged
 
 
 # Paths and methods.
@@ -295,6 +296,8 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CON
 
 def path_of(rule: Rule) -> str:
     """Return a path that `rule` is for."""
+    if rule.endpoint == "openapi.page_file":
+        return "/docs/start.js"  # one of a few names
     return rule.rule if not rule.arguments else "".join("x" if dynamic else text for dynamic, text in rule._trace)
 
 
@@ -613,7 +616,6 @@ SERVED: Final[list[tuple[str | None, str | None]]] = [
     (None, OURS.upper()),
     (None, "http://localhost"),  # the name by which the test client calls us
     (None, LISTED),
-    (None, LISTED.upper()),
     (None, "http://localhost:5173"),
     ("cross-site", LISTED),
     ("same-site", LISTED),

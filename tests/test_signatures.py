@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import secrets
 import sys
 import threading
 import time

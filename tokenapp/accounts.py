@@ -239,12 +239,17 @@ def _replace_password(user: User, password: str, now: datetime, who: sa.ColumnEl
     password_rule.check(password, user.username)
     change = {"password_hash": passwords.hash_password(password), "password_changed_at": now}
     with db.writing() as session:
-        if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
-            raise errors.InvalidCredentials(reason="user changed meanwhile")
-        session.execute(throttle.forgiving(user.username))
-        events.record(session, "password_changed", now, user_id=user.id)
-        others = sa.and_(Session.user_id == user.id, Session.id != keep)
-        return len(events.end_sessions(session, others, "password_changed", now))
+        changed = session.connection().execute(sa.update(User).where(who).values(change)).rowcount
+        if changed:
+            session.execute(throttle.forgiving(user.username))
+            events.record(session, "password_changed", now, user_id=user.id)
+            others = sa.and_(Session.user_id == user.id, Session.id != keep)
+            ended = events.end_sessions(session, others, "password_changed", now)
+        else:
+            events.record(session, "sign_in_failed", now, user_id=user.id, reason="user changed meanwhile")
+    if not changed:
+        raise errors.InvalidCredentials(reason="user changed meanwhile")
+    return len(ended)
 
 
 def _upgrade_hash(user: User, hashed: str) -> None:

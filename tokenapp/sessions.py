@@ -51,12 +51,16 @@ def open_session(
     same = (User.id == user.id, User.disabled_at.is_(None), User.password_changed_at == user.password_changed_at)
     with db.writing() as writer:
         # The share lock makes a disabling or a new password wait for this sign-in, and end it then, or win outright.
-        if writer.scalars(sa.select(User.id).where(*same).with_for_update(read=True)).one_or_none() is None:
-            raise errors.InvalidCredentials(reason="user changed meanwhile")
-        writer.add(session)
-        if replaces is not None:
-            events.end_sessions(writer, Session.id == replaces, "replaced", now)
-        events.record(writer, "sign_in", now, user_id=user.id, sid=session.id)
+        unchanged = writer.scalars(sa.select(User.id).where(*same).with_for_update(read=True)).one_or_none() is not None
+        if unchanged:
+            writer.add(session)
+            events.record(writer, "sign_in", now, user_id=user.id, sid=session.id)
+            if replaces is not None:
+                events.end_sessions(writer, Session.id == replaces, "replaced", now)
+        else:
+            events.record(writer, "sign_in_failed", now, user_id=user.id, reason="user changed meanwhile")
+    if not unchanged:
+        raise errors.InvalidCredentials(reason="user changed meanwhile")
     return Grant(
         "opened",
         sid=session.id,

@@ -11,6 +11,7 @@ import click
 import msgspec
 import sqlalchemy as sa
 from flask import current_app
+from flask.cli import with_appcontext
 
 from tokenapp import config, db, migrating
 from tokenapp.cli import output
@@ -37,20 +38,20 @@ class Finding(msgspec.Struct, rename="camel"):
 
 @click.command("doctor", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@with_appcontext
 def doctor(*, as_json: bool) -> None:
     """Examine settings, database, keys, clock and files: one line for each finding.
 
     Exit code 0: nothing found; 1: warnings; 2: errors.
     """
-    settings = config.current()
-    found = [finding for check in _CHECKS for finding in check(settings)]
+    found = [finding for check in _CHECKS for finding in check(config.current())]
     if as_json:
         output.show_list(found, (), as_json=True)
     else:
         for one in found:
             click.echo(f"{one.severity}: {one.subject}: {one.problem}; {one.breaks}. Mend: {one.mend}.")
-        if not found:
-            click.echo("Nothing found.")
+    if not found and not as_json:
+        click.echo("Nothing found.")
     sys.exit(max((EXIT_CODES[finding.severity] for finding in found), default=0))
 
 
@@ -66,11 +67,8 @@ def _check_mode(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_secrets(settings: Settings) -> Iterator[Finding]:
-    if (
-        settings.secret_key_fallbacks
-        or settings.access_token_secret_fallbacks
-        or settings.refresh_token_secret_fallbacks
-    ):
+    former = settings.access_token_secret_fallbacks + settings.refresh_token_secret_fallbacks
+    if former or settings.secret_key_fallbacks:
         yield Finding(
             "warning",
             "…_FALLBACKS",
@@ -138,11 +136,11 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
             "see that it runs and can be reached, then run `flask db upgrade`",
         )
         return
-    if stored != migrating.newest_version(current_app):
+    if stored != (newest := migrating.newest_version(current_app)):
         yield Finding(
             "error",
             "migrations",
-            f"the database is at {stored}, the program at {migrating.newest_version(current_app)}",
+            f"the database is at {stored}, the program at {newest}",
             "requests fail where tables differ",
             "run `flask db upgrade`",
         )

@@ -57,7 +57,8 @@ def _sentence(row: Session, now: datetime) -> str:
         return f"{who}, reached its absolute limit {_at(row.ends_at)}; last refreshed {_at(last_seen)}."
     if now >= row.expires_at:
         return f"{who}, was not used for too long and expired {_at(row.expires_at)}; last refreshed {_at(last_seen)}."
-    return f"{who}, is live; last refreshed {_at(last_seen)}, good until {_at(row.expires_at)} if not used."
+    good_until = f"good until {_at(row.expires_at)} if not used"
+    return f"{who}, is live; last refreshed {_at(last_seen)}, {good_until}.{_ahead(row.id)}"
 
 
 def _sentences_of_trail(sid: str, trail: Sequence[Event]) -> Iterator[str]:
@@ -67,6 +68,13 @@ def _sentences_of_trail(sid: str, trail: Sequence[Event]) -> Iterator[str]:
         yield f"The session {sid} ended {_at(event.at)} because {_CAUSES.get(event.reason or '', event.reason)}."
     if not ends:
         yield f"The session {sid} is no longer kept; the trail tells of no end, so it expired."
+
+
+def _ahead(sid: str) -> str:
+    trail = events.list_events(sid=sid, kind="refresh_ahead")
+    if not trail:
+        return ""
+    return f" A refresh token newer than the database was refused {_at(trail[-1].at)}, as after a restored backup."
 
 
 def _doer(sid: str) -> str:

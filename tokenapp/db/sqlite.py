@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DisconnectionError
 
 from tokenapp.db.faults import SERVER_TIMEOUT_MS, Breaker
@@ -28,15 +27,10 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
     seen = Event()
 
     @event.listens_for(engine, "do_connect")
-    def refuse_to_create(*_: Any) -> None:
+    def open_file(*_: Any) -> None:
         if seen.is_set() and _identity(path) is None:
             raise sqlite3.OperationalError("the database file is gone")  # an empty one in its place would hide that
-
-    @event.listens_for(engine, "do_connect")
-    def make_private(_dialect: Dialect, _record: Any, _args: Any, _options: Any) -> None:
-        # SQLite would let everybody read a file that it makes; its journal gets the mode that the file has.
-        with suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        _make_private(path)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
@@ -65,3 +59,9 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _make_private(path: str) -> None:
+    """Make the file, where there is none, for us alone: SQLite would let everybody read it."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

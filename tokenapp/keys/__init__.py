@@ -55,9 +55,10 @@ class Keyring:
 
 @dataclass(slots=True)
 class _Known:
-    """One process's ring, when it was last compared with the database, and the keys that were opened so far."""
+    """One process's ring, when it was read, as of when it is good, and the keys that were opened so far."""
 
     ring: Keyring | None = None
+    read_at: datetime | None = None
     as_of: datetime | None = None
     opened: dict[str, Key] = field(default_factory=dict)
     renewing: threading.Lock = field(default_factory=threading.Lock)
@@ -114,7 +115,7 @@ def find(kid: str, now: datetime) -> Key | None:
         return found
     known = _known[db.db.engine]
     with known.renewing:
-        if not _is_recent(known.as_of, now, _UNKNOWN_KID_EVERY):
+        if not _is_recent(known.read_at, now, _UNKNOWN_KID_EVERY):
             _renew(known, now)
     return known.ring.by_kid.get(kid) if known.ring is not None else None
 
@@ -142,7 +143,7 @@ def _renew(known: _Known, now: datetime) -> Keyring:
     # An unchanged ring is kept, and with it what it knows of tokens that were verified.
     if known.ring is None or ring.signing != known.ring.signing or ring.by_kid != known.ring.by_kid:
         known.ring = ring
-    known.as_of = now
+    known.read_at = known.as_of = now
     return known.ring
 
 
