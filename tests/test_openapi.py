@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, whole, and true of every answer."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,7 +17,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import Databases
 from tests.harness import PASSWORD, create_user, free_port, make_app
 from tests.test_headers import PRODUCTION
-from tokenapp import openapi, sessions
+from tokenapp import clients, openapi, sessions
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 
@@ -202,6 +203,7 @@ def answers_to_anything(app: Flask, document: Mapping[str, Any], **always: str) 
     """Send to each route what is wrong for most of them, and what is right for some."""
     create_user(app, "carol")
     caller = Caller(app, "carol")
+    client = client_of(app)
     requests: list[Callable[[], dict[str, Any]]] = [
         dict,
         lambda: {"data": TOO_LARGE},
@@ -210,6 +212,8 @@ def answers_to_anything(app: Flask, document: Mapping[str, Any], **always: str) 
         lambda: {"headers": {"Cookie": f"{caller.cookie_name}=nonsense"}},
         lambda: {"headers": {"Sec-Fetch-Site": "cross-site", **caller.with_cookie()}},
         lambda: {"headers": {"If-None-Match": "*"}},
+        lambda: {"headers": client, "query_string": {"since": "nonsense"}},
+        lambda: {"headers": client, "data": {"token": caller.bearer}},
         lambda: {"headers": caller.with_bearer(), "data": b"{}", "content_type": "text/plain"},
         lambda: {"headers": caller.with_bearer(), "data": b"[]", "content_type": "application/json"},
     ]
@@ -294,8 +298,21 @@ def answers_without_a_database(app: Flask, document: Mapping[str, Any]) -> Itera
         if "503" in operation["responses"]:
             caller.bearer, caller.cookie = "e30.e30.e30", "e30.e30.e30"
             headers = caller.with_bearer() | caller.with_cookie()
+            if operation["security"] == [{"client": []}]:
+                headers = basic("client-x", "secret")
             body = {"username": "nobody", "password": PASSWORD}
             yield caller.call(method, path.format(sid="unknown"), headers=headers, json=body)
+
+
+def client_of(app: Flask) -> dict[str, str]:
+    """Return the header of a new client."""
+    with app.app_context():
+        client, secret = clients.create("another service", datetime.now(UTC))
+    return basic(client.id, secret)
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(f'{name}:{secret}'.encode()).decode()}"}
 
 
 def sids_of(caller: Caller) -> list[str]:

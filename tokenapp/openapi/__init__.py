@@ -14,9 +14,9 @@ from flask import Blueprint, Flask, Response, current_app, request
 from tokenapp import errors
 from tokenapp.openapi import document
 from tokenapp.openapi.headers import RATE_LIMIT
-from tokenapp.openapi.operation import Operation, described, text
+from tokenapp.openapi.operation import OAuthError, Operation, described, text
 
-__all__ = ["FILES", "RATE_LIMIT", "Operation", "bp", "described", "init_app", "text"]
+__all__ = ["FILES", "RATE_LIMIT", "OAuthError", "Operation", "bp", "described", "init_app", "text"]
 
 FILES: Final = {
     "start.js": "text/javascript",

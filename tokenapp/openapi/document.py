@@ -14,11 +14,12 @@ from tokenapp import config, errors
 from tokenapp.config import Settings
 from tokenapp.errors import Refusal
 from tokenapp.openapi import headers
-from tokenapp.openapi.operation import Operation, described
+from tokenapp.openapi.operation import OAuthError, Operation, described
 
 Object = dict[str, Any]
 
 _PROBLEM_TYPE: Final = "application/problem+json"
+_FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _PATH_VARIABLE: Final = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 _IMPLIED_METHODS: Final = {"HEAD", "OPTIONS"}
 _HEADERS_OF: Final[Mapping[type[Refusal], str]] = {
@@ -99,8 +100,8 @@ def _routes(app: Flask) -> Iterator[tuple[Rule, Operation]]:
 
 
 def _types(operations: Iterable[Operation]) -> set[type[msgspec.Struct]]:
-    used = {kind for operation in operations for kind in (operation.body, operation.reply) if isinstance(kind, type)}
-    return used | {errors.Problem}
+    parts = (part for each in operations for part in (each.body, each.form, each.reply))
+    return {part for part in parts if isinstance(part, type)} | {errors.Problem, OAuthError}
 
 
 def _operation(app: Flask, rule: Rule, operation: Operation, context: _Context) -> Object:
@@ -116,9 +117,10 @@ def _operation(app: Flask, rule: Rule, operation: Operation, context: _Context) 
     }
     if description:
         described["description"] = description
-    if operation.body is not None:
-        content = {"application/json": {"schema": context.schemas[operation.body]}}
-        described["requestBody"] = {"required": True, "content": content}
+    for kind, media_type in ((operation.body, "application/json"), (operation.form, _FORM_TYPE)):
+        if kind is not None:
+            content = {media_type: {"schema": context.schemas[kind]}}
+            described["requestBody"] = {"required": True, "content": content}
     return described
 
 
@@ -138,6 +140,7 @@ def _responses(operation: Operation, context: _Context) -> Object:
     for kind in operation.refusals:
         by_status.setdefault(_status(kind, context), []).append(kind)
     responses |= {str(status): _problem(status, kinds, context) for status, kinds in sorted(by_status.items())}
+    responses |= {str(status): _oauth_error(code, context) for status, code in operation.oauth_errors.items()}
     if errors.TooManyAttempts in operation.refusals:
         for status, response in responses.items():
             sure = status in {str(success), str(errors.TooManyAttempts.status)}
@@ -147,6 +150,9 @@ def _responses(operation: Operation, context: _Context) -> Object:
 
 def _success(operation: Operation, context: _Context) -> Object:
     fields = headers.on_every_answer(context.settings, cacheable=operation.cacheable)
+    if operation.cache:
+        fields["Cache-Control"] = headers.kept(context.settings)
+    fields |= {name: headers.header(name) for name in operation.headers}
     if operation.cookie:
         fields["Set-Cookie"] = headers.refresh_cookie(context.settings, operation.cookie)
     if operation.reply is None:
@@ -154,8 +160,21 @@ def _success(operation: Operation, context: _Context) -> Object:
     if isinstance(operation.reply, tuple):
         content: Object = {media: {} for media in operation.reply}
         return {"description": "The file.", "headers": fields, "content": content}
-    content = {"application/json": {"schema": context.schemas[operation.reply]}}
+    content = {operation.media_type: {"schema": context.schemas[operation.reply]}}
     return {"description": inspect.getdoc(operation.reply), "headers": fields, "content": content}
+
+
+def _oauth_error(code: str, context: _Context) -> Object:
+    """Describe an error in the words of OAuth."""
+    fields = headers.on_every_answer(context.settings, cacheable=False)
+    if code == errors.InvalidClient.code:
+        fields["WWW-Authenticate"] = headers.basic_challenge()
+    schema = {"allOf": [context.schemas[OAuthError], {"properties": {"error": {"const": code}}}]}
+    return {
+        "description": f"- `{code}`, in the words of RFC 6749, 5.2",
+        "headers": fields,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def _problem(status: int, kinds: list[type[Refusal]], context: _Context) -> Object:
@@ -204,6 +223,11 @@ def _security_schemes(settings: Settings) -> Object:
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The `accessToken` of a sign-in or a refresh.",
+        },
+        "client": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The credentials of another service, made by `flask clients create`.",
         },
         "refreshCookie": {
             "type": "apiKey",

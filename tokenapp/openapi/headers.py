@@ -31,6 +31,9 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "RateLimit-Limit": ("How many wrong passwords an address has in a minute.", {"type": "integer", "minimum": 1}),
     "RateLimit-Remaining": ("How many of them are left.", {"type": "integer", "minimum": 0}),
     "RateLimit-Reset": ("Seconds until the minute is over.", {"type": "integer", "minimum": 1}),
+    "X-Auth-User": ("The name of whoever is signed in, percent-encoded.", _TEXT),
+    "X-Auth-Subject": ("The id of whoever is signed in.", _TEXT),
+    "X-Auth-Session": ("The id of the session.", _TEXT),
     "Allow": ("The methods that the path has.", _TEXT),
 }
 RATE_LIMIT: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
@@ -60,6 +63,16 @@ def on_every_answer(settings: Settings, *, cacheable: bool) -> dict[str, Header]
 def header(name: str, *, required: bool = True) -> Header:
     """Return the header field `name`."""
     return {"$ref": f"#/components/headers/{name}"} if required else _inline(*_HEADERS[name], required=False)
+
+
+def kept(settings: Settings) -> Header:
+    """Return the ``Cache-Control`` of what may be kept for as long as the key set."""
+    return _inline("How long it may be kept.", {"const": f"public, max-age={settings.jwks_lifetime}"})
+
+
+def basic_challenge() -> Header:
+    """Return the ``WWW-Authenticate`` that asks a client for its credentials."""
+    return _inline("How to be let in: RFC 7617.", {"type": "string", "pattern": '^Basic realm="[^"]*"'})
 
 
 def refresh_cookie(settings: Settings, cookie: str) -> Header:

@@ -10,7 +10,9 @@ from flask import Response
 from tokenapp import errors
 from tokenapp.errors import Refusal
 
-Credential = Literal["bearer", "fresh bearer", "cookie", "cookie, if any", "cookie or bearer, if any"]
+Credential = Literal[
+    "bearer", "fresh bearer", "bearer, for a proxy", "client", "cookie", "cookie, if any", "cookie or bearer, if any"
+]
 Cookie = Literal["set", "cleared", "cleared with its session"]
 Security = list[dict[str, list[str]]]
 
@@ -28,33 +30,55 @@ _CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[Refusa
     None: ([], ()),
     "bearer": ([{"bearer": []}], _BEARER),
     "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
+    "bearer, for a proxy": ([{"bearer": []}], tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest)),
+    "client": ([{"client": []}], (errors.ServiceUnavailable,)),
     "cookie": ([{"refreshCookie": []}], (*_COOKIE, *_REFRESH)),
     "cookie, if any": ([{}, {"refreshCookie": []}], _COOKIE),
     "cookie or bearer, if any": ([{"refreshCookie": []}, {"bearer": []}, {}], _COOKIE),
 }
 
 
+class OAuthError(msgspec.Struct):
+    """An error in the words of RFC 6749, 5.2, as RFC 7662 and RFC 7009 want it."""
+
+    error: str
+    error_description: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A route as its view describes it, used as the view's decorator.
 
-    `reply` None stands for 204, and names of media types for a plain file.
+    `reply` None stands for 204, and names of media types for a plain file; `media_type` is that of a reply which is
+    not plain JSON. `cacheable` replies may be kept but are asked about each time, `cache` those that are kept for as
+    long as the key set is. `headers` are more header fields of a success.
     `parameters` are JSON schemas of what stands in the path or the query. Besides `refuses`, a route gives the refusals
     that come with its credential and its body.
     """
 
     body: type[msgspec.Struct] | None = None
+    form: type[msgspec.Struct] | None = None
     reply: type[msgspec.Struct] | tuple[str, ...] | None = None
     credential: Credential | None = None
     cookie: Cookie | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refuses: tuple[type[Refusal], ...] = ()
     cacheable: bool = False
+    cache: Literal["kept"] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
 
     @property
     def security(self) -> Security:
         """The ways to be let in, any of which will do."""
         return _CREDENTIALS[self.credential][0]
+
+    @property
+    def oauth_errors(self) -> dict[int, str]:
+        """The errors by status that a route for clients gives in the words of OAuth."""
+        if self.credential != "client":
+            return {}
+        return {400: errors.InvalidRequest.code, 401: errors.InvalidClient.code}
 
     @property
     def refusals(self) -> list[type[Refusal]]:
