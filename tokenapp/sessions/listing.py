@@ -1,0 +1,127 @@
+"""Sessions looked at: by their owners, by operators, by other services; and those long over, cleared away."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from tokenapp import config, db
+from tokenapp.models import Session, User
+from tokenapp.sessions.rotation import is_recent, read
+
+BATCH: Final = 1000
+FEED_PAGE: Final = 10_000
+FEED_OVERLAP: Final = timedelta(seconds=15)
+_CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> Sequence[Session]:
+    """Return up to `limit` + 1 live sessions of one user, newest first, those before the id `before`."""
+    page = sa.select(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
+    if before is not None:
+        page = page.where(Session.id < before)
+    with db.reading() as session:
+        return session.scalars(page.order_by(Session.id.desc()).limit(limit + 1)).all()
+
+
+def list_sessions(
+    now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
+) -> Sequence[tuple[Session, str]]:
+    """Return one page of sessions with their users' names, oldest first, those after the id `after`."""
+    page = sa.select(Session, User.username).join(User, User.id == Session.user_id)
+    page = page.where(Session.id > after).order_by(Session.id).limit(limit)
+    if user_id is not None:
+        page = page.where(Session.user_id == user_id)
+    if live:
+        page = page.where(Session.revoked_at.is_(None), Session.expires_at > now, User.disabled_at.is_(None))
+    with db.reading() as session:
+        return [(row[0], row[1]) for row in session.execute(page)]
+
+
+def get(sid: str) -> Session | None:
+    """Return the session `sid`, live or not."""
+    with db.reading() as session:
+        return session.get(Session, sid)
+
+
+def latest_of(user_id: str, *, limit: int) -> Sequence[Session]:
+    """Return the latest sessions of one user, live or not, newest first."""
+    page = sa.select(Session).where(Session.user_id == user_id).order_by(Session.id.desc()).limit(limit)
+    with db.reading() as session:
+        return session.scalars(page).all()
+
+
+def exists(sid: str) -> bool:
+    """Whether there is a session `sid`, live or not."""
+    return read(sid) is not None
+
+
+def count_prunable(now: datetime, keep: timedelta) -> int:
+    """Count the sessions that `prune` would delete."""
+    with db.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).where(_prunable(now, keep))) or 0
+
+
+def prune(now: datetime, keep: timedelta) -> Iterator[int]:
+    """Delete sessions that have been over for longer than `keep`, in batches; yield the size of each.
+
+    Ended sessions are kept for at least the life of an access token, which they still keep from being used.
+    """
+    batch = sa.select(Session.id).where(_prunable(now, keep)).limit(BATCH).scalar_subquery()
+    statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
+    while deleted := len(db.execute_now(statement)):
+        yield deleted
+
+
+def honours(claims: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a token that says `claims`, of either kind, is worth anything, by the state of this moment."""
+    row = read(claims["sid"])
+    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.ends_at:
+        return False
+    if claims["type"] == "access":
+        return True
+    window = timedelta(seconds=config.current().refresh_grace)
+    recent = bool(window) and row.rotated_at is not None and is_recent(now - row.rotated_at, window)
+    answered = {row.current_jti, row.previous_jti} if recent else {row.current_jti}
+    return bool(now < row.expires_at and claims["jti"] in answered)
+
+
+def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, datetime]], str, bool]:
+    """Return sessions that ended since `cursor`, oldest first, with the next cursor, and whether more wait behind it.
+
+    Once all are told, the next cursor lies a little in the past: a session whose end was dated before, and committed
+    after, this look is told the next time. So some are told twice, and none is left out.
+
+    Raises:
+        ValueError: the cursor is not one of ours.
+    """
+    since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
+    if cursor is not None:
+        since, sid = _read_cursor(cursor)
+    later = sa.or_(Session.revoked_at > since, sa.and_(Session.revoked_at == since, Session.id > sid))
+    page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
+    rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
+    if len(rows) > FEED_PAGE:
+        last = rows[FEED_PAGE - 1]
+        return rows[:FEED_PAGE], _cursor(last[1], last[0]), True
+    return rows, _cursor(now - FEED_OVERLAP, ""), False
+
+
+def _cursor(moment: datetime, sid: str) -> str:
+    return f"{(moment - _EPOCH) // timedelta(microseconds=1)}~{sid}"
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        message = "the cursor is not one of ours"
+        raise ValueError(message)
+    return _EPOCH + timedelta(microseconds=int(parts[1])), parts[2]
+
+
+def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
+    moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
+    return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
