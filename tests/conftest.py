@@ -11,7 +11,7 @@ import flask_migrate
 import pytest
 from flask import Flask
 
-from tests.harness import Postgres, Server, make_app
+from tests.harness import Postgres, Server, dispose_engines, make_app
 from tokenapp.db import db
 
 Databases = Callable[[str], str]
@@ -46,6 +46,13 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
 def database_url(request: pytest.FixtureRequest, databases: Databases) -> str:
     """Give a new database with all tables: the test runs once on each kind."""
     return databases(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _disposed() -> Iterator[None]:
+    """Close connections after each test: one that is left open would be found, and blamed on, a later one."""
+    yield
+    dispose_engines()
 
 
 @pytest.fixture

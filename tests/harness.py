@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from flask import Flask
@@ -54,9 +55,24 @@ def environment(**settings: str) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
 
 
+_new_apps: list[Flask] = []
+_old_apps: WeakSet[Flask] = WeakSet()
+
+
 def make_app(database_url: str, **settings: str) -> Flask:
     """Make the application in this process, on that database."""
-    return create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+    app = create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+    _new_apps.append(app)
+    return app
+
+
+def dispose_engines() -> None:
+    """Close the connections of all applications made here: nobody else knows when a test is done with them."""
+    _old_apps.update(_new_apps)
+    _new_apps.clear()
+    for app in list(_old_apps):
+        with app.app_context():
+            db.engine.dispose()
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def expected(action: str, reply: Reply) -> list[set[tuple[str, str | None]]]:
     """Return what records an answered request may have left, one of these sets."""
     if action == "sign_in" and reply.status == 200:
         return [{("sign_in", None)}, {("sign_in", None), ("session_ended", "replaced")}]
-    if action in {"sign_in", "mistake", "change_password"} and reply.status == 401:
+    if reply.status == 401 and reply.json["code"] == "invalid_credentials":
         reasons = ("wrong password", "user disabled", "unknown user", "user changed meanwhile")
         return [{("sign_in_failed", reason)} for reason in reasons]
     if action == "change_password" and reply.status == 204:
