@@ -7,6 +7,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
+import msgspec
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # it has none
 
 from tokenapp.config import INSTANCE, load
@@ -62,6 +63,9 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Keep what was loaded in memory that the workers share."""
+    """Finish what was loaded, and keep it in memory that the workers share."""
+    # msgspec prepares a type when it first reads one, and crashes the process when two threads do so at once.
+    for kind in msgspec.Struct.__subclasses__():
+        msgspec.json.Decoder(kind)
     gc.collect()
     gc.freeze()
