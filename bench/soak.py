@@ -15,27 +15,27 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
 
 import flask_migrate
 import psycopg
 
-from tests.harness import PASSWORD, Postgres, Relay, Server, application, create_user, meanwhile, wait_until
-from tests.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, followers, write_lock
+from tests.harness import PASSWORD, Postgres, Relay, Reply, Server, application, create_user, meanwhile, wait_until
+from tests.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, write_lock
 
 
 @dataclass
 class Target:
-    """The service, what it stands on, and the sessions that follow it."""
+    """The service and what it stands on."""
 
     server: Server
     url: str
     window: int
     postgres: Postgres | None = None
     relay: Relay | None = None
-    crowd: list[Follower] = field(default_factory=list)
 
     def some_time(self) -> float:
         """Return a length of time that is as often longer than the window as shorter."""
@@ -133,9 +133,21 @@ def start(stack: ExitStack, kind: str, window: int) -> Target:
     return Target(server, url, window, postgres, relay)
 
 
+def sign_in(target: Target) -> Follower:
+    """Open a session; one of the workers may not have noticed yet that the last fault is over."""
+    replies: list[Reply] = []
+
+    def try_once() -> bool:
+        replies.append(target.server.client.login())
+        return replies[-1].status == HTTPStatus.OK
+
+    wait_until(try_once, seconds=BACK_WITHIN, what="a sign-in")
+    return Follower.of(replies[-1], target.server.client, pause=0.005)
+
+
 def suffer(target: Target, fault: Fault, clients: int) -> Counter[str]:
     """Let clients live through one fault; return what went wrong, and how often."""
-    crowd = followers(target.server.client, clients)
+    crowd = [sign_in(target) for _ in range(clients)]
     with meanwhile(*[each.step for each in crowd]):
         sleep(random.uniform(0, target.window))
         fault(target)

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -330,9 +332,10 @@ class Postgres:
     def create(self) -> None:
         """Make the cluster and start it."""
         if self.user:
+            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that when it starts.
+            self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
             shutil.chown(self.folder, self.user)
-            for parent in self.folder.parents[:2]:  # pytest's own folders, which only we may enter
-                parent.chmod(0o755)
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()

@@ -2,6 +2,8 @@
 
 import random
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from sqlalchemy import event
 from tests.conftest import Databases, Servers
 from tests.harness import (
     PASSWORD,
+    ROOT,
     Client,
     Reply,
     Server,
@@ -29,6 +32,7 @@ from tests.harness import (
     at_once,
     claims_of,
     create_user,
+    environment,
     meanwhile,
     wait_until,
 )
@@ -390,3 +394,22 @@ def test_servers_that_start_at_once_on_an_empty_database_agree_on_the_keys(
         bearers = [partial(server.client.protected, reply.json["accessToken"]) for reply in replies]
         assert Counter(reply.status for reply in at_once(*bearers)) == {200: 16}
         assert Counter(server.client.refresh(reply.cookie).status for reply in replies) == {200: 16}
+
+
+PREPARED = """
+import gc, runpy, msgspec, wsgi
+runpy.run_path("gunicorn.conf.py")["when_ready"](None)
+kinds = [kind for kind in msgspec.Struct.__subclasses__() if kind.__module__.startswith("tokenapp.")]
+assert len(kinds) > 2, kinds
+for kind in kinds:
+    assert any(type(each).__name__ == "StructInfo" for each in gc.get_referents(kind)), kind
+"""
+
+
+def test_types_that_requests_are_read_into_are_prepared_before_there_are_threads(databases: Databases) -> None:
+    # A worker died of it: msgspec 0.22 shows a type that it still prepares to other threads, which follow its nulls.
+    env = environment(DATABASE_URL=databases("sqlite"))
+    ended = subprocess.run(
+        [sys.executable, "-c", PREPARED], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr

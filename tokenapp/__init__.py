@@ -13,6 +13,7 @@ from tokenapp import (
     config,
     db,
     errors,
+    incoming,
     metrics,
     openapi,
     ops,
@@ -43,4 +44,5 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
         app.register_blueprint(blueprint)
     openapi.init_app(app, __version__)
     cli.init_app(app)
+    incoming.prepare_types()
     return app

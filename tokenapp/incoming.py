@@ -23,6 +23,19 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
+def prepare_types() -> None:
+    """Prepare all kinds of bodies and claims before there are threads.
+
+    msgspec prepares a type when it first reads one, and crashes the process when two threads do so at once.
+    """
+    waiting = [msgspec.Struct]
+    while waiting:
+        kinds = waiting.pop().__subclasses__()
+        waiting += kinds
+        for kind in kinds:
+            msgspec.json.Decoder(kind)
+
+
 def refuse_large() -> None:
     """Refuse a body that is announced as over 16 KiB, whether or not the route reads bodies.
 
