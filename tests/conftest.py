@@ -22,8 +22,6 @@ Servers = Callable[..., Server]
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """Give a function from a kind, ``sqlite`` or ``postgresql``, to the URL of a new database with all tables."""
     folder = tmp_path_factory.mktemp("databases")
-    for above in (*folder.parents,)[: len(folder.relative_to("/").parts) - 2]:
-        above.chmod(0o755)  # PostgreSQL runs as another user, who must get through
     servers: list[Postgres] = []
     template = _migrated(f"sqlite:///{folder}/template.db")
 

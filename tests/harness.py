@@ -332,7 +332,7 @@ class Postgres:
     def create(self) -> None:
         """Make the cluster and start it."""
         if self.user:
-            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that when it starts.
+            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that.
             self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
             shutil.chown(self.folder, self.user)
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
