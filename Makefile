@@ -42,9 +42,9 @@ format: $(VENV)/.checks
 bench: $(VENV)/.checks
 	$(PY) -m bench.cpu
 
-# The races and faults of the tests, for a quarter of an hour.
+# One fault after another under load: make soak MINUTES=60 KIND=sqlite
 soak: $(VENV)/.checks
-	$(PY) -m bench.soak --minutes 15
+	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Compiles requirements*.in to exact pins.
 pins: $(VENV)/.checks
