@@ -40,13 +40,14 @@ def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
     assert "Traceback" not in log.read_text()
 
 
-def exchange(server: Server, *pieces: bytes, close: bool = True) -> bytes:
-    """Send bytes on one connection, `close` our half of it, and return all that comes back."""
+def exchange(server: Server, *pieces: bytes, close: bool = True, pause: float = 0) -> bytes:
+    """Send bytes on one connection, `pause` after each piece, `close` our half of it; return all that comes back."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         answer = b""
         with suppress(BrokenPipeError, ConnectionResetError):  # the server has seen enough and closed
             for piece in pieces:
                 connection.sendall(piece)
+                time.sleep(pause)
             if close:
                 connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
@@ -196,6 +197,18 @@ def test_a_chunked_body_over_the_limit_is_refused_though_its_beginning_would_do(
     answer = exchange(server, login(CHUNKED), chunk(BODY) + chunk(b" " * size) * count + END)
     assert statuses(answer) == [413]
     assert b"request_too_large" in answer
+
+
+@pytest.mark.parametrize("path", [b"/api/token", b"/api/logout"])
+def test_a_chunked_body_over_the_limit_is_refused_where_no_body_is_read(server: Server, path: bytes) -> None:
+    answer = exchange(server, login(CHUNKED, path=path), chunk(b" " * (LIMIT + 1)) + END)
+    assert statuses(answer) == [413]
+    assert b"Set-Cookie" not in answer
+
+
+def test_a_body_that_comes_slowly_takes_no_time_from_the_database(server: Server) -> None:
+    head = login(b"Content-Length: %d" % len(BODY))
+    assert statuses(exchange(server, head, BODY, pause=3.2)) == [200]
 
 
 def test_a_chunked_body_without_end_is_refused_as_soon_as_it_is_over_the_limit(server: Server) -> None:

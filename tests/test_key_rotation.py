@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ SETTINGS = {
     "TOKENAPP_REFRESH_GRACE": "1",
 }
 CLIENTS = 8
-OTHER_KEY = "another key which is as long as it has to be"
+OTHER_KEY = secrets.token_urlsafe(48)
 
 
 def kid_of(token: str) -> str:

@@ -1,6 +1,7 @@
 """The keyring: what each key is at each moment, which are taken, how they are kept, and what drops and changes do."""
 
 import json
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ USES = pytest.mark.parametrize("use", keys.USES)
 LEAD = timedelta(seconds=302)  # the JWK set's life and two revocation delays
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
-OTHER_KEY = "another key which is as long as it has to be"
+OTHER_KEY = secrets.token_urlsafe(48)
 Restart = Callable[..., Flask]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import time_machine
+from argon2 import PasswordHasher
 from flask import Flask
 from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
@@ -218,6 +219,16 @@ def test_an_attempt_that_nobody_had_time_for_does_not_count(app: Flask) -> None:
     with full_hash_queue():
         assert [login(app, password=PASSWORD).status_code for _ in range(9)] == [503] * 9
     assert login(app, password=PASSWORD).status_code == 200
+
+
+def test_a_hash_that_takes_too_long_does_not_count(app: Flask) -> None:
+    slow = PasswordHasher(time_cost=100, memory_cost=65536, parallelism=1).hash(PASSWORD)
+    create_user(app)
+    with app.app_context():
+        db.execute_now(sa.update(User).values(password_hash=slow))
+    assert [login(app, password=PASSWORD).status_code for _ in range(2)] == [503] * 2
+    with app.app_context():
+        assert db.execute_now(sa.select(Throttle.failures)) in ([], [(0,)])
 
 
 def test_what_is_withdrawn_leaves_the_account_as_open_as_it_was(app: Flask) -> None:

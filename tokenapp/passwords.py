@@ -18,7 +18,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from werkzeug.security import check_password_hash  # the one reader of hashes made by Werkzeug
 
-from tokenapp import config, errors
+from tokenapp import config, db, errors
 from tokenapp.password_rule import normalize
 
 _WERKZEUG_METHODS: Final = ("scrypt:", "pbkdf2:")
@@ -32,6 +32,8 @@ _MAX_HASH_MEMORY: Final = 1 << 30
 _POOL_THREADS: Final = 2
 _POOL_QUEUE: Final = 40
 _NICENESS: Final = 10
+_RESERVE: Final = 1.0  # seconds of the request that are kept for the database
+_MIN_PATIENCE: Final = 0.05
 
 _Result = TypeVar("_Result")
 _places = threading.BoundedSemaphore(_POOL_THREADS + _POOL_QUEUE)
@@ -65,8 +67,12 @@ def verify(stored: str | None, password: str) -> bool:
         errors.ServiceUnavailable: too many passwords are waiting to be hashed.
     """
     hasher = _hasher()
-    nobody = _nobodys_hash(hasher.memory_cost, hasher.time_cost)
-    return _in_pool(lambda: _matches(stored or nobody, normalize(password)) and stored is not None)
+
+    def compare() -> bool:
+        nobody = _nobodys_hash(hasher.memory_cost, hasher.time_cost)  # for everybody, or its first making would tell
+        return _matches(stored or nobody, normalize(password)) and stored is not None
+
+    return _in_pool(compare)
 
 
 def needs_upgrade(stored: str) -> bool:
@@ -123,12 +129,20 @@ def _in_pool(work: Callable[[], _Result]) -> _Result:
     """Run `work` among at most two at a time, at low priority: hashing must not starve the other routes."""
     if not _places.acquire(blocking=False):
         raise errors.ServiceUnavailable(reason="hash queue full")
+    watch.queue(1)
+    future = _pool(os.getpid()).submit(_timed, work)
+    future.add_done_callback(_leave_queue)  # also where nobody waits for it any more
+    left = db.time_left()
     try:
-        watch.queue(1)
-        return _pool(os.getpid()).submit(_timed, work).result()
-    finally:
-        watch.queue(-1)
-        _places.release()
+        return future.result(None if left is None else max(_MIN_PATIENCE, left - _RESERVE))
+    except TimeoutError:
+        future.cancel()
+        raise errors.ServiceUnavailable(reason="hash queue slow") from None
+
+
+def _leave_queue(_future: object) -> None:
+    watch.queue(-1)
+    _places.release()
 
 
 def _timed(work: Callable[[], _Result]) -> _Result:

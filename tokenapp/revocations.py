@@ -19,8 +19,9 @@ from sqlalchemy.engine import Engine
 from tokenapp import config, db, errors
 from tokenapp.models import Session
 
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _CLOCK_SLACK: Final = timedelta(seconds=60)
+_LATE: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 
 @dataclass(slots=True)
@@ -28,13 +29,14 @@ class _Known:
     """One process's list and the moment at which the query for it began."""
 
     as_of: datetime = _NEVER
-    sids: frozenset[str] = frozenset()
+    sids: dict[str, datetime] = field(default_factory=dict)
     renewing: threading.Lock = field(default_factory=threading.Lock)
     failed_at: float = -math.inf
 
 
 _known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
-_RECENTLY_ENDED: Final = sa.select(Session.id).where(Session.revoked_at > sa.bindparam("since", type_=db.Instant()))
+_SINCE: Final = sa.bindparam("since", type_=db.Instant())
+_RECENTLY_ENDED: Final = sa.select(Session.id, Session.revoked_at).where(Session.revoked_at > _SINCE)
 
 
 def known() -> tuple[int, datetime] | None:
@@ -63,13 +65,19 @@ def has_ended(sid: str, now: datetime) -> bool:
 
 
 def _renew(known: _Known, now: datetime, waited_since: float) -> None:
-    """Read the list anew, or fail as the renewal did that the caller waited for: each in turn would wait for ever."""
+    """Add what ended lately, or fail as the renewal did that the caller waited for: each in turn would wait for ever.
+
+    Only the first reading asks for all of it. The later ones look back far enough for ends that were dated before the
+    last reading and committed after it, by a host whose clock is behind.
+    """
     if known.failed_at >= waited_since:
         raise errors.ServiceUnavailable(reason="the revocations could not be read")
-    since = now - timedelta(seconds=config.current().access_lifetime) - _CLOCK_SLACK
+    forget = now - timedelta(seconds=config.current().access_lifetime) - _CLOCK_SLACK
     try:
-        known.sids = frozenset(row[0] for row in db.execute_now(_RECENTLY_ENDED, {"since": since}))
+        rows = db.execute_now(_RECENTLY_ENDED, {"since": max(forget, min(known.as_of, now) - _LATE)})
     except Exception:
         known.failed_at = monotonic()
         raise
+    # A new dict, for those who look into the old one at this moment.
+    known.sids = {sid: at for sid, at in known.sids.items() if at > forget} | {row.id: row.revoked_at for row in rows}
     known.as_of = now

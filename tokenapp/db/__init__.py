@@ -40,6 +40,7 @@ __all__ = [
     "not_before",
     "reading",
     "start_budget",
+    "time_left",
     "was_away",
     "writing",
 ]

@@ -79,14 +79,14 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
 def honours(claims: Mapping[str, Any], now: datetime) -> bool:
     """Whether a token that says `claims`, of either kind, is worth anything, by the state of this moment."""
     row = read(claims["sid"])
-    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.ends_at:
+    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.expires_at:
         return False
     if claims["type"] == "access":
         return True
     window = timedelta(seconds=config.current().refresh_grace)
     recent = bool(window) and row.rotated_at is not None and is_recent(now - row.rotated_at, window)
     answered = {row.current_jti, row.previous_jti} if recent else {row.current_jti}
-    return bool(now < row.expires_at and claims["jti"] in answered)
+    return claims["jti"] in answered
 
 
 def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, datetime]], str, bool]:

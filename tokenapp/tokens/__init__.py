@@ -80,7 +80,8 @@ def init_app(app: Flask, settings: Settings, has_ended: Callable[[str, datetime]
 def mint(grant: Grant, now: datetime) -> Minted:
     """Make the access token and the refresh token for `grant`; the same grant gives the same refresh jti."""
     settings = config.current()
-    issued, ends = int(now.timestamp()), int(grant.ends_at.timestamp())
+    issued = int(now.timestamp())
+    ends = int(min(grant.expires_at, grant.ends_at).timestamp())
     expires = min(issued + settings.access_lifetime, ends)
     authenticated = int(grant.authenticated_at.timestamp())
     access = {
