@@ -348,7 +348,7 @@ def test_bearer_requests_read_list_and_keys_once_per_delay_at_most(app: Flask) -
     assert statuses == {200: 2000}
     for table in ("FROM sessions", "FROM signing_keys"):
         count = sum(table in statement for statement in seen)
-        assert 1 <= count <= monotonic() - began + 2, f"{count} times {table} in {monotonic() - began:.1f} s"
+        assert count <= monotonic() - began + 2, f"{count} times {table} in {monotonic() - began:.1f} s"
     assert all("SELECT" in statement for statement in seen)
 
 

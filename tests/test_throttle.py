@@ -18,7 +18,7 @@ from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from tests.conftest import Servers
-from tests.harness import PASSWORD, Reply, Server, create_user, make_app
+from tests.harness import PASSWORD, Reply, Server, create_user, make_app, wait_until
 from tokenapp import accounts, db, errors, passwords, throttle
 from tokenapp.models import Event, Throttle, User
 
@@ -229,6 +229,7 @@ def test_a_hash_that_takes_too_long_does_not_count(app: Flask) -> None:
     assert [login(app, password=PASSWORD).status_code for _ in range(2)] == [503] * 2
     with app.app_context():
         assert db.execute_now(sa.select(Throttle.failures)) in ([], [(0,)])
+    wait_until(lambda: login(app, "nobody").status_code == 401, seconds=30, what="the end of the slow hashes")
 
 
 def test_what_is_withdrawn_leaves_the_account_as_open_as_it_was(app: Flask) -> None:

@@ -56,7 +56,7 @@ def import_key(use: keys.Use, file: BinaryIO) -> None:
     _announce(life.rotate(use, datetime.now(UTC), alg=alg, material=material))
 
 
-@group.command("retire")
+@group.command("retire", context_settings={"ignore_unknown_options": True})  # a KID may begin with a hyphen
 @click.argument("kid", type=Text())
 @click.option("--now", "at_once", is_flag=True, help="Drop it although live tokens die with it, as after a theft.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -55,8 +55,10 @@ def make_first(use: Use, now: datetime) -> None:
     """Make and store the first key; of several processes that try at once, the database lets one win."""
     try:
         with db.writing() as writer:
+            serial = _next_serial(writer, use)  # before the look: whoever commits in between has taken it, or is seen
             if not any(row.verifies_until is None or row.verifies_until > now for row in _live(writer, use)):
-                _add(writer, use, FIRST_ALGORITHM[use], make(FIRST_ALGORITHM[use]), now, activates_at=now)
+                material = make(FIRST_ALGORITHM[use])
+                _add(writer, use, serial, (FIRST_ALGORITHM[use], material), now, activates_at=now)
     except IntegrityError:
         return  # another process was first, and its key is as good
 
@@ -77,13 +79,14 @@ def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes |
     lead = timedelta(seconds=2 * settings.revocation_delay + (settings.jwks_lifetime if alg != "HS256" else 1))
     try:
         with db.writing() as writer:
+            serial = _next_serial(writer, use)
             live = _live(writer, use)
             if any(row.activates_at > now for row in live):
                 raise errors.KeyPending
             if material is not None and writer.get(SigningKey, kid_of(alg, material)) is not None:
                 raise errors.KeyRejected(detail="The key is, or was, in use already: each may be only once.")
             lead = lead if live else timedelta(0)
-            row = _add(writer, use, alg, material or make(alg), now, activates_at=now + lead)
+            row = _add(writer, use, serial, (alg, material or make(alg)), now, activates_at=now + lead)
             _supersede(writer, row, settings)
     except IntegrityError:
         raise errors.KeyPending from None
@@ -145,12 +148,16 @@ def reseal(row: SigningKey, material: bytes) -> None:
     db.execute_now(sa.update(SigningKey).where(*same).values(sealed=sealed))
 
 
+def _next_serial(writer: orm.Session, use: Use) -> int:
+    return (writer.scalar(sa.select(sa.func.max(SigningKey.serial)).where(SigningKey.use == use)) or 0) + 1
+
+
 def _add(
-    writer: orm.Session, use: Use, alg: Alg, material: bytes, now: datetime, *, activates_at: datetime
+    writer: orm.Session, use: Use, serial: int, made: tuple[Alg, bytes], now: datetime, *, activates_at: datetime
 ) -> SigningKey:
+    alg, material = made
     kid = kid_of(alg, material)
     open_key(kid, use, alg, material)
-    serial = (writer.scalar(sa.select(sa.func.max(SigningKey.serial)).where(SigningKey.use == use)) or 0) + 1
     row = SigningKey(
         kid=kid,
         use=use,
@@ -207,7 +214,7 @@ def _ensure_signer(writer: orm.Session, use: Use, dropped: SigningKey, now: date
     successor = later[0] if later else None
     if successor is None:
         alg: Alg = next(each for each in ALGORITHMS if each == dropped.algorithm)
-        successor = _add(writer, use, alg, make(alg), now, activates_at=now)
+        successor = _add(writer, use, _next_serial(writer, use), (alg, make(alg)), now, activates_at=now)
     successor.activates_at = now
     _supersede(writer, successor, config.current())
 
