@@ -1,10 +1,15 @@
 """The guard that other Flask applications use, against the real service."""
 
 import http.server
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -16,7 +21,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
 from tests.forge import issue
-from tests.harness import Server, create_user, make_app, wait_until
+from tests.harness import ROOT, Server, create_user, make_app, wait_until
 from tokenapp import clients, db, keys, sessions
 from tokenapp.models import Session
 from tokenapp_guard import Guard
@@ -245,3 +250,19 @@ def test_ten_thousand_ends_arrive_within_two_intervals(app: Flask, service: Serv
     assert feed is not None
     wait_until(lambda: all(feed.has_ended(session["id"]) for session in ended), seconds=5, what="ten thousand ends")
     assert monotonic() - began < 5
+
+
+def test_the_guard_is_installed_by_pip_and_needs_no_part_of_the_service(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # setuptools writes beside what it reads
+    for name in ("pyproject.toml", "setup.cfg", "tokenapp", "tokenapp_guard"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site")]
+    subprocess.run([*command, str(source)], check=True, timeout=100, capture_output=True)
+    program = "import sys, tokenapp_guard; print(tokenapp_guard.__file__, 'sqlalchemy' in sys.modules)"
+    env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "site" / "tokenapp_guard" / "__init__.py"), "False"]
