@@ -1,15 +1,12 @@
 """The guard that other Flask applications use, against the real service."""
 
 import http.server
-import os
-import shutil
-import subprocess
-import sys
+import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -21,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
 from tests.forge import issue
-from tests.harness import ROOT, Server, create_user, make_app, wait_until
+from tests.harness import Server, create_user, make_app, wait_until
 from tokenapp import clients, db, keys, sessions
 from tokenapp.models import Session
 from tokenapp_guard import Guard
@@ -162,6 +159,102 @@ def kids_of(service: Server) -> set[str]:
     return {jwk["kid"] for jwk in service.client.send("GET", "/.well-known/jwks.json").json["keys"]}
 
 
+def test_a_guard_knows_the_next_key_when_it_signs(
+    databases: Databases, serve: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenapp_guard.jwks.ASK_AGAIN_AFTER", 0.1)  # an amount: the true one is ten seconds
+    settings = {"TOKENAPP_JWKS_LIFETIME": "1s", "TOKENAPP_REVOCATION_DELAY": "0.1"}
+    app = make_app(databases("sqlite"), **settings)
+    create_user(app)
+    service = serve(app.config["TOKENAPP"].database_url.render_as_string(hide_password=False), **settings)
+    shop = Shop(Guard(issuer_of(service), audience="tokenapp-api"))
+    old = service.client.login().json["accessToken"]
+    assert shop.orders(old).status_code == 200
+    with app.app_context():
+        successor = keys.life.rotate("access", datetime.now(UTC)).kid
+        db.db.engine.dispose()
+
+    def signed_by_the_successor() -> bool:
+        token = service.client.login().json["accessToken"]
+        assert shop.orders(token).status_code == 200
+        return bool(jwt.get_unverified_header(token)["kid"] == successor)
+
+    wait_until(signed_by_the_successor, seconds=10, what="the next key's turn")
+    assert shop.orders(old).status_code == 200
+
+
+def test_the_keys_are_asked_for_once_and_not_per_request(app: Flask, service: Server) -> None:
+    published = service.client.send("GET", "/.well-known/jwks.json").body
+    with elsewhere((200, {"Cache-Control": "public, max-age=300"}, published)) as (address, asked):
+        shop = Shop(Guard(address, audience="tokenapp-api"))
+        token = issue(app, "berta").with_claims("access", iss=address)
+        assert {shop.orders(token).status_code for _ in range(50)} == {200}
+    assert asked == ["/.well-known/jwks.json"]
+
+
+def test_keys_are_kept_no_longer_than_the_service_allows(
+    app: Flask, service: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenapp_guard.jwks.ASK_AGAIN_AFTER", 0.0)
+    published = service.client.send("GET", "/.well-known/jwks.json").body
+    with elsewhere((200, {"Cache-Control": "public, max-age=0"}, published)) as (address, asked):
+        shop = Shop(Guard(address, audience="tokenapp-api"))
+        token = issue(app, "berta").with_claims("access", iss=address)
+        assert {shop.orders(token).status_code for _ in range(3)} == {200}
+    assert len(asked) == 3
+
+
+def test_a_key_that_cannot_be_used_does_not_spoil_the_others(app: Flask, service: Server) -> None:
+    published = service.client.send("GET", "/.well-known/jwks.json").json["keys"]
+    odd = [7, {}, {"kid": "a"}, {"kid": "b", "alg": "ES256", "kty": "EC", "crv": "P-256", "x": "!", "y": "!"}]
+    odd += [{**published[0], "kid": 7}, {"kid": "c", "alg": "HS256", "kty": "oct", "k": "AAAA"}]
+    with elsewhere((200, {}, json.dumps({"keys": [*odd, *published]}).encode())) as (address, _):
+        shop = Shop(Guard(address, audience="tokenapp-api"))
+        assert shop.orders(issue(app, "berta").with_claims("access", iss=address)).status_code == 200
+
+
+def test_while_the_keys_cannot_be_had_the_answer_is_503_and_then_service_again(service: Server) -> None:
+    shop = Shop(Guard(issuer_of(service), audience="tokenapp-api"))
+    token = service.client.login().json["accessToken"]
+    service.__exit__()
+    answer = shop.orders(token)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    service.__enter__()
+    wait_until(lambda: shop.orders(token).status_code == 200, seconds=5, what="service again")
+    service.__exit__()
+    assert shop.orders(token).status_code == 200  # keys that are known need nobody's help
+    service.__enter__()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+        b"HTTP/1.1 500 Oh\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\n\r\nno json",
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_no_answer(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reply() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(FetchError):
+            fetch_json(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+
+
 def test_redirects_are_not_followed() -> None:
     with (
         elsewhere((200, {}, b'{"keys": []}')) as (target, asked),
@@ -250,19 +343,3 @@ def test_ten_thousand_ends_arrive_within_two_intervals(app: Flask, service: Serv
     assert feed is not None
     wait_until(lambda: all(feed.has_ended(session["id"]) for session in ended), seconds=5, what="ten thousand ends")
     assert monotonic() - began < 5
-
-
-def test_the_guard_is_installed_by_pip_and_needs_no_part_of_the_service(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # setuptools writes beside what it reads
-    for name in ("pyproject.toml", "setup.cfg", "tokenapp", "tokenapp_guard"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        source.mkdir(exist_ok=True)
-        copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site")]
-    subprocess.run([*command, str(source)], check=True, timeout=100, capture_output=True)
-    program = "import sys, tokenapp_guard; print(tokenapp_guard.__file__, 'sqlalchemy' in sys.modules)"
-    env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [str(tmp_path / "site" / "tokenapp_guard" / "__init__.py"), "False"]

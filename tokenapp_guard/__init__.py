@@ -20,13 +20,14 @@ import jwt
 from flask import Response, g, jsonify, request
 
 from tokenapp_guard.feed import Feed, FeedStale
-from tokenapp_guard.jwks import JWKS
+from tokenapp_guard.jwks import JWKS, KeysAway
 
 __all__ = ["Guard"]
 
 MAX_TOKEN_BYTES: Final = 8192
 CLOCK_LEEWAY: Final = 60
 _CLAIMS: Final = ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "type", "username"]
+_TEXTS: Final = ("sub", "sid", "jti", "username")
 _Parameters = ParamSpec("_Parameters")
 
 
@@ -98,9 +99,11 @@ class Guard:
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refused(401, "access_token_missing", "Access token required.")
-        claims = self._verified(token.strip())
         try:
+            claims = self._verified(token.strip())
             ended = self._feed is not None and self._feed.has_ended(claims["sid"])
+        except KeysAway:
+            raise Refused(503, "service_unavailable", "Keys cannot be fetched at the moment.") from None
         except FeedStale:
             raise Refused(503, "service_unavailable", "Ended sessions cannot be told at the moment.") from None
         if ended:
@@ -127,9 +130,10 @@ class Guard:
             )
             lives = claims["exp"] - claims["iat"]
             too_early = claims["iat"] > time.time() + CLOCK_LEEWAY
-            if claims["type"] != "access" or not 0 < lives <= self._max_lifetime or too_early:
+            mistyped = not all(isinstance(claims[name], str) for name in _TEXTS)
+            if claims["type"] != "access" or not 0 < lives <= self._max_lifetime or too_early or mistyped:
                 raise jwt.InvalidTokenError
-        except (jwt.PyJWTError, TypeError, ValueError):
+        except (jwt.PyJWTError, TypeError, ValueError, OverflowError):
             raise Refused(403, "access_token_invalid", "Access token invalid or expired.") from None
         return claims
 
@@ -144,6 +148,8 @@ def _answer(refusal: Refused, realm: str) -> Response:
     )
     response.status_code = refusal.status
     response.mimetype = "application/problem+json"
+    if refusal.status == 503:  # noqa: PLR2004 -- Service Unavailable
+        response.headers["Retry-After"] = "1"
     if refusal.status in {401, 403}:
         error = ', error="invalid_token"' if refusal.status == 403 else ""  # noqa: PLR2004 -- Forbidden
         response.headers["WWW-Authenticate"] = f'Bearer realm="{realm}"{error}'

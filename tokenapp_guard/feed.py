@@ -4,7 +4,6 @@ import base64
 import os
 import threading
 import time
-from typing import Any
 from urllib.parse import quote
 
 from tokenapp_guard.fetching import FetchError, fetch_json
@@ -74,7 +73,7 @@ class Feed:
 
     def _read_page(self) -> bool:
         query = f"?since={quote(self._cursor)}" if self._cursor else ""
-        page: dict[str, Any] = fetch_json(self._url + query, self._headers)
+        page = fetch_json(self._url + query, self._headers).document
         until = time.monotonic() + self._keep
         for item in page["items"]:
             self._ended.setdefault(item["sid"], until)
