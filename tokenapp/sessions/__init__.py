@@ -62,20 +62,7 @@ def open_session(
     Raises:
         errors.InvalidCredentials: the user was disabled, or the password changed, since it was verified.
     """
-    policy = config.current()
-    ends_at = now + timedelta(seconds=policy.session_lifetime)
-    session = Session(
-        id=db.new_id(now),
-        user_id=user.id,
-        current_jti=new_jti(),
-        generation=0,
-        created_at=now,
-        authenticated_at=now,
-        expires_at=min(now + timedelta(seconds=policy.refresh_lifetime), ends_at),
-        ends_at=ends_at,
-        ip_address=ip_address,
-        user_agent=user_agent,
-    )
+    session = _new_row(user, now, ip_address, user_agent)
     same = (User.id == user.id, User.disabled_at.is_(None), User.password_changed_at == user.password_changed_at)
     with db.writing() as writer:
         # The share lock makes a disabling or a new password wait for this sign-in, and end it then, or win outright.
@@ -98,7 +85,7 @@ def open_session(
         generation=session.generation,
         issued_at=now,
         expires_at=session.expires_at,
-        ends_at=ends_at,
+        ends_at=session.ends_at,
         authenticated_at=now,
     )
 
@@ -186,3 +173,20 @@ def reauthenticate(sid: str, now: datetime) -> Grant:
             raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
         events.record(writer, "reauthenticated", now, user_id=row.user_id, sid=sid)
     return grant("reauthenticated", row)
+
+
+def _new_row(user: User, now: datetime, ip_address: str | None, user_agent: str | None) -> Session:
+    policy = config.current()
+    ends_at = now + timedelta(seconds=policy.session_lifetime)
+    return Session(
+        id=db.new_id(now),
+        user_id=user.id,
+        current_jti=new_jti(),
+        generation=0,
+        created_at=now,
+        authenticated_at=now,
+        expires_at=min(now + timedelta(seconds=policy.refresh_lifetime), ends_at),
+        ends_at=ends_at,
+        ip_address=ip_address,
+        user_agent=user_agent,
+    )

@@ -13,7 +13,7 @@ from tokenapp.sessions.rotation import is_recent, read
 
 BATCH: Final = 1000
 FEED_PAGE: Final = 10_000
-FEED_OVERLAP: Final = timedelta(seconds=15)
+FEED_OVERLAP: Final = timedelta(seconds=75)
 _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
