@@ -8,8 +8,8 @@ PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python3.1
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$each; break; }; done)
 DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMAT:-text}
-# More than there are cores: many tests wait for a fault to pass.
-PARALLEL ?= -n 3 --dist worksteal
+# One for each core: more would make tests of time limits fail for want of time.
+PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
 .PHONY: run test check format bench soak pins clean python
