@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -38,9 +38,11 @@ __all__ = [
     "first_id",
     "init_app",
     "is_fault",
+    "kept",
     "new_id",
     "not_before",
     "reading",
+    "run",
     "start_budget",
     "time_left",
     "was_away",
@@ -62,6 +64,7 @@ class Base(orm.DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class _Access:
     single: Engine
     server: Breaker
     writes: Breaker
+    kept: dict[type, Any] = field(default_factory=dict)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -133,6 +137,12 @@ def writing() -> Iterator[orm.Session]:
         session.begin(),
     ):
         yield session
+
+
+def kept(kind: type[_Kept]) -> _Kept:
+    """Return the one object of that kind that this process keeps about the database of the application at work."""
+    known = _access().kept
+    return cast("_Kept", known[kind] if kind in known else known.setdefault(kind, kind()))
 
 
 def was_away(since: timedelta, until: timedelta) -> bool:
