@@ -61,6 +61,7 @@ def record(
     _add(writer, [_values(kind, now, user_id=user_id, sid=sid, reason=reason)])
 
 
+@db.retried
 def record_alone(
     kind: Kind, now: datetime, *, user_id: str | None = None, sid: str | None = None, reason: str | None = None
 ) -> None:
@@ -78,6 +79,13 @@ def end_sessions(writer: orm.Session, which: sa.ColumnElement[bool], reason: str
     ended = writer.connection().execute(statement).all()
     _add(writer, [_values("session_ended", now, user_id=row[1], sid=row[0], reason=reason) for row in ended])
     return [row[0] for row in ended]
+
+
+@db.retried
+def end_each(sids: Sequence[str], reason: str, now: datetime) -> int:
+    """End those of these sessions that are still live, in one transaction; return how many those were."""
+    with db.writing() as writer:
+        return len(end_sessions(writer, Session.id.in_(sids), reason, now))
 
 
 def list_events(
