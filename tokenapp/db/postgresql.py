@@ -78,6 +78,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             breaker.note_outage(asked_at)
             raise
         connection.breaker = breaker
+        _prepare_nothing_if_pooled(connection)
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -92,3 +93,20 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             engine.dialect.do_ping(connection)
         except psycopg.OperationalError as error:
             raise DisconnectionError from error
+
+
+def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
+    """Send every statement whole where a pooler stands between: then another process answers than spoke at first.
+
+    A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
+    unknown or, far worse, another one of the same name.
+    """
+    try:
+        connection.autocommit = True
+        answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+        connection.autocommit = False
+    except psycopg.Error:
+        connection.close()
+        raise
+    if answering != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
