@@ -12,6 +12,7 @@ from tokenapp.models import Session, User
 from tokenapp.sessions.rotation import is_recent, read
 
 BATCH: Final = 1000
+PRUNE_BATCH: Final = 1000
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=75)
 _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
@@ -61,8 +62,7 @@ def exists(sid: str) -> bool:
 
 def count_prunable(now: datetime, keep: timedelta) -> int:
     """Count the sessions that `prune` would delete."""
-    with db.reading() as session:
-        return session.scalar(sa.select(sa.func.count()).where(_prunable(now, keep))) or 0
+    return sum(len(page) for page in _prunable(now, keep))
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
@@ -70,10 +70,8 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
 
     Ended sessions are kept for at least the life of an access token, which they still keep from being used.
     """
-    batch = sa.select(Session.id).where(_prunable(now, keep)).limit(BATCH).scalar_subquery()
-    statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
-    while deleted := len(db.execute_now(statement)):
-        yield deleted
+    for page in _prunable(now, keep):
+        yield len(db.execute_now(sa.delete(Session).where(Session.id.in_(page)).returning(Session.id)))
 
 
 def honours(claims: Mapping[str, Any], now: datetime) -> bool:
@@ -122,6 +120,18 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
     return _EPOCH + timedelta(microseconds=int(parts[1])), parts[2]
 
 
-def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
+def _prunable(now: datetime, keep: timedelta) -> Iterator[Sequence[str]]:
+    """Walk through the ids of sessions that have been over for long, along one index after the other.
+
+    Asked for both at once, PostgreSQL reads the whole table; asked each time from the start, all that was deleted.
+    """
     moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
-    return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
+    not_met = sa.or_(Session.revoked_at.is_(None), Session.revoked_at >= moment)
+    for over, which in ((Session.revoked_at, sa.true()), (Session.ends_at, not_met)):
+        last, sid = _EPOCH, ""
+        page = sa.select(Session.id, over.label("over")).where(over < moment, which).order_by(over, Session.id)
+        while rows := db.execute_now(
+            page.where(over >= last, sa.or_(over > last, Session.id > sid)).limit(PRUNE_BATCH)
+        ):
+            last, sid = rows[-1].over, rows[-1].id
+            yield [row.id for row in rows]
