@@ -130,7 +130,8 @@ class Sqlite:
 
     def insert(self, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
         """Add rows."""
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        marks = ", ".join("?" * len(columns))
+        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- names of our own
         texts = [tuple(f"{v:%Y-%m-%d %H:%M:%S.%f}" if v.__class__ is datetime else v for v in row) for row in rows]
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.executemany(into, texts)

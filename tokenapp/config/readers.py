@@ -133,10 +133,11 @@ def database(raw: str) -> URL:
     several = _SEVERAL_HOSTS.fullmatch(raw)
     try:
         url = make_url(f"{several['before']}{several['after']}" if several else raw)
+        url = _name_each_host(url, several["hosts"] if several else "")
     except (ArgumentError, ValueError):  # the latter quotes what it takes for the port: a part of the password, maybe
         url = None
     if url is not None and url.drivername in _POSTGRESQL and url.database:
-        return _name_each_host(url.set(drivername="postgresql+psycopg"), several["hosts"] if several else "")
+        return url.set(drivername="postgresql+psycopg")
     if url is not None and url.drivername in _SQLITE and url.database not in {None, "", ":memory:"}:
         return url
     message = "must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name"
@@ -150,8 +151,7 @@ def _name_each_host(url: URL, hosts: str) -> URL:
     if len(pairs) < 2:  # noqa: PLR2004 -- one host is no list
         return url
     if not all(pairs):
-        message = "must name each of its hosts as host or host:port"
-        raise ValueError(message)
+        raise ValueError
     found = [pair for pair in pairs if pair]
     names, ports = [pair["host"].strip("[]") for pair in found], [pair["port"] or "" for pair in found]
     return url.update_query_dict({"host": ",".join(names), "port": ",".join(ports)})
