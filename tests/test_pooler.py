@@ -20,7 +20,7 @@ from tokenapp.db import db
 DELAY = 0.2
 CLIENTS = 8
 ROTATIONS = 20
-SETTINGS = {"TOKENAPP_REVOCATION_DELAY": str(DELAY), "TOKENAPP_REFRESH_GRACE": "1s", "WEB_CONCURRENCY": "3"}
+SETTINGS = {"TOKENAPP_REVOCATION_DELAY": str(DELAY), "TOKENAPP_REFRESH_GRACE": "5s", "WEB_CONCURRENCY": "3"}
 # As the guide has it: the pooler takes no options, so the time limits are the database's own.
 LIMITS = {"statement_timeout": "2500", "lock_timeout": "1000"}
 GUIDE = {"ignore_startup_parameters": "options", "server_login_retry": "1", "default_pool_size": "2"}

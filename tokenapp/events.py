@@ -105,10 +105,11 @@ def list_events(
 
 def prune(now: datetime, keep: timedelta) -> Iterable[int]:
     """Delete records older than `keep`, in batches; yield the size of each."""
-    batch = sa.select(Event.id).where(Event.id < db.first_id(now - keep)).order_by(Event.id).limit(PRUNE_BATCH)
-    statement = sa.delete(Event).where(Event.id.in_(batch.scalar_subquery())).returning(Event.id)
-    while deleted := len(db.execute_now(statement)):
-        yield deleted
+    page = sa.select(Event.id).where(Event.id < db.first_id(now - keep)).order_by(Event.id).limit(PRUNE_BATCH)
+    last = ""  # from which the next batch starts: what was deleted before it would be looked through again and again
+    while ids := [row.id for row in db.execute_now(page.where(Event.id > last))]:
+        last = ids[-1]
+        yield len(db.execute_now(sa.delete(Event).where(Event.id.in_(ids)).returning(Event.id)))
 
 
 def _add(writer: orm.Session, rows: list[dict[str, Any]]) -> None:

@@ -25,6 +25,8 @@ CONNECT: Final[Mapping[str, Any]] = {
     "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
+# Where no request waits, as in an operator's command, a statement may walk through all of a large table.
+_PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 BEGIN: Final = "BEGIN"
 
 
@@ -73,7 +75,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             raise psycopg.OperationalError(message)
         asked_at = monotonic()
         try:
-            connection = BoundedConnection.connect(*args, **options)
+            connection = BoundedConnection.connect(*args, **{**options, **({} if left is not None else _PATIENT)})
         except psycopg.OperationalError as error:
             if isinstance(error, psycopg.errors.ConnectionTimeout):
                 breaker.trip()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,9 +13,10 @@ from tokenapp.models import Session, User
 from tokenapp.sessions.rotation import is_recent, read
 
 BATCH: Final = 1000
-PRUNE_BATCH: Final = 1000
+PRUNE_BATCH: Final = 25
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=75)
+_LONGEST_REST: Final = 0.1
 _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -68,10 +70,14 @@ def count_prunable(now: datetime, keep: timedelta) -> int:
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
     """Delete sessions that have been over for longer than `keep`, in batches; yield the size of each.
 
-    Ended sessions are kept for at least the life of an access token, which they still keep from being used.
+    Ended sessions are kept for at least the life of an access token, which they still keep from being used. Refreshes
+    go on meanwhile: the batches are small, and after each this rests for as long as it took.
     """
     for page in _prunable(now, keep):
-        yield len(db.execute_now(sa.delete(Session).where(Session.id.in_(page)).returning(Session.id)))
+        began = monotonic()
+        deleted = db.execute_now(sa.delete(Session).where(Session.id.in_(page)).returning(Session.id))
+        sleep(min(monotonic() - began, _LONGEST_REST))
+        yield len(deleted)
 
 
 def honours(claims: Mapping[str, Any], now: datetime) -> bool:
@@ -99,7 +105,7 @@ def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, date
     since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
     if cursor is not None:
         since, sid = _read_cursor(cursor)
-    later = sa.or_(Session.revoked_at > since, sa.and_(Session.revoked_at == since, Session.id > sid))
+    later = sa.and_(Session.revoked_at >= since, sa.or_(Session.revoked_at > since, Session.id > sid))
     page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
     rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
     if len(rows) > FEED_PAGE:
