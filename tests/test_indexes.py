@@ -74,19 +74,20 @@ def large(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Larg
     """Give a filled database of each kind."""
     url = databases(request.param)
     fill(url, COUNT)
-    with application(url) as app, app.app_context():
+    with application(url) as app:
         seen: list[str] = []
+        with app.app_context():
 
-        @event.listens_for(db.db.engine, "connect")
-        def trace(connection: Any, _record: Any) -> None:
-            if request.param == "sqlite":
-                connection.set_trace_callback(seen.append)
+            @event.listens_for(db.db.engine, "connect")
+            def trace(connection: Any, _record: Any) -> None:
+                if request.param == "sqlite":
+                    connection.set_trace_callback(seen.append)
 
-        with db.reading() as reader:
-            live = sa.select(Session).where(Session.revoked_at.is_(None)).order_by(Session.id.desc()).limit(1)
-            row = reader.scalars(live).one()
-            claims = RefreshClaims(row.id, row.current_jti, row.generation)
-            yield Large(app, url, claims, reader.get_one(User, row.user_id), seen)
+            with db.reading() as reader:
+                live = sa.select(Session).where(Session.revoked_at.is_(None)).order_by(Session.id.desc()).limit(1)
+                row = reader.scalars(live).one()
+                user = reader.get_one(User, row.user_id)
+        yield Large(app, url, RefreshClaims(row.id, row.current_jti, row.generation), user, seen)
 
 
 NOW: Final = datetime.now(UTC)
