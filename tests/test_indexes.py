@@ -109,7 +109,8 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_operation_looks_through_all_sessions(large: Large, name: str) -> None:
     operation, indexes = OPERATIONS[name]
-    assert large.indexes_of(lambda: operation(large)) == indexes
+    # PostgreSQL's planner itself may look at the ends of an index, and counts that as a use.
+    assert indexes <= large.indexes_of(lambda: operation(large)) <= indexes | {BY_KEY}
 
 
 @pytest.mark.parametrize("large", ["postgresql"], indirect=True)
