@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tokenapp.config import Settings
 from tokenapp.db import postgresql, sqlite
+from tokenapp.db.conflicts import is_conflict, retried
 from tokenapp.db.faults import (
     REQUEST_BUDGET,
     Breaker,
@@ -42,6 +43,7 @@ __all__ = [
     "new_id",
     "not_before",
     "reading",
+    "retried",
     "run",
     "start_budget",
     "time_left",
@@ -103,6 +105,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["tokenapp.db"] = access
 
 
+@retried
 def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
     """Run a statement that was prepared, as a transaction of its own; return its rows once it is committed."""
     access = _access()
@@ -110,6 +113,7 @@ def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
         return statement.run(access.engine, parameters)
 
 
+@retried
 def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
     """Run one statement as a transaction of its own; return its rows once it is committed."""
     access = _access()
@@ -129,7 +133,10 @@ def reading() -> Iterator[orm.Session]:
 
 @contextmanager
 def writing() -> Iterator[orm.Session]:
-    """Give a session whose work is one transaction, committed at the end of the block."""
+    """Give a session whose work is one transaction, committed at the end of the block.
+
+    A function around it is marked as `retried`, if doing it again from its start does the same.
+    """
     access = _access()
     with (
         _guarded(access, writes=True),
@@ -181,7 +188,7 @@ def _guarded(access: _Access, *, writes: bool) -> Iterator[None]:
     except Exception as error:
         if lock_was_taken(error):
             breakers[-1].trip()
-        elif not is_fault(error):
+        elif not is_fault(error) or is_conflict(error):
             breakers[-1].close()
         raise
     breakers[-1].close()
