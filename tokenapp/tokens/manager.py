@@ -1,6 +1,7 @@
 """flask-jwt-extended's manager with our keyring and our gate beneath it."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,8 +21,10 @@ class Manager(JWTManager):
     Its hooks would not do: they look up key and header apart from each other, and do not say what kind of token it is.
     """
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
+    def __init__(self, app: Flask, settings: Settings, has_ended: Callable[[str, datetime], bool]) -> None:
         super().__init__(app)
+        self.has_ended = has_ended
+        self.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
         self._claims = {
             use: {"iss": settings.issuer, "aud": gate.audience(use, settings), "type": use} for use in keys.USES
         }
