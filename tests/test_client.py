@@ -386,8 +386,8 @@ def test_a_tab_that_falls_asleep_while_it_refreshes_does_not_stop_the_others(
     asleep = context.new_cdp_session(pages[0])
     asleep.send("Page.setWebLifecycleState", {"state": "frozen"})
     assert pages[1].evaluate("call('/api/protected')") == 200
-    held = pages[1].evaluate("navigator.locks.query().then(({held}) => held.map(each => each.name))")
-    assert held == [f"tokenapp {proxy.origin}"]
+    locks = pages[1].evaluate("navigator.locks.query().then(({held}) => held.map(each => each.name))")
+    assert locks == [f"tokenapp {proxy.origin}"]
     held.goes_on.set()
     asleep.send("Page.setWebLifecycleState", {"state": "active"})
     assert pages[0].evaluate("late") == 200
