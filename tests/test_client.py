@@ -256,6 +256,18 @@ def test_the_token_goes_to_no_origin_that_is_not_listed(server: Server, proxy: P
         assert (other.passed[-1].method, (other.passed[-1].bearer or "")[:7]) == ("GET", "Bearer ")
 
 
+def test_the_token_does_not_follow_a_redirect_to_another_origin(
+    server: Server, proxy: Proxy, context: BrowserContext
+) -> None:
+    page = signed_in(proxy, context)
+    with Proxy(server.port) as other:
+        answer = Answer(200, [("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Headers", "*")])
+        other.instead = lambda _path: answer
+        proxy.instead = first("/api/protected", Answer(302, [("Location", f"{other.origin}/there")]))
+        assert page.evaluate("call('/api/protected')") == 200
+        assert [(each.path, each.bearer) for each in other.passed] == [("/there", None)]
+
+
 def test_a_header_of_the_callers_own_is_left_alone(proxy: Proxy, context: BrowserContext) -> None:
     page = signed_in(proxy, context)
     assert page.evaluate("call('/api/protected', {headers: {Authorization: 'Bearer mine'}})") == 403
@@ -365,6 +377,18 @@ def test_the_lost_answer_of_a_refresh_is_asked_for_again(proxy: Proxy, context: 
     proxy.after = lambda path: path != "/api/token" or next(lost, True)
     assert page.evaluate("client.restore()")["username"] == "alice"
     assert [each.status for each in proxy.passed if each.path == "/api/token"] == [0, 0, 200]
+
+
+def test_a_cookie_that_is_on_its_way_arrives_though_the_page_is_left(proxy: Proxy, context: BrowserContext) -> None:
+    page = signed_in(proxy, context)
+    (before,) = context.cookies()
+    proxy.reload(page)
+    proxy.after = held = Held()
+    page.evaluate("void client.restore()")
+    wait_until(held.asked.is_set, what="the refresh")
+    page.goto("about:blank")
+    held.goes_on.set()
+    wait_until(lambda: context.cookies()[0]["value"] != before["value"], what="the new cookie")
 
 
 def test_a_lock_that_is_never_let_go_is_waited_for_a_moment_only(proxy: Proxy, context: BrowserContext) -> None:

@@ -173,7 +173,7 @@ def test_no_storage_holds_a_token(context: BrowserContext) -> None:
     assert page.evaluate(STORAGE) == [{}, {}, "", [], []]
 
 
-# Neighbours. The cookie goes with what a sibling, being of the same site, makes the browser send; not with a stranger's.
+# Neighbours. What a sibling makes the browser send, being of the same site, has the cookie with it.
 
 FORMS: Final[list[tuple[str, str, dict[str, Any]]]] = [
     ("/api/token", "application/x-www-form-urlencoded", {}),
