@@ -1,5 +1,6 @@
 """The browser client in Chromium, in tabs that share a cookie, with the service under gunicorn behind a proxy."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,11 @@ ALICE = ["alice", PASSWORD]
 LOOK_INTO_STORAGE = """async () => [
     { ...localStorage }, { ...sessionStorage }, document.cookie, await indexedDB.databases(), await caches.keys(),
 ]"""
+LISTEN = """() => {
+    window.heard = [];
+    window.channel = new BroadcastChannel(`tokenapp ${location.origin}`);
+    channel.onmessage = ({ data }) => heard.push(data);
+}"""
 TAKE_LOCK = """() => new Promise(taken =>
     navigator.locks.request(`tokenapp ${location.origin}`, () => new Promise(() => taken()))
 )"""
@@ -182,6 +188,29 @@ def test_a_sign_out_wins_over_a_refresh_that_is_under_way(proxy: Proxy, context:
     assert (state_of(page), page.evaluate("told")) == (["signed-out", None], ["signed-in", "signed-out"])
 
 
+def test_a_sign_out_that_is_under_way_wins_over_a_refresh_that_begins_later(
+    proxy: Proxy, context: BrowserContext
+) -> None:
+    pages = [signed_in(proxy, context), proxy.open(context)]
+    pages[1].evaluate("client.restore()")
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def hold_logout(path: str) -> None:
+        if path == "/api/logout":
+            asked.set()
+            goes_on.wait(30)
+
+    proxy.instead = hold_logout
+    pages[0].evaluate("window.done = client.signOut(); null")
+    wait_until(asked.is_set, what="the sign-out")
+    told(pages[1], "signed-in", "signed-out")
+    assert pages[1].evaluate("client.restore()") is None
+    assert proxy.passed[-1].status == 200  # the service had not heard of it yet
+    goes_on.set()
+    pages[0].evaluate("done")
+    assert [state_of(page)[0] for page in pages] == ["signed-out"] * 2
+
+
 def test_a_sign_out_that_the_service_did_not_hear_of_is_reported(proxy: Proxy, context: BrowserContext) -> None:
     page = signed_in(proxy, context)
     proxy.instead = lambda path: refusal(503, "service_unavailable", Retry_After="60") if "logout" in path else None
@@ -199,6 +228,20 @@ def test_what_one_person_asked_for_is_not_done_in_anothers_name(proxy: Proxy, co
     assert state_of(page) == ["signed-in", "ben"]
     assert proxy.passed[-1].path == "/api/token"  # and not the request once more
     told(page, "signed-in", "signed-in")
+
+
+def test_a_late_word_of_a_former_session_changes_nothing(proxy: Proxy, context: BrowserContext) -> None:
+    pages = [proxy.open(context), proxy.open(context)]
+    pages[0].evaluate(LISTEN)
+    pages[1].evaluate(SIGN_IN, ALICE)
+    pages[0].wait_for_function("heard.length > 0")
+    pages[1].evaluate(SIGN_IN, ["ben", PASSWORD])
+    told(pages[1], "signed-in", "signed-in")
+    pages[0].evaluate("heard.slice().forEach(message => channel.postMessage(message))")
+    pages[0].evaluate("password => client.reauthenticate(password)", PASSWORD)
+    pages[1].wait_for_function("client.user")
+    assert [state_of(page) for page in pages] == [["signed-in", "ben"]] * 2
+    assert pages[1].evaluate("told") == ["signed-in", "signed-in"]
 
 
 def test_the_password_given_again_makes_a_fresh_token(proxy: Proxy, context: BrowserContext) -> None:
