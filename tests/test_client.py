@@ -331,7 +331,11 @@ def test_a_refused_token_is_replaced_and_the_request_sent_again_with_its_body(
     assert (sent[0].body == sent[1].body != b"", sent[0].bearer == sent[1].bearer) == (True, False)
 
 
-def test_refusals_of_simultaneous_requests_lead_to_one_refresh(proxy: Proxy, context: BrowserContext) -> None:
+@pytest.mark.parametrize("script", ["", "delete Navigator.prototype.locks;"], ids=["with locks", "without"])
+def test_refusals_of_simultaneous_requests_lead_to_one_refresh(
+    proxy: Proxy, context: BrowserContext, script: str
+) -> None:
+    context.add_init_script(script)
     page = signed_in(proxy, context)
     challenge = Answer(401, [("WWW-Authenticate", 'Bearer realm="x", error="invalid_token"')])
     proxy.instead = first("/api/protected", *[challenge] * 20)
