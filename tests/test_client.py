@@ -1,5 +1,6 @@
 """The browser client in Chromium, in tabs that share a cookie, with the service under gunicorn behind a proxy."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -390,6 +391,13 @@ def test_while_the_service_is_away_nobody_is_signed_out(proxy: Proxy, context: B
     assert page.evaluate("failureOf(client.fetch('/api/protected'))")[:2] == [0, "network_error"]
     context.set_offline(offline=False)
     told(page, "signed-in")
+
+
+def test_nothing_hangs_while_the_service_does(proxy: Proxy, context: BrowserContext) -> None:
+    page, goes_on = proxy.open(context), threading.Event()
+    proxy.after = lambda _path: goes_on.wait(60)
+    assert page.evaluate(f"failureOf(({SIGN_IN})({json.dumps(ALICE)}))") == [0, "timeout", None]
+    goes_on.set()
 
 
 def test_a_refresh_waits_as_long_as_the_service_asks(proxy: Proxy, context: BrowserContext) -> None:
