@@ -222,7 +222,7 @@ def answers_to_anything(app: Flask, document: Mapping[str, Any], **always: str) 
             yield caller.sign_in()
             sent = request()
             sent["headers"] = always | sent.get("headers", {})
-            yield caller.call(method, path.format(sid="unknown", name="start.js"), **sent)
+            yield caller.call(method, path.format(sid="unknown", name="start.js", file="tokenapp.js"), **sent)
 
 
 def answers_of_a_life(app: Flask, name: str) -> Iterator[Answer]:
@@ -238,6 +238,7 @@ def answers_of_a_life(app: Flask, name: str) -> Iterator[Answer]:
         "/readyz",
         "/docs",
         "/docs/nothing.js",
+        "/static/nothing.js",
     ):
         yield caller.call("GET", path, headers=caller.with_bearer())
     yield caller.refresh()

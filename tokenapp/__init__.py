@@ -17,6 +17,7 @@ from tokenapp import (
     metrics,
     openapi,
     ops,
+    pages,
     revocations,
     tokens,
     wellknown,
@@ -40,7 +41,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
     tokens.init_app(app, settings, revocations.has_ended)
     addresses.init_app(app, settings)
-    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp):
+    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, pages.bp):
         app.register_blueprint(blueprint)
     openapi.init_app(app, __version__)
     cli.init_app(app)

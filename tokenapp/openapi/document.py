@@ -134,8 +134,8 @@ def _responses(operation: Operation, context: _Context) -> Object:
     success = 200 if operation.reply else 204
     responses = {str(success): _success(operation, context)}
     if operation.cacheable:
-        common = headers.on_every_answer(context.settings, cacheable=True)
-        responses["304"] = {"description": "It is still what `If-None-Match` names.", "headers": common}
+        fields = responses[str(success)]["headers"]
+        responses["304"] = {"description": "It is still what `If-None-Match` names.", "headers": fields}
     by_status: dict[int, list[type[Refusal]]] = {}
     for kind in operation.refusals:
         by_status.setdefault(_status(kind, context), []).append(kind)
@@ -150,8 +150,10 @@ def _responses(operation: Operation, context: _Context) -> Object:
 
 def _success(operation: Operation, context: _Context) -> Object:
     fields = headers.on_every_answer(context.settings, cacheable=operation.cacheable)
-    if operation.cache:
+    if operation.cache == "kept":
         fields["Cache-Control"] = headers.kept(context.settings)
+    elif operation.cache:
+        fields["Cache-Control"] = headers.asked_about_or_for_ever()
     fields |= {name: headers.header(name) for name in operation.headers}
     if operation.cookie:
         fields["Set-Cookie"] = headers.refresh_cookie(context.settings, operation.cookie)

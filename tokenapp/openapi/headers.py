@@ -20,6 +20,7 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Cache-Control": ("Never to be stored.", {"const": "no-store"}),
     "ETag": ("Names this very version.", _TEXT),
     "Vary": ("The answer depends on who asks.", {"const": "Origin"}),
+    "Cross-Origin-Resource-Policy": ("Pages of any origin may load it.", {"const": "cross-origin"}),
     "Access-Control-Allow-Origin": ("The caller's origin, if it is one of those that may call us.", _TEXT),
     "Access-Control-Allow-Credentials": ("Cookies may come along.", {"const": "true"}),
     "Access-Control-Expose-Headers": ("What a page of that origin may read.", _TEXT),
@@ -68,6 +69,12 @@ def header(name: str, *, required: bool = True) -> Header:
 def kept(settings: Settings) -> Header:
     """Return the ``Cache-Control`` of what may be kept for as long as the key set."""
     return _inline("How long it may be kept.", {"const": f"public, max-age={settings.jwks_lifetime}"})
+
+
+def asked_about_or_for_ever() -> Header:
+    """Return the ``Cache-Control`` of files, some of which have names that change with their bytes."""
+    values = ["public, no-cache", "public, max-age=31536000, immutable"]
+    return _inline("To be asked about each time or, with a version in its name, never again.", {"enum": values})
 
 
 def basic_challenge() -> Header:

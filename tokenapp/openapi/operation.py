@@ -50,8 +50,8 @@ class Operation:
     """A route as its view describes it, used as the view's decorator.
 
     `reply` None stands for 204, and names of media types for a plain file; `media_type` is that of a reply which is
-    not plain JSON. `cacheable` replies may be kept but are asked about each time, `cache` those that are kept for as
-    long as the key set is. `headers` are more header fields of a success.
+    not plain JSON. `cacheable` replies have an ETag and are asked about each time, unless `cache` says more: some are
+    kept for as long as the key set is, some for ever. `headers` are more header fields of a success.
     `parameters` are JSON schemas of what stands in the path or the query. Besides `refuses`, a route gives the refusals
     that come with its credential and its body.
     """
@@ -64,7 +64,7 @@ class Operation:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refuses: tuple[type[Refusal], ...] = ()
     cacheable: bool = False
-    cache: Literal["kept"] | None = None
+    cache: Literal["kept", "asked about or for ever"] | None = None
     media_type: str = "application/json"
     headers: tuple[str, ...] = ()
 
