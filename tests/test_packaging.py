@@ -50,7 +50,13 @@ def test_only_what_the_guard_needs_is_required(installed: Path) -> None:
 
 
 def test_files_that_are_no_programs_are_installed_too(installed: Path) -> None:
-    for name in ("web/docs/index.html", "password_rule/common.txt", "password_rule/common.LICENSE.txt"):
+    for name in (
+        "web/docs/index.html",
+        "web/account/account.html",
+        "web/account/account.js",
+        "password_rule/common.txt",
+        "password_rule/common.LICENSE.txt",
+    ):
         assert (installed / "tokenapp" / name).is_file()
 
 

@@ -5,7 +5,7 @@ import { ApiError } from "./tokenapp.js";
 const PATIENCE = 15_000;
 let clockAhead = 0;
 
-/** The person has signed out, or was signed out, since: there is nothing to be told to the one who asked. */
+/** Whoever asked has signed out since, or was signed out: the answer is nobody else's business. */
 export class Over extends Error {
   isOver = true;
 }
@@ -20,12 +20,11 @@ export async function call(client, method, path, body) {
   const owner = client.user?.sessionId;
   const response = await ask(client, method, path, body);
   clockAhead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
-  if (response.status === 204) return null;
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
+  const answer = await response.json().catch(() => null);
   if (client.user?.sessionId !== owner) throw new Over();
+  if (response.ok) return answer;
   const wait = Number(response.headers.get("Retry-After")) || null;
-  throw new ApiError(response.status, answer.code ?? "unknown", answer.message, wait);
+  throw new ApiError(response.status, answer?.code ?? "unknown", answer?.message, wait);
 }
 
 async function ask(client, method, path, body) {

@@ -9,6 +9,7 @@ const LONGEST_PAGE = 200;
 const list = byId("devices");
 let cursor = null;
 let current = null;
+let looks = 0;
 
 /** Make the list do its work; `fresh(action)` asks for the password where an action needs that. */
 export function startDevices(client, { fresh, reached }) {
@@ -24,11 +25,14 @@ export function startDevices(client, { fresh, reached }) {
 
 async function load(client) {
   const isFirst = !list.children.length;
+  const look = (looks += 1);
   byId("devices-waiting").hidden = !isFirst;
   try {
     const shown = Math.min(Math.max(PAGE, list.children.length), LONGEST_PAGE);
     const page = await call(client, "GET", `/api/sessions?limit=${shown}`);
-    current = page.items.find((item) => item.current) ?? (await findCurrent(client, page));
+    const found = page.items.find((item) => item.current) ?? (await findCurrent(client, page));
+    if (look !== looks) return; // what was seen has been overtaken by what was done since
+    current = found;
     const focused = document.activeElement?.closest?.(".device")?.dataset.id;
     list.replaceChildren(...(current ? [rowOf(current)] : []));
     append(page);
@@ -46,22 +50,26 @@ async function findCurrent(client, page) {
 }
 
 async function showMore(client) {
+  const look = (looks += 1);
   const page = await call(client, "GET", `/api/sessions?limit=${PAGE}&cursor=${cursor}`);
+  if (look !== looks) return;
   append(page)[0]?.querySelector("h3").focus();
 }
 
 async function endOne(client, end, fresh) {
-  const row = end.closest(".device");
-  const name = row.querySelector(".title").textContent;
+  const { id } = end.closest(".device").dataset;
+  const name = end.closest(".device").querySelector(".title").textContent;
   disable(end, true);
   try {
-    await fresh(() => call(client, "DELETE", `/api/sessions/${row.dataset.id}`));
+    await fresh(() => call(client, "DELETE", `/api/sessions/${id}`));
   } catch (error) {
     disable(end, false);
     if (error.code !== "session_not_found") throw error;
   }
-  const next = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector(".end:not([hidden])");
-  row.remove();
+  looks += 1;
+  const row = rowById(id); // another element, perhaps: the list may have been loaded anew behind the dialog
+  const next = (row?.nextElementSibling ?? row?.previousElementSibling)?.querySelector(".end:not([hidden])");
+  row?.remove();
   settle();
   (next?.isConnected ? next : byId("devices-title")).focus();
   say(byId("devices-done"), `${name} is signed out.`);
@@ -95,6 +103,7 @@ async function attempt(work, reached) {
 }
 
 function clear() {
+  looks += 1;
   list.replaceChildren();
   cursor = current = null;
   for (const id of ["devices-done", "devices-problem"]) say(byId(id));

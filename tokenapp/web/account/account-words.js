@@ -2,7 +2,7 @@
 
 const LOCALE = navigator.languages.find((each) => /^en\b/i.test(each)) ?? "en-GB";
 const FULL = new Intl.DateTimeFormat(LOCALE, { dateStyle: "full", timeStyle: "short" });
-const DAY = new Intl.DateTimeFormat(LOCALE, { dateStyle: "long" });
+const DAY = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const STEPS = [
   ["minute", 60, 60],

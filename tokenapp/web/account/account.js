@@ -18,12 +18,18 @@ const WRONG = "This is not your password. Please try again.";
 const client = createClient();
 const devices = startDevices(client, { fresh, reached });
 let view = null;
-let shownUser = null;
+let shownSession = null;
 let loadedAt = 0;
 
 onSubmit(byId("sign-in"), async ({ username, password }) => {
-  await client.signIn(username, password);
-  clearForm(byId("sign-in"));
+  try {
+    await client.signIn(username, password);
+    clearForm(byId("sign-in"));
+  } catch (error) {
+    byId("password").focus();
+    byId("password").select();
+    throw error;
+  }
 });
 
 onSubmit(byId("change"), changePassword, {
@@ -61,19 +67,18 @@ async function start() {
 /** Show what goes with the client's state; `reason` is what has just happened. */
 function show(reason) {
   if (client.state === "unknown") {
-    say(byId("unreachable-text"), `${reachSentence()} You are still signed in if you were before.`);
+    say(byId("unreachable-text"), `${reachSentence()} Check your connection and try again. If you were signed in, you still are.`);
     setView("unreachable");
   } else if (client.user) showAccount();
   else showSignIn(reason);
 }
 
 function showAccount() {
-  const { id, username } = client.user;
-  if (view === "account" && shownUser === id) return;
+  const { sessionId, username } = client.user;
+  if (view === "account" && shownSession === sessionId) return;
   forget();
-  shownUser = id;
-  byId("account-name").textContent = username;
-  for (const field of ["change-username", "again-username"]) byId(field).value = username;
+  shownSession = sessionId;
+  name(username);
   say(byId("sign-in-notice"));
   setView("account");
   reload();
@@ -92,8 +97,8 @@ function showSignIn(reason) {
 
 /** Leave nothing of one person's for the next one to see. */
 function forget() {
-  shownUser = null;
-  byId("account-name").textContent = "";
+  shownSession = null;
+  name("");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   clearForm(byId("change"));
   clearForm(byId("again-form"));
@@ -101,14 +106,19 @@ function forget() {
   byId("banner").hidden = true;
 }
 
-function setView(name) {
+function name(username) {
+  byId("account-name").textContent = username;
+  for (const field of ["change-username", "again-username"]) byId(field).value = username;
+}
+
+function setView(chosen) {
   const isAfterAnother = view !== null && view !== "loading";
-  if (view === name) return;
-  view = name;
-  for (const each of Object.keys(TITLES)) byId(`view-${each}`).hidden = each !== name;
-  byId("sign-out").hidden = name !== "account";
-  document.title = TITLES[name];
-  if (isAfterAnother) byId(`${name}-title`)?.focus();
+  if (view === chosen) return;
+  view = chosen;
+  for (const each of Object.keys(TITLES)) byId(`view-${each}`).hidden = each !== chosen;
+  byId("sign-out").hidden = chosen !== "account";
+  document.title = TITLES[chosen];
+  if (isAfterAnother) byId(`${chosen}-title`)?.focus();
 }
 
 /** Look again: whether the service can be reached, who is signed in, and where. */
