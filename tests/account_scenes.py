@@ -217,7 +217,7 @@ def many_devices(visitor: Visitor) -> None:
     """Have more devices than are shown at once."""
     visitor.sign_in_elsewhere(*(OTHERS["Firefox on macOS"],) * 12)
     visitor.sign_in()
-    expect(visitor.page.locator("#devices-more")).to_be_visible()
+    visitor.page.locator("#devices-more").scroll_into_view_if_needed()
 
 
 def device_signed_out(visitor: Visitor) -> None:

@@ -37,7 +37,7 @@ from tokenapp.db import db
 AXE = "axe-core@4.14.1"
 PICTURES = ROOT / "docs/screenshots"
 LOOKS = ("light", "dark", "phone")
-LARGEST_PICTURE, TALLEST_PICTURE = 150_000, 1200
+LARGEST_PICTURE = 150_000
 PEOPLE = ("ada", "ben", "cleo", "dan", "eva", "finn", "gina", "hugo", "ida", "jon", "kim", "leo", "mia", "noah", "olga")
 NAMES = count(1)
 RUN_AXE = """
@@ -124,14 +124,15 @@ def take_pictures(page: Page, scene: str) -> None:
     """Take the documents' pictures, where that is asked for."""
     if not os.environ.get("SCREENSHOTS"):
         return
-    sizes: dict[str, tuple[Any, int]] = {"light": ("light", 860), "dark": ("dark", 860), "phone": ("light", 360)}
-    for look, (scheme, width) in sizes.items():
+    looks: dict[str, tuple[Any, int, int]] = {
+        "light": ("light", 860, 860),
+        "dark": ("dark", 860, 860),
+        "phone": ("light", 360, 1000),
+    }
+    for look, (scheme, width, height) in looks.items():
         page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": 720})
-        tall = page.locator("dialog[open]").count() == 0
-        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST_PICTURE) if tall else 720
-        clip: Any = {"x": 0, "y": 0, "width": width, "height": height}
-        page.screenshot(path=PICTURES / f"{scene}-{look}.png", full_page=tall, clip=clip)
+        page.set_viewport_size({"width": width, "height": height})
+        page.screenshot(path=PICTURES / f"{scene}-{look}.png")
     page.set_viewport_size({"width": 1000, "height": 720})
 
 
