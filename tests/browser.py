@@ -20,13 +20,16 @@ _QUIET: Final = (
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start the system's Chromium, or skip the test where there is none (and fail where there must be)."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """Start the system's Chromium, or skip the test where there is none (and fail where there must be).
+
+    `more` arguments overrule those that it is always started with.
+    """
     program = shutil.which("chromium")
     if program is None:
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("Chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_QUIET)
+        browser = playwright.chromium.launch(executable_path=program, args=(*_QUIET, *more))
         try:
             yield browser
         finally:

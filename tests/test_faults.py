@@ -250,7 +250,7 @@ def hang(postgres: Postgres, _relay: Relay) -> None:
 
 def swallow_replies(_postgres: Postgres, relay: Relay) -> None:
     relay.hold(replies_only=True)
-    sleep(WINDOW + 0.5)
+    sleep(WINDOW + 3)
     relay.release()
 
 

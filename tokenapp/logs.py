@@ -139,7 +139,7 @@ def _outcome(noted: Mapping[str, Any], refusal: errors.Refusal | None) -> dict[s
     grant = noted.get("grant")
     if refusal is None and grant is not None:
         return {"outcome": grant.outcome, "sub": grant.user_id, "sid": grant.sid}
-    claims = noted.get("_jwt_extended_jwt") or {}  # those of a token that flask-jwt-extended has verified
+    claims = noted.get("claims", {})
     told = {"outcome": "done", "sub": claims.get("sub"), "sid": noted.get("sid") or claims.get("sid")}
     if refusal is not None:
         told |= {"outcome": refusal.code, "reason": refusal.reason and refusal.reason[:MAX_WORDS]}

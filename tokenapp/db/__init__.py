@@ -10,8 +10,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import orm
-from sqlalchemy.engine import Engine
+from sqlalchemy import event, orm
+from sqlalchemy.engine import Connection, Engine
 
 from tokenapp.config import Settings
 from tokenapp.db import postgresql, sqlite
@@ -25,11 +25,13 @@ from tokenapp.db.faults import (
     start_budget,
     time_left,
 )
+from tokenapp.db.prepared import Prepared
 from tokenapp.db.types import Instant, not_before
 
 __all__ = [
     "Base",
     "Instant",
+    "Prepared",
     "db",
     "end_budget",
     "execute_now",
@@ -86,9 +88,22 @@ def init_app(app: Flask, settings: Settings) -> None:
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-    access = _Access(engine, engine.execution_options(**kind.SINGLE), Breaker(), Breaker())
+    access = _Access(engine, engine.execution_options(single_statement=True), Breaker(), Breaker())
     kind.set_up(engine, access.server)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("single_statement"):
+            connection.exec_driver_sql(kind.BEGIN)
+
     app.extensions["tokenapp.db"] = access
+
+
+def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
+    """Run a statement that was prepared, as a transaction of its own; return its rows once it is committed."""
+    access = _access()
+    with _guarded(access, writes=statement.writes):
+        return statement.run(access.engine, parameters)
 
 
 def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:

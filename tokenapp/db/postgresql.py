@@ -21,9 +21,11 @@ CONNECT: Final[Mapping[str, Any]] = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
+    # Each statement a transaction of its own, but for those between a BEGIN and a COMMIT that we send.
+    "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
-SINGLE: Final[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
+BEGIN: Final = "BEGIN"
 
 
 class BoundedConnection(psycopg.Connection[Any]):

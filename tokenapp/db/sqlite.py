@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any, Final
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
 from tokenapp.db.faults import SERVER_TIMEOUT_MS, Breaker
@@ -18,7 +18,8 @@ CONNECT: Final[Mapping[str, Any]] = {
     "isolation_level": None,
     "check_same_thread": False,
 }
-SINGLE: Final[Mapping[str, Any]] = {"single_statement": True}
+# A plain BEGIN that turns into a write later fails with "database is locked" instead of waiting its turn.
+BEGIN: Final = "BEGIN IMMEDIATE"
 
 
 def set_up(engine: Engine, _breaker: Breaker) -> None:
@@ -45,12 +46,6 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
         # A connection outlives the file's name: what is written to a file that was deleted or replaced is lost.
         if _identity(path) != record.info["file"]:
             raise DisconnectionError("the database file was deleted or replaced")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A plain BEGIN that turns into a write later fails with "database is locked" instead of waiting its turn.
-        if not connection.get_execution_options().get("single_statement"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

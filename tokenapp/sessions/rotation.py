@@ -27,7 +27,7 @@ GRANTED: Final = (
 )
 
 
-def _rotation(*, single_use: bool) -> sa.Executable:
+def _rotation(*, single_use: bool) -> sa.UpdateBase:
     """Build the statement that decides every race: who finds the current jti in place, and long enough, moves it on."""
     idle_limit = bindparam("idle_limit", type_=db.Instant())
     rested = sa.or_(Session.rotated_at.is_(None), Session.rotated_at < bindparam("rested", type_=db.Instant()))
@@ -52,8 +52,8 @@ def _rotation(*, single_use: bool) -> sa.Executable:
     )
 
 
-_ROTATE: Final = {single_use: _rotation(single_use=single_use) for single_use in (False, True)}
-_READ: Final = (
+_ROTATE: Final = {single_use: db.Prepared(_rotation(single_use=single_use)) for single_use in (False, True)}
+_READ: Final = db.Prepared(
     sa.select(*GRANTED, Session.previous_jti, Session.revoked_at, Session.revoked_reason, User.disabled_at)
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("sid"))
@@ -62,21 +62,21 @@ _READ: Final = (
 
 def rotate(claims: RefreshClaims, now: datetime, window: timedelta) -> Grant | None:
     """Rotate the token `claims` speaks of if it is current and has rested for `window`; None where it did not."""
-    parameters = {
-        "sid": claims.sid,
-        "jti": claims.jti,
-        "fresh_jti": new_jti(),
-        "now": now,
-        "rested": now - window,
-        "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
-    }
-    rows = db.execute_now(_ROTATE[not window], parameters)
+    rows = db.run(
+        _ROTATE[not window],
+        sid=claims.sid,
+        jti=claims.jti,
+        fresh_jti=new_jti(),
+        now=now,
+        rested=now - window,
+        idle_limit=now + timedelta(seconds=config.current().refresh_lifetime),
+    )
     return grant("rotated", rows[0]) if rows else None
 
 
-def read(sid: str) -> sa.Row[Any] | None:
+def read(sid: str) -> Any | None:
     """Return the row of the session `sid`, with what is known of its user."""
-    rows = db.execute_now(_READ, {"sid": sid})
+    rows = db.run(_READ, sid=sid)
     return rows[0] if rows else None
 
 
@@ -85,7 +85,7 @@ def is_recent(age: timedelta, window: timedelta) -> bool:
     return age <= window or db.was_away(age, window)
 
 
-def grant(outcome: Outcome, row: sa.Row[Any]) -> Grant:
+def grant(outcome: Outcome, row: Any) -> Grant:
     """Say what a row leads to."""
     return Grant(
         outcome,

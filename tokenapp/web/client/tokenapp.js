@@ -389,6 +389,7 @@ class Client {
         credentials: "include",
         cache: "no-store",
         redirect: "error",
+        keepalive: true, // a cookie that is on its way arrives, though the page be closed meanwhile
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),
       });
       return await answerOf(response);
