@@ -6,12 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.account_scenes import (
     NEW_PASSWORD,
@@ -31,7 +32,7 @@ from tests.account_scenes import (
 )
 from tests.browser import chromium
 from tests.conftest import Databases
-from tests.harness import PASSWORD, ROOT, Server, make_app
+from tests.harness import PASSWORD, ROOT, Server, make_app, wait_until
 from tokenapp.db import db
 
 AXE = "axe-core@4.14.1"
@@ -368,6 +369,23 @@ def test_whoever_does_not_give_the_password_again_ends_nothing(visitor: Visitor)
     expect(visitor.page.locator("#again")).to_be_visible()
 
 
+def test_a_password_that_was_given_once_does_not_count_for_a_later_question(visitor: Visitor) -> None:
+    visitor.page.clock.install()
+    password_again(visitor)
+    visitor.page.fill("#again-password", PASSWORD)
+    visitor.page.click("#again [type=submit]")
+    expect(visitor.row("curl")).to_have_count(0)
+    visitor.update_sessions(authenticated_at=datetime.now(UTC) - timedelta(minutes=16))
+    with visitor.page.expect_response("**/api/token"):
+        visitor.page.clock.fast_forward(15 * 60_000)
+    visitor.row("Firefox on macOS").locator(".end").click()
+    expect(visitor.page.locator("#again")).to_be_visible()
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.page.locator("#again")).to_be_hidden()
+    expect(visitor.row("Firefox on macOS").locator(".end")).to_have_attribute("aria-disabled", "false")
+    expect(visitor.page.locator("#devices-problem")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("new", "reason"),
     [
@@ -412,6 +430,23 @@ def test_whoever_was_offline_goes_on_without_a_reload(visitor: Visitor) -> None:
     expect(visitor.page.locator("#banner")).to_be_hidden()
 
 
+def test_what_was_asked_for_offline_is_said_not_to_be_done(visitor: Visitor) -> None:
+    offline(visitor)
+    visitor.row("curl").locator(".end").click()
+    expect(visitor.page.locator("#devices-problem")).to_have_text(
+        "You are offline. Nothing was changed: please try again."
+    )
+    expect(visitor.row("curl")).to_be_visible()
+
+
+def test_whoever_tries_again_in_vain_can_try_once_more(visitor: Visitor) -> None:
+    no_connection(visitor)
+    visitor.context.unroute_all()
+    visitor.page.click("#unreachable-retry")
+    expect(visitor.page.locator("#unreachable-retry")).to_have_attribute("aria-disabled", "false")
+    expect_focus(visitor, "#unreachable-retry")
+
+
 def test_whoever_found_no_connection_can_try_again(visitor: Visitor) -> None:
     no_connection(visitor)
     visitor.context.unroute_all()
@@ -423,7 +458,9 @@ def test_a_sign_in_without_a_connection_says_so(visitor: Visitor) -> None:
     visitor.open()
     visitor.context.set_offline(True)
     visitor.give(PASSWORD)
-    expect(visitor.page.locator("#sign-in .problem")).to_have_text("You are offline. Please try again.")
+    expect(visitor.page.locator("#sign-in .problem")).to_have_text(
+        "You are offline. Nothing was changed: please try again."
+    )
 
 
 def test_names_and_devices_are_shown_as_the_text_that_they_are(site: Site) -> None:
@@ -450,6 +487,24 @@ def test_another_person_who_signs_in_sees_nothing_of_the_one_before(visitor: Vis
     expect(visitor.page.locator("#account-name")).to_have_text(other.name)
     expect(visitor.page.locator("#devices-empty")).to_be_visible()
     expect(visitor.page.locator(".device")).to_have_count(1)
+
+
+def test_an_answer_that_comes_late_is_not_shown_to_the_next_person(visitor: Visitor) -> None:
+    devices(visitor)
+    other = Visitor(visitor.site, f"{visitor.name} three")
+    other.close()
+    late: list[tuple[Route, APIResponse]] = []
+    visitor.page.route("**/api/sessions/*", lambda route: late.append((route, route.fetch())))
+    visitor.row("curl").locator(".end").click()
+    wait_until(lambda: visitor.page.evaluate("1") == len(late), what="the answer")
+    visitor.page.click("#sign-out")
+    visitor.give(PASSWORD, other.name)
+    expect(visitor.page.locator("#devices-empty")).to_be_visible()
+    (route, answer) = late.pop()
+    with visitor.page.expect_event("requestfinished"):
+        route.fulfill(response=answer)
+    visitor.page.evaluate("new Promise(resolve => setTimeout(resolve))")
+    expect(visitor.page.locator("#devices-done")).to_have_text("")
 
 
 def test_password_managers_find_what_they_look_for(visitor: Visitor) -> None:

@@ -13,14 +13,14 @@ let looks = 0;
 
 /** Make the list do its work; `fresh(action)` asks for the password where an action needs that. */
 export function startDevices(client, { fresh, reached }) {
-  const guard = (work) => () => attempt(work, reached);
+  const guard = (work, how) => () => attempt(work, reached, how);
   list.addEventListener("click", (event) => {
     const end = event.target.closest(".end:not([aria-disabled=true])");
     if (end) guard(() => endOne(client, end, fresh))();
   });
   byId("devices-more").onclick = guard(() => showMore(client));
   byId("end-others").onclick = guard(() => endOthers(client, fresh));
-  return { load: guard(() => load(client)), clear, retime };
+  return { load: guard(() => load(client), { isOwnIdea: true }), clear, retime };
 }
 
 async function load(client) {
@@ -89,15 +89,15 @@ async function endOthers(client, fresh) {
   say(byId("devices-done"), "All your other devices are signed out.");
 }
 
-/** Do `work`; tell what keeps it from being done. */
-async function attempt(work, reached) {
+/** Do `work`; tell what keeps it from being done. Of what nobody asked for, the banner tells enough. */
+async function attempt(work, reached, { isOwnIdea = false } = {}) {
   say(byId("devices-done"));
   say(byId("devices-problem"));
   try {
     await work();
     reached(null);
   } catch (error) {
-    if (error.isOver || reached(error)) return;
+    if (error.isOver || (reached(error) && isOwnIdea)) return;
     say(byId("devices-problem"), sentenceOf(error));
   }
 }

@@ -46,7 +46,6 @@ export function waitOf(seconds) {
 const SENTENCES = {
   invalid_credentials: "The user name or the password is wrong. Check both and try again.",
   session_not_found: "That device is signed out already.",
-  service_unavailable: "The service is busy. Nothing was lost: please try again in a moment.",
   internal_error: "Something went wrong on our side. Please try again in a moment.",
   cross_site_request:
     "The service does not know the address of this page as its own. Open the page at the service's official address.",
@@ -54,15 +53,16 @@ const SENTENCES = {
 
 /** Say what went wrong, and what to do. */
 export function sentenceOf(error) {
-  if (isUnreached(error)) return `${reachSentence()} Please try again.`;
+  if (isAway(error)) return `${awaySentence(error)} Nothing was changed: please try again.`;
   return SENTENCES[error.code] ?? error.message ?? SENTENCES.internal_error;
 }
 
 /** Whether nobody could be asked, or whoever was asked could not answer for the moment. */
-export function isUnreached(error) {
-  return error.status === 0 || error.status === 502 || error.status === 504;
+export function isAway(error) {
+  return [0, 502, 503, 504].includes(error.status);
 }
 
-export function reachSentence() {
-  return navigator.onLine ? "The service cannot be reached." : "You are offline.";
+export function awaySentence({ status } = {}) {
+  if (!navigator.onLine) return "You are offline.";
+  return status === 503 ? "The service is busy." : "The service cannot be reached.";
 }

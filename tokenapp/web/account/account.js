@@ -2,8 +2,8 @@
 
 import { call } from "./account-calls.js";
 import { startDevices } from "./account-devices.js";
-import { byId, clearForm, onSubmit, openDialog, say, showFieldError } from "./account-forms.js";
-import { isUnreached, reachSentence, sentenceOf } from "./account-words.js";
+import { byId, clearForm, disable, onSubmit, openDialog, say, showFieldError } from "./account-forms.js";
+import { awaySentence, isAway, sentenceOf } from "./account-words.js";
 import { createClient } from "./tokenapp.js";
 
 const TITLES = { "sign-in": "Sign in", account: "Your account", unreachable: "No connection", loading: "Your account" };
@@ -67,7 +67,7 @@ async function start() {
 /** Show what goes with the client's state; `reason` is what has just happened. */
 function show(reason) {
   if (client.state === "unknown") {
-    say(byId("unreachable-text"), `${reachSentence()} Check your connection and try again. If you were signed in, you still are.`);
+    say(byId("unreachable-text"), `${awaySentence()} Check your connection and try again. If you were signed in, you still are.`);
     setView("unreachable");
   } else if (client.user) showAccount();
   else showSignIn(reason);
@@ -112,20 +112,22 @@ function name(username) {
 }
 
 function setView(chosen) {
-  const isAfterAnother = view !== null && view !== "loading";
   if (view === chosen) return;
+  const hadFocus = view !== null && byId(`view-${view}`).contains(document.activeElement);
   view = chosen;
   for (const each of Object.keys(TITLES)) byId(`view-${each}`).hidden = each !== chosen;
   byId("sign-out").hidden = chosen !== "account";
   document.title = TITLES[chosen];
-  if (isAfterAnother) byId(`${chosen}-title`)?.focus();
+  if (hadFocus) byId(`${chosen}-title`).focus();
 }
 
 /** Look again: whether the service can be reached, who is signed in, and where. */
 async function look() {
   if (view === "unreachable") {
-    setView("loading");
+    say(byId("unreachable-text"), "Trying again…");
+    disable(byId("unreachable-retry"), true);
     await start();
+    disable(byId("unreachable-retry"), false);
   } else if (view === "account") await reload();
 }
 
@@ -136,10 +138,10 @@ async function reload() {
 
 /** Show or hide that the service cannot be reached; return whether that is what `error` says. */
 function reached(error) {
-  const isAway = error !== null && isUnreached(error);
-  if (error === null || isAway) byId("banner").hidden = !isAway || view !== "account";
-  if (isAway) say(byId("banner-text"), `${reachSentence()} What you see here may be out of date.`);
-  return isAway && view === "account";
+  const isLost = error !== null && isAway(error);
+  if (error === null || isLost) byId("banner").hidden = !isLost || view !== "account";
+  if (isLost) say(byId("banner-text"), `${awaySentence(error)} What you see here may be out of date.`);
+  return isLost;
 }
 
 async function changePassword({ current, new: chosen }) {
@@ -183,6 +185,6 @@ async function signOut() {
 }
 
 function untold(error) {
-  const why = isUnreached(error) ? "the service could not be reached" : "the service could not take note of it";
+  const why = isAway(error) ? "the service could not be reached" : "the service could not take note of it";
   return `${why}: reload this page once you are online again, and sign out once more.`;
 }
