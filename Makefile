@@ -12,7 +12,7 @@ DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMA
 PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test check format bench soak pins clean python
+.PHONY: run test check format bench soak screenshots pins clean python
 
 # The demo user is made only where there is no user at all: never in a database that somebody uses.
 run: $(VENV)/.runs
@@ -50,6 +50,10 @@ soak: $(VENV)/.checks
 pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
+
+# The pictures of the account page in docs/screenshots.
+screenshots: $(VENV)/.checks
+	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/test_account_page.py -k finds_nothing
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
