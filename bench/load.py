@@ -24,7 +24,7 @@ class Request:
         headers = {**self.headers, **(JSON if self.payload is not None else {})}
         body = "" if self.payload is None else json.dumps(self.payload)
         fields = "\x1f".join(f"{name}: {value}" for name, value in headers.items())
-        return "\t".join((self.method, self.path, fields, body))
+        return f"{self.method}\t{self.path}\t{fields}\t{body}"
 
 
 class Feed:
@@ -53,7 +53,8 @@ def send(feed: Feed, port: int, *, seconds: int, connections: int = 4, core: int
     command += [str(feed.file), str(feed.used), "once" if feed.once else "again"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     seen = json.loads(done.stdout.partition("RESULT ")[2])
-    assert seen["refused"] == seen["broken"] == 0, (feed.file.name, seen)
+    assert seen["refused"] == seen["broken"] == 0, f"{feed.file.name}: refused, or too few were made ready: {seen}"
+    assert seen["requests"] > 0, f"{feed.file.name}: no answer in {seconds} s: measure when the machine is quiet"
     if feed.once:
         feed.used += seen["sent"]
     return Sample(seen["requests"], seen["microseconds"] / 1e6, seen["p50_us"] / 1e3, seen["p99_us"] / 1e3)

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import flask_migrate
 import sqlalchemy as sa
@@ -102,5 +101,3 @@ def _grant(row: dict[str, object], user: User) -> Grant:
         issued_at=row["created_at"],  # type: ignore[arg-type]  # a row is of any type
         **times,  # type: ignore[arg-type]  # the same
     )
-
-

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from argon2 import PasswordHasher
-
 from bench import ours
 from bench.load import Feed, Request
 from bench.process import Tree, pin
@@ -88,7 +86,9 @@ def start_ours(place: Place, name: str, kind: str, **more: str) -> Program:
     minted = list(ours.open_sessions(url, 2 * wanted, **more))
     feeds = {
         "protected": place.feed(name, "protected", [bearer(each.access_token) for each in minted[:TOKENS]]),
-        "rotation": place.feed(name, "rotation", [ours.refresh(each.refresh_token) for each in minted[:wanted]], once=True),
+        "rotation": place.feed(
+            name, "rotation", [ours.refresh(each.refresh_token) for each in minted[:wanted]], once=True
+        ),
         "logout": place.feed(name, "logout", [ours.logout(each.refresh_token) for each in minted[wanted:]], once=True),
         "login": place.feed(name, "login", logins()),
     }
@@ -107,14 +107,17 @@ def rotate_some(place: Place, name: str, program: Program, url: str, more: dict[
     program.feeds["damped"] = place.feed(name, "damped", [ours.refresh(each) for each in fresh])
 
 
-def start_rival(place: Place, rival: str, kind: str) -> Program:
-    """Start one of the two other Python programs under gunicorn, with one worker of four threads as ours."""
-    name = f"{rival}-{kind}"
+def start_rival(place: Place, rival: str, kind: str, *, wal: bool = False) -> Program:
+    """Start one of the two other Python programs under gunicorn, with one worker of four threads as ours.
+
+    With `wal` it writes its SQLite file as we do ours, instead of as its libraries do by default.
+    """
+    name = f"{rival}-{'wal' if wal else kind}"
     url = place.database(kind, name.replace("-", "_"))
-    env = environment(DATABASE_URL=url)
+    env = environment(DATABASE_URL=url, **({"WAL": "1"} if wal else {}))
     wanted = PER_SECOND[rival] * place.seconds
     file = place.folder / f"{name}.tokens"
-    arguments = [rival, common_hash(), str(USERS), str(2 * wanted), str(file)]
+    arguments = [rival, PASSWORD, str(USERS), str(2 * wanted), str(file)]
     subprocess.run([sys.executable, "-m", "bench.rivals.prepare", *arguments], cwd=ROOT, env=env, check=True)
     pairs = [line.split() for line in file.read_text().splitlines()]
     refresh, logout = (cookie_requests if rival == "textbook" else body_requests)()
@@ -167,6 +170,10 @@ def _start_all(place: Place) -> Iterator[tuple[str, Program]]:
         yield f"ours-{kind}", start_ours(place, f"ours-{kind}", kind)
         yield f"textbook-{kind}", start_rival(place, "textbook", kind)
         yield f"simplejwt-{kind}", start_rival(place, "simplejwt", kind)
+    for rival in ("textbook", "simplejwt"):
+        program = start_rival(place, rival, "sqlite", wal=True)
+        program.feeds = {"rotation": program.feeds["rotation"]}
+        yield f"{rival}-wal", program
     # Like for like: the others sign access tokens with HS256.
     hs256 = start_ours(place, "ours-hs256", "sqlite", ACCESS_TOKEN_SECRET=secrets.token_urlsafe(48))
     hs256.feeds = {load: hs256.feeds[load] for load in ("protected", "rotation")}
@@ -202,8 +209,3 @@ def body_requests() -> tuple[Callable[[str], Request], Callable[[str], Request]]
         return Request("POST", path, payload={"refresh": token})
 
     return lambda token: present("/api/token", token), lambda token: present("/api/logout", token)
-
-
-def common_hash() -> str:
-    """Return a hash of the users' password at the cost that all have."""
-    return PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1).hash(PASSWORD)
