@@ -54,7 +54,7 @@ pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Says which Python is used, or what is missing.
 python:
