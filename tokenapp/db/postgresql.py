@@ -25,6 +25,8 @@ CONNECT: Final[Mapping[str, Any]] = {
     "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
+# Where no request waits, as in an operator's command, a statement may walk through all of a large table.
+_PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 BEGIN: Final = "BEGIN"
 
 
@@ -73,13 +75,14 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             raise psycopg.OperationalError(message)
         asked_at = monotonic()
         try:
-            connection = BoundedConnection.connect(*args, **options)
+            connection = BoundedConnection.connect(*args, **{**options, **({} if left is not None else _PATIENT)})
         except psycopg.OperationalError as error:
             if isinstance(error, psycopg.errors.ConnectionTimeout):
                 breaker.trip()
             breaker.note_outage(asked_at)
             raise
         connection.breaker = breaker
+        _prepare_nothing_if_pooled(connection)
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -94,3 +97,18 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             engine.dialect.do_ping(connection)
         except psycopg.OperationalError as error:
             raise DisconnectionError from error
+
+
+def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
+    """Send every statement whole where a pooler stands between: then another process answers than spoke at first.
+
+    A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
+    unknown or, far worse, another one of the same name.
+    """
+    try:
+        answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+    except psycopg.Error:
+        connection.close()
+        raise
+    if answering != (connection.info.backend_pid,):
+        connection.prepare_threshold = None

@@ -22,7 +22,7 @@ from flask_jwt_extended import (
     unset_refresh_cookies,
     verify_jwt_in_request,
 )
-from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException, NoAuthorizationError
+from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
 from tokenapp import config, errors
 from tokenapp.config import Settings
@@ -72,7 +72,7 @@ def init_app(app: Flask, settings: Settings, has_ended: Callable[[str, datetime]
         JWT_COOKIE_SAMESITE="Strict",
         JWT_COOKIE_CSRF_PROTECT=False,  # the Sec-Fetch-Site and Origin rule of the auth blueprint stands in its place
     )
-    manager = Manager(app)
+    manager = Manager(app, settings)
     manager.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
     app.register_error_handler(errors.AccessTokenInvalid, _render_invalid)
 
