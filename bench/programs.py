@@ -65,7 +65,7 @@ class Place:
         """Start a program on the first core and wait until it answers."""
         log = self.folder / f"{name}.log"
         tree = self.stack.enter_context(Tree(command, env=env, log=log, folder=self.folder))
-        wait_until(lambda: answers(tree, port), seconds=60, what=name)
+        wait_until(lambda: answers(tree, port), seconds=120, what=name)
         return tree
 
 
