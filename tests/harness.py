@@ -432,6 +432,11 @@ class Relay:
         self._requests.set()
         self._replies.set()
 
+    @property
+    def connections(self) -> int:
+        """How many connections were made through it so far, or tried."""
+        return len(self._sockets) // 2
+
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)

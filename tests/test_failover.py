@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import flask_migrate
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
-from tests.conftest import Servers, start_postgres
-from tests.harness import Postgres, application, create_user, meanwhile, wait_until
+from tests.conftest import Databases, Servers, start_postgres
+from tests.harness import PASSWORD, Postgres, Relay, application, create_user, meanwhile, wait_until
 from tests.test_faults import assert_nothing_lost, assert_right_or_unavailable, followers
+from tokenapp.db import db
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,30 @@ def test_a_promoted_standby_has_all_that_was_acknowledged_and_is_found_by_itself
         for follower in crowd:
             assert_right_or_unavailable([reply for _, _, reply in follower.replies])
         assert client.login().status == 200
+
+
+def test_when_the_first_of_two_hosts_falls_silent_the_other_is_asked_next(databases: Databases) -> None:
+    direct = make_url(databases("postgresql"))
+    with Relay(direct.port or 0) as relay:
+        hosts = f"127.0.0.1:{relay.port},127.0.0.1:{direct.port}"
+        with application(f"postgresql://postgres@{hosts}/{direct.database}") as app:
+            create_user(app)
+            browser = app.test_client()
+            assert browser.post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 200
+            with app.app_context():
+                for connection in [db.engine.connect() for _ in range(4)]:  # all of them by way of the first host
+                    connection.close()
+            relay.hold()  # as a host does that lost its network: what was open stays open, and nothing is answered
+            sleep(1.2)  # so long idle, a connection is tried before it is used
+            server, waits = app.extensions["tokenapp.db"].server, set()
+            connections = relay.connections
+
+            def serves() -> bool:
+                status = browser.post("/api/token").status_code
+                waits.add(server.tripped_at)
+                return status == 200
+
+            assert not serves()
+            wait_until(serves, seconds=20, what="service by the other host")
+            assert len(waits) == 1, "connections to the silent host were waited for in turn"
+            assert relay.connections == connections, "the silent host was asked before the other"
