@@ -12,7 +12,7 @@ DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMA
 PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test check format bench soak pins clean python
+.PHONY: run test check format bench soak screenshots pins clean python
 
 # The demo user is made only where there is no user at all: never in a database that somebody uses.
 run: $(VENV)/.runs
@@ -38,9 +38,10 @@ format: $(VENV)/.checks
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-# CPU per request beside the textbook way, in one run.
-bench: $(VENV)/.checks
-	$(PY) -m bench.cpu
+# This service beside what people use today, into docs/benchmarks: make bench, or to try it make bench ROUNDS=1 SECONDS=2
+# FOLDER=/somewhere/else. It wants a machine that does nothing else.
+bench: $(VENV)/.benches
+	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER))
 
 # One fault after another under load: make soak MINUTES=60 KIND=sqlite
 soak: $(VENV)/.checks
@@ -50,9 +51,14 @@ soak: $(VENV)/.checks
 pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
+	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
+
+# The pictures of the account page in docs/screenshots.
+screenshots: $(VENV)/.checks
+	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/test_account_page.py -k finds_nothing
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Says which Python is used, or what is missing.
 python:
@@ -68,4 +74,11 @@ $(VENV)/.runs: requirements.txt
 
 $(VENV)/.checks: requirements-dev.txt $(VENV)/.runs
 	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+# The programs that others use, and what loads them.
+$(VENV)/.benches: requirements-bench.txt bench/rivals/express/package-lock.json $(VENV)/.checks
+	@bench/install
+	@$(PIP) install -r requirements-bench.txt
+	@cd bench/rivals/express && npm ci --silent --no-audit --no-fund
 	@touch $@

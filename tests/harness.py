@@ -331,14 +331,22 @@ class Postgres:
 
     def create(self) -> None:
         """Make the cluster and start it."""
-        if self.user:
-            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that.
-            self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
-            shutil.chown(self.folder, self.user)
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._make_folder()
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()
+
+    def follow(self, primary: "Postgres") -> None:
+        """Make the cluster a copy of `primary`, which it follows from now on, and start it."""
+        self._make_folder()
+        source = f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby"
+        copying = ("-D", str(self.folder / "data"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._run("pg_basebackup", "-d", source, *copying)
+        self.start()
+
+    def promote(self) -> None:
+        """Make the standby a primary."""
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-w", "promote")
 
     def start(self) -> None:
         """Start the server."""
@@ -366,6 +374,13 @@ class Postgres:
         with psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _make_folder(self) -> None:
+        if self.user:
+            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that.
+            self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
+            shutil.chown(self.folder, self.user)
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:
         assert self._programs is not None
@@ -416,6 +431,11 @@ class Relay:
         """Pass on what was held back, and all that comes."""
         self._requests.set()
         self._replies.set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections were made through it so far, or tried."""
+        return len(self._sockets) // 2
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)

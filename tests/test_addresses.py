@@ -273,6 +273,21 @@ def test_a_count_goes_on_from_where_another_store_had_it(app: Flask) -> None:
         assert storage(app)._add("key", 1, at_least=5) == 9
 
 
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("which", ["one", "all"])
+@pytest.mark.parametrize("where", ["database", "server"])
+def test_counts_can_be_forgotten(databases: Databases, request: pytest.FixtureRequest, where: str, which: str) -> None:
+    settings = {"RATELIMIT_STORAGE_URI": request.getfixturevalue("redis").url} if where == "server" else {}
+    for app in application(databases("sqlite"), **settings):
+        with app.app_context():
+            counts = storage(app)
+            for key in ("tokenapp/one", "tokenapp/other"):
+                counts.incr(key, 60)
+            counts.reset() if which == "all" else counts.clear("tokenapp/one")
+            assert [counts.get("tokenapp/one"), counts.get("tokenapp/other")] == [0, int(which == "one")]
+            assert counts.incr("tokenapp/one", 60) == 1
+
+
 def test_pruning_deletes_counts_whose_minute_is_over_and_no_others(
     app: Flask, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -342,7 +342,7 @@ def test_who_finds_the_ring_too_old_waits_for_the_new_one(app: Flask) -> None:
     new = rotate(app, "access", now())
     later = now() + HOUR / 4
     with app.app_context():
-        renewing = keys._known[db.db.engine].renewing
+        renewing = db.kept(keys._Known).renewing
 
     def ask() -> str:
         with app.app_context():

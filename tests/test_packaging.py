@@ -53,6 +53,8 @@ def test_files_that_are_no_programs_are_installed_too(installed: Path) -> None:
     for name in (
         "web/docs/index.html",
         "web/client/tokenapp.js",
+        "web/account/account.html",
+        "web/account/account.js",
         "password_rule/common.txt",
         "password_rule/common.LICENSE.txt",
     ):

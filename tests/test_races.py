@@ -67,16 +67,29 @@ class Service:
         return reply.cookie or ""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "serializable"])
 def service(
     request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """Give the service under gunicorn, once for all tests: each has its own user."""
-    url = databases(request.param)
+    """Give the service under gunicorn, once for all tests: each has its own user.
+
+    On a database that is ``serializable`` transactions that meet fail, and have to be done again.
+    """
+    url = databases("sqlite" if request.param == "sqlite" else "postgresql")
+    if request.param == "serializable":
+        make_serializable(url)
     settings = {"WEB_CONCURRENCY": "3", "TOKENAPP_REVOCATION_DELAY": str(DELAY)}
     log = tmp_path_factory.mktemp("races") / "server.log"
     with application(url) as app, Server(url, settings, log=log) as server:
         yield Service(app, server)
+
+
+def make_serializable(url: str) -> None:
+    """Let PostgreSQL refuse what it would otherwise let wait."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            f"ALTER DATABASE {connection.info.dbname} SET default_transaction_isolation = 'serializable'"
+        )
 
 
 def row_of(app: Flask, token: str) -> Session:

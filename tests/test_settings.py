@@ -56,6 +56,12 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
         "postgresql://u@h/name": "postgresql+psycopg://u@h/name",
         "postgres://u@h:5433/name": "postgresql+psycopg://u@h:5433/name",
         "postgresql+psycopg:///name?host=/run": "postgresql+psycopg:///name?host=%2Frun",
+        "postgresql://u:p@a:5433,b/name?sslmode=require": (
+            "postgresql+psycopg://u:***@/name?host=a%2Cb&port=5433%2C&sslmode=require"
+        ),
+        "postgresql://u@/name?host=a:5432,[::1]:5433": (
+            "postgresql+psycopg://u@/name?host=a%2C%3A%3A1&port=5432%2C5433"
+        ),
     },
     "PORT": {"1": 1, "3005": 3005, "65535": 65535, "": 3005},
     "WEB_CONCURRENCY": {"1": 1, "256": 256, "": 2},
@@ -140,6 +146,8 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
         "mysql://u@h/name",
         "postgresql+psycopg2://u@h/name",
         "postgresql+asyncpg://u@h/name",
+        "postgresql://u@h:x,g/name",
+        "postgresql://u@/name?host=h,",
         "postgresql://u@h",
         "postgresql://u@h:port/name",
         "http://h/name",

@@ -211,6 +211,7 @@ def change_password(user: User, password: str, now: datetime, *, keep: str) -> i
     return _replace_password(user, password, now, sa.and_(*same), keep=keep)
 
 
+@db.retried
 def disable(user: User, now: datetime) -> int:
     """Keep `user` from signing in and end all of their sessions, in one transaction; return how many ended."""
     with db.writing() as session:
@@ -220,6 +221,7 @@ def disable(user: User, now: datetime) -> int:
         return len(events.end_sessions(session, Session.user_id == user.id, "user_disabled", now))
 
 
+@db.retried
 def enable(user: User, now: datetime) -> None:
     """Let `user` sign in again; the sessions that `disable` ended stay ended."""
     with db.writing() as session:
@@ -228,6 +230,7 @@ def enable(user: User, now: datetime) -> None:
             events.record(session, "user_enabled", now, user_id=user.id)
 
 
+@db.retried
 def unlock(user: User, now: datetime) -> None:
     """Forget the failed attempts on the account, so that its password is looked at again."""
     with db.writing() as session:
@@ -237,19 +240,24 @@ def unlock(user: User, now: datetime) -> None:
 
 def _replace_password(user: User, password: str, now: datetime, who: sa.ColumnElement[bool], *, keep: str = "") -> int:
     password_rule.check(password, user.username)
-    change = {"password_hash": passwords.hash_password(password), "password_changed_at": now}
+    ended = _store_password(user, passwords.hash_password(password), now, who, keep)
+    if ended is None:
+        raise errors.InvalidCredentials(reason="user changed meanwhile")
+    return ended
+
+
+@db.retried
+def _store_password(user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool], keep: str) -> int | None:
+    change = {"password_hash": hashed, "password_changed_at": now}
     with db.writing() as session:
         changed = session.connection().execute(sa.update(User).where(who).values(change)).rowcount
         if changed:
             session.execute(throttle.forgiving(user.username))
             events.record(session, "password_changed", now, user_id=user.id)
             others = sa.and_(Session.user_id == user.id, Session.id != keep)
-            ended = events.end_sessions(session, others, "password_changed", now)
-        else:
-            events.record(session, "sign_in_failed", now, user_id=user.id, reason="user changed meanwhile")
-    if not changed:
-        raise errors.InvalidCredentials(reason="user changed meanwhile")
-    return len(ended)
+            return len(events.end_sessions(session, others, "password_changed", now))
+        events.record(session, "sign_in_failed", now, user_id=user.id, reason="user changed meanwhile")
+        return None
 
 
 def _upgrade_hash(user: User, hashed: str) -> None:

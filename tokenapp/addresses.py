@@ -138,13 +138,13 @@ class DatabaseStorage(Storage):
         """Tell that counts can be had, or raise."""
         return self.get("") == 0
 
-    def reset(self) -> None:
-        """Not offered: every count is over within a minute."""
-        raise NotImplementedError
+    def reset(self) -> int:
+        """Forget all counts; return how many there were."""
+        return len(db.execute_now(sa.delete(AddressCount).returning(AddressCount.key)))
 
     def clear(self, key: str) -> None:
-        """Not offered: every count is over within a minute."""
-        raise NotImplementedError
+        """Forget the count of `key`."""
+        db.execute_now(sa.delete(AddressCount).where(AddressCount.key == key))
 
     def _add(self, key: str, amount: int, *, at_least: int) -> int:
         """Add `amount` to the count of `key`, or to `at_least` where that is more; return the sum."""
@@ -188,6 +188,19 @@ class ServerStorage(DatabaseStorage):
         name = self._name(key)
         count = self._ask(lambda: int(self._server.get(name) or 0), lambda: DatabaseStorage.get(self, key))
         return self._remember(name, count)
+
+    def reset(self) -> int:
+        """Forget all counts; return how many there were in the database."""
+        self._seen = {}
+        self._ask(lambda: sum(self._server.delete(name) for name in self._server.scan_iter(match="tokenapp/*")), int)
+        return super().reset()
+
+    def clear(self, key: str) -> None:
+        """Forget the count of `key`."""
+        name = self._name(key)
+        self._seen.pop(name, None)
+        self._ask(lambda: int(self._server.delete(name)), int)
+        super().clear(key)
 
     def _add(self, key: str, amount: int, *, at_least: int) -> int:
         name = self._name(key)

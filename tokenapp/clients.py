@@ -31,6 +31,7 @@ def list_clients() -> Sequence[Client]:
         return session.scalars(sa.select(Client).order_by(Client.id)).all()
 
 
+@db.retried
 def delete(client_id: str, now: datetime) -> None:
     """Delete a client: its secret is good for nothing from now on.
 

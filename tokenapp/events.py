@@ -61,6 +61,7 @@ def record(
     _add(writer, [_values(kind, now, user_id=user_id, sid=sid, reason=reason)])
 
 
+@db.retried
 def record_alone(
     kind: Kind, now: datetime, *, user_id: str | None = None, sid: str | None = None, reason: str | None = None
 ) -> None:
@@ -80,6 +81,13 @@ def end_sessions(writer: orm.Session, which: sa.ColumnElement[bool], reason: str
     return [row[0] for row in ended]
 
 
+@db.retried
+def end_each(sids: Sequence[str], reason: str, now: datetime) -> int:
+    """End those of these sessions that are still live, in one transaction; return how many those were."""
+    with db.writing() as writer:
+        return len(end_sessions(writer, Session.id.in_(sids), reason, now))
+
+
 def list_events(
     *, user_id: str | None = None, sid: str | None = None, kind: str | None = None, after: str = "", limit: int = 1000
 ) -> Sequence[Event]:
@@ -97,10 +105,11 @@ def list_events(
 
 def prune(now: datetime, keep: timedelta) -> Iterable[int]:
     """Delete records older than `keep`, in batches; yield the size of each."""
-    batch = sa.select(Event.id).where(Event.id < db.first_id(now - keep)).order_by(Event.id).limit(PRUNE_BATCH)
-    statement = sa.delete(Event).where(Event.id.in_(batch.scalar_subquery())).returning(Event.id)
-    while deleted := len(db.execute_now(statement)):
-        yield deleted
+    page = sa.select(Event.id).where(Event.id < db.first_id(now - keep)).order_by(Event.id).limit(PRUNE_BATCH)
+    last = ""  # from which the next batch starts: what was deleted before it would be looked through again and again
+    while ids := [row.id for row in db.execute_now(page.where(Event.id > last))]:
+        last = ids[-1]
+        yield len(db.execute_now(sa.delete(Event).where(Event.id.in_(ids)).returning(Event.id)))
 
 
 def _add(writer: orm.Session, rows: list[dict[str, Any]]) -> None:

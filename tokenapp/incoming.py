@@ -42,9 +42,10 @@ def refuse_large() -> None:
     Raises:
         errors.RequestTooLarge
     """
-    if (request.content_length or 0) > MAX_BODY:
+    length = request.content_length
+    if (length or 0) > MAX_BODY:
         raise errors.RequestTooLarge
-    if request.content_length is None and "Transfer-Encoding" in request.headers:
+    if length is None and "HTTP_TRANSFER_ENCODING" in request.environ:
         g.body = _receive_body()  # in chunks, and only reading tells how long it is
 
 
@@ -138,8 +139,11 @@ def check_text(name: str, value: str, *, longest: int) -> None:
 
 def client_address() -> str | None:
     """Return the address of whoever called: our peer, or the one that trusted proxies in a row vouch for."""
-    trusted = [ip_network(network) for network in config.current().trusted_proxies]
     address = request.remote_addr or None
+    proxies = config.current().trusted_proxies
+    if not proxies:
+        return address
+    trusted = [ip_network(network) for network in proxies]
     for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
         try:
             believed = address is not None and any(ip_address(address) in network for network in trusted)

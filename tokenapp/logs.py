@@ -18,6 +18,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, cast
 
+import msgspec
 import psycopg
 import structlog
 from flask import Request, Response, g, has_request_context, request
@@ -53,6 +54,7 @@ _HARMLESS: Final = (
     *(sqlite3.OperationalError, sqlite3.ProgrammingError),
 )
 _json: Final = json.JSONEncoder(separators=(",", ":"), default=lambda value: type(value).__name__).encode
+_quick_json: Final = msgspec.json.Encoder(enc_hook=lambda value: type(value).__name__).encode
 _log: Final = structlog.get_logger("tokenapp.request")
 
 
@@ -172,7 +174,11 @@ def _write(line: str) -> None:
 
 
 def _as_json(_logger: Any, _level: str, line: Line) -> str:
-    return _without_secrets(_json(line))
+    with suppress(UnicodeEncodeError):  # a lone surrogate
+        quick = _quick_json(line)
+        if quick.isascii() and b"\x7f" not in quick:
+            return _without_secrets(quick.decode())
+    return _without_secrets(_json(line))  # which escapes what is not ASCII: some of it steers terminals
 
 
 def _as_text(_logger: Any, _level: str, line: Line) -> str:

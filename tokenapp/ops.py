@@ -54,9 +54,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers.set("X-Request-ID", g.request_id)
-        for name, value in headers:
-            response.headers.setdefault(name, value)
+        present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 -- names repeat, it is no dict
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers.extend([(name, value) for name, value in headers if name.lower() not in present])
         if settings.allowed_origins:
             response.vary.add("Origin")  # on answers to others, too, or a cache would give theirs to those we admit
         logs.write_request(response)

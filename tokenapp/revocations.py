@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
 
 from tokenapp import config, db, errors
 from tokenapp.models import Session
@@ -26,23 +24,24 @@ _LATE: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 @dataclass(slots=True)
 class _Known:
-    """One process's list and the moment at which the query for it began."""
+    """One process's list, the moment at which the query for it began, and from when to when it is good."""
 
     as_of: datetime = _NEVER
+    good_after: datetime = _NEVER
+    good_until: datetime = _NEVER
     sids: dict[str, datetime] = field(default_factory=dict)
     renewing: threading.Lock = field(default_factory=threading.Lock)
     failed_at: float = -math.inf
 
 
-_known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
 _SINCE: Final = sa.bindparam("since", type_=db.Instant())
 _RECENTLY_ENDED: Final = sa.select(Session.id, Session.revoked_at).where(Session.revoked_at > _SINCE)
 
 
 def known() -> tuple[int, datetime] | None:
     """Return how many sids this process's list has and as of when; None as long as it was not read."""
-    known = _known.get(db.db.engine)
-    return (len(known.sids), known.as_of) if known is not None and known.as_of != _NEVER else None
+    known = db.kept(_Known)
+    return (len(known.sids), known.as_of) if known.as_of != _NEVER else None
 
 
 def has_ended(sid: str, now: datetime) -> bool:
@@ -52,14 +51,12 @@ def has_ended(sid: str, now: datetime) -> bool:
         sqlalchemy.exc.DBAPIError, db.DatabaseAwayError, errors.ServiceUnavailable: the list is too old and the
             database is away.
     """
-    known = _known.setdefault(db.db.engine, _Known())
-    policy = config.current()
-    delay = timedelta(seconds=policy.revocation_delay)
+    known = db.kept(_Known)
     # A list from the future means that the clock was set back, and its age cannot be told.
-    if not -delay < now - known.as_of < delay:
+    if not known.good_after < now < known.good_until:
         waited_since = monotonic()
         with known.renewing:
-            if not -delay < now - known.as_of < delay:
+            if not known.good_after < now < known.good_until:
                 _renew(known, now, waited_since)
     return sid in known.sids
 
@@ -72,7 +69,8 @@ def _renew(known: _Known, now: datetime, waited_since: float) -> None:
     """
     if known.failed_at >= waited_since:
         raise errors.ServiceUnavailable(reason="the revocations could not be read")
-    forget = now - timedelta(seconds=config.current().access_lifetime) - _CLOCK_SLACK
+    policy = config.current()
+    forget = now - timedelta(seconds=policy.access_lifetime) - _CLOCK_SLACK
     try:
         rows = db.execute_now(_RECENTLY_ENDED, {"since": max(forget, min(known.as_of, now) - _LATE)})
     except Exception:
@@ -80,4 +78,5 @@ def _renew(known: _Known, now: datetime, waited_since: float) -> None:
         raise
     # A new dict, for those who look into the old one at this moment.
     known.sids = {sid: at for sid, at in known.sids.items() if at > forget} | {row.id: row.revoked_at for row in rows}
-    known.as_of = now
+    delay = timedelta(seconds=policy.revocation_delay)
+    known.as_of, known.good_after, known.good_until = now, now - delay, now + delay

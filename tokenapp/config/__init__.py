@@ -84,7 +84,8 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
 def init_app(app: Flask, overrides: Mapping[str, str] | None) -> Settings:
     """Load the settings, from the environment and then `overrides`, into `app`."""
     settings = load({**os.environ, **(overrides or {})}, Path(app.instance_path))
-    app.config.update(TOKENAPP=settings, SECRET_KEY=settings.secret_key, MAX_CONTENT_LENGTH=None)
+    # Flask is not told the secret: it would open a cookie session for every request, and nobody has a use for it.
+    app.config.update(TOKENAPP=settings, MAX_CONTENT_LENGTH=None)
     return settings
 
 

@@ -16,7 +16,9 @@ _DELAY_BOUNDS: Final = (0.05, 60)
 _DURATION: Final = re.compile(r"(\d{1,9})(s|m|h|d)?", re.ASCII)
 _FRACTION: Final = re.compile(r"\d{1,9}(\.\d{1,9})?s?", re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9._:-]+")
+_HOST_AND_PORT: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
 _QUOTABLE: Final = re.compile(r"[!#-\[\]-~]+")
+_SEVERAL_HOSTS: Final = re.compile(r"(?P<before>[a-z+]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>/.*)")
 _UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -128,8 +130,10 @@ def networks(raw: str) -> tuple[str, ...]:
 
 def database(raw: str) -> URL:
     """Read the address of a database and name the driver that we use."""
+    several = _SEVERAL_HOSTS.fullmatch(raw)
     try:
-        url = make_url(raw)
+        url = make_url(f"{several['before']}{several['after']}" if several else raw)
+        url = _name_each_host(url, several["hosts"] if several else "")
     except (ArgumentError, ValueError):  # the latter quotes what it takes for the port: a part of the password, maybe
         url = None
     if url is not None and url.drivername in _POSTGRESQL and url.database:
@@ -138,6 +142,19 @@ def database(raw: str) -> URL:
         return url
     message = "must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name"
     raise ValueError(message)
+
+
+def _name_each_host(url: URL, hosts: str) -> URL:
+    """Bring several hosts, of which each may have its port, into the words of the driver: a list of each."""
+    named = hosts or url.query.get("host", "")
+    pairs = [_HOST_AND_PORT.fullmatch(each) for each in named.split(",")] if isinstance(named, str) else []
+    if len(pairs) < 2:  # noqa: PLR2004 -- one host is no list
+        return url
+    if not all(pairs):
+        raise ValueError
+    found = [pair for pair in pairs if pair]
+    names, ports = [pair["host"].strip("[]") for pair in found], [pair["port"] or "" for pair in found]
+    return url.update_query_dict({"host": ",".join(names), "port": ",".join(ports)})
 
 
 def issuer(raw: str) -> str:

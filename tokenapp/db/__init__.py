@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tokenapp.config import Settings
 from tokenapp.db import postgresql, sqlite
+from tokenapp.db.conflicts import is_conflict, retried
 from tokenapp.db.faults import (
     REQUEST_BUDGET,
     Breaker,
@@ -38,9 +39,12 @@ __all__ = [
     "first_id",
     "init_app",
     "is_fault",
+    "kept",
     "new_id",
     "not_before",
     "reading",
+    "retried",
+    "run",
     "start_budget",
     "time_left",
     "was_away",
@@ -62,6 +66,7 @@ class Base(orm.DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class _Access:
     single: Engine
     server: Breaker
     writes: Breaker
+    kept: dict[type, Any] = field(default_factory=dict)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -99,6 +105,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["tokenapp.db"] = access
 
 
+@retried
 def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
     """Run a statement that was prepared, as a transaction of its own; return its rows once it is committed."""
     access = _access()
@@ -106,6 +113,7 @@ def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
         return statement.run(access.engine, parameters)
 
 
+@retried
 def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
     """Run one statement as a transaction of its own; return its rows once it is committed."""
     access = _access()
@@ -125,7 +133,10 @@ def reading() -> Iterator[orm.Session]:
 
 @contextmanager
 def writing() -> Iterator[orm.Session]:
-    """Give a session whose work is one transaction, committed at the end of the block."""
+    """Give a session whose work is one transaction, committed at the end of the block.
+
+    A function around it is marked as `retried`, if doing it again from its start does the same.
+    """
     access = _access()
     with (
         _guarded(access, writes=True),
@@ -133,6 +144,12 @@ def writing() -> Iterator[orm.Session]:
         session.begin(),
     ):
         yield session
+
+
+def kept(kind: type[_Kept]) -> _Kept:
+    """Return the one object of that kind that this process keeps about the database of the application at work."""
+    known = _access().kept
+    return cast("_Kept", known[kind] if kind in known else known.setdefault(kind, kind()))
 
 
 def was_away(since: timedelta, until: timedelta) -> bool:
@@ -171,7 +188,7 @@ def _guarded(access: _Access, *, writes: bool) -> Iterator[None]:
     except Exception as error:
         if lock_was_taken(error):
             breakers[-1].trip()
-        elif not is_fault(error):
+        elif not is_fault(error) or is_conflict(error):
             breakers[-1].close()
         raise
     breakers[-1].close()

@@ -1,5 +1,6 @@
 """How long a request may wait for the database, and what to do about one that does not answer."""
 
+import math
 import threading
 from contextvars import ContextVar
 from time import monotonic
@@ -59,6 +60,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.tripped_at = -math.inf
         self._retry_at: float | None = None
         self._outage: tuple[float, float] | None = None
         self._ongoing = False
@@ -74,7 +76,8 @@ class Breaker:
 
     def trip(self) -> None:
         """Note that there was no answer in time."""
-        self._retry_at = monotonic() + _PROBE_INTERVAL
+        self.tripped_at = monotonic()
+        self._retry_at = self.tripped_at + _PROBE_INTERVAL
 
     def close(self) -> None:
         """Note that there was an answer."""

@@ -1,5 +1,6 @@
 """PostgreSQL: connections that give up when the request's time is over, whatever the server does."""
 
+import math
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final
@@ -25,6 +26,10 @@ CONNECT: Final[Mapping[str, Any]] = {
     "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
+# Where no request waits, as in an operator's command, a statement may walk through all of a large table.
+_PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
+_Latest = list[tuple[str, str, float]]
+_USUAL_PORT: Final = "5432"
 BEGIN: Final = "BEGIN"
 
 
@@ -64,6 +69,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 def set_up(engine: Engine, breaker: Breaker) -> None:
     """Make the engine open bounded connections, and try those that lay idle before it hands them out."""
+    latest: _Latest = []
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Dialect, _record: Any, args: Any, options: dict[str, Any]) -> BoundedConnection:
@@ -72,6 +78,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             message = "no time is left to connect to the database"
             raise psycopg.OperationalError(message)
         asked_at = monotonic()
+        options = {**options, **({} if left is not None else _PATIENT), **_order(options, latest, breaker)}
         try:
             connection = BoundedConnection.connect(*args, **options)
         except psycopg.OperationalError as error:
@@ -80,6 +87,8 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             breaker.note_outage(asked_at)
             raise
         connection.breaker = breaker
+        _prepare_nothing_if_pooled(connection)
+        latest[:] = [(connection.info.host, str(connection.info.port), asked_at)]
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -88,9 +97,44 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
 
     @event.listens_for(engine, "checkout")
     def ping(connection: Any, record: Any, _proxy: Any) -> None:
-        if monotonic() - record.info.get("used", monotonic()) < _PING_AFTER_IDLE:
+        used = record.info.get("used", math.inf)
+        if used < breaker.tripped_at:
+            # Where the server's host is gone, each would be waited for in turn; and a new one is soon made.
+            raise DisconnectionError("the server has not answered since this connection was used")
+        if monotonic() - used < _PING_AFTER_IDLE:
             return
         try:
             engine.dialect.do_ping(connection)
         except psycopg.OperationalError as error:
             raise DisconnectionError from error
+
+
+def _order(options: Mapping[str, Any], latest: _Latest, breaker: Breaker) -> dict[str, str]:
+    """Put the one of several hosts that was good last before the others or, once it does not answer, behind them.
+
+    One that is dead costs each connection that asks it first 2 seconds, and there may be no end to its being dead.
+    """
+    hosts = str(options.get("host", "")).split(",")
+    ports = str(options.get("port", "")).split(",")
+    pairs = [*zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=True)]
+    if len(pairs) == 1 or not latest:
+        return {}
+    host, port, since = latest[0]
+    suspect = breaker.tripped_at > since
+    pairs.sort(key=lambda pair: ((pair[0], pair[1] or _USUAL_PORT) == (host, port)) is suspect)
+    return {"host": ",".join(host for host, _ in pairs), "port": ",".join(port for _, port in pairs)}
+
+
+def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
+    """Send every statement whole where a pooler stands between: then another process answers than spoke at first.
+
+    A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
+    unknown or, far worse, another one of the same name.
+    """
+    try:
+        answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+    except psycopg.Error:
+        connection.close()
+        raise
+    if answering != (connection.info.backend_pid,):
+        connection.prepare_threshold = None

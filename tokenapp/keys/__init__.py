@@ -9,12 +9,10 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
 
 from tokenapp import config, db, errors
 from tokenapp.keys import life, sealing
@@ -39,32 +37,35 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+_NEVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """All keys at one moment. Sign and name the key from one ring, never from two.
 
-    `verified` holds the claims of tokens whose signature was good under these very keys; it goes when they change.
+    `verified` holds the claims of tokens whose signature was good under these very keys, and `named` the keys that
+    headers of tokens were found to name, each header as it is spelt; both go when the keys change.
     """
 
     signing: Mapping[Use, Key]
     by_kid: Mapping[str, Key]
+    named: dict[bytes, Key] = field(default_factory=dict)
     verified: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Known:
-    """One process's ring, when it was read, as of when it is good, and the keys that were opened so far."""
+    """One process's ring, when it was read, from when to when it is good, and the keys that were opened so far."""
 
     ring: Keyring | None = None
-    read_at: datetime | None = None
-    as_of: datetime | None = None
+    read_at: datetime = _NEVER
+    good_after: datetime = _NEVER
+    good_until: datetime = _NEVER
     opened: dict[str, Key] = field(default_factory=dict)
     renewing: threading.Lock = field(default_factory=threading.Lock)
 
 
-_known: WeakKeyDictionary[Engine, _Known] = WeakKeyDictionary()
 _STORED: Final = sa.select(SigningKey).where(SigningKey.retired_at.is_(None)).order_by(SigningKey.serial)
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _UNKNOWN_KID_EVERY: Final = timedelta(seconds=0.1)
@@ -79,26 +80,25 @@ def current(now: datetime) -> Keyring:
         errors.ServiceUnavailable: a stored key was sealed under another ``SECRET_KEY``.
         sqlalchemy.exc.DBAPIError: there is no ring yet, and the database is away.
     """
-    known = _known.setdefault(db.db.engine, _Known())
-    if known.ring is None or not _is_recent(known.as_of, now):
+    known = db.kept(_Known)
+    if known.ring is None or not known.good_after < now < known.good_until:
         # Whoever finds it too old waits: what a dropped key signed must not pass because another request is asking.
         with known.renewing:
             if known.ring is None:
                 return _renew(known, now)
-            if not _is_recent(known.as_of, now):
+            if not known.good_after < now < known.good_until:
                 try:
                     return _renew(known, now)
                 except Exception as fault:
                     if not db.is_fault(fault):
                         raise
-                    known.as_of = now
+                    _note_good(known, now)
     return known.ring
 
 
 def known() -> Keyring | None:
     """Return this process's keyring if it was read before; ask nobody."""
-    known = _known.get(db.db.engine)
-    return known.ring if known is not None else None
+    return db.kept(_Known).ring
 
 
 def find(kid: str, now: datetime) -> Key | None:
@@ -113,16 +113,16 @@ def find(kid: str, now: datetime) -> Key | None:
     found = current(now).by_kid.get(kid)
     if found is not None or not _KID.fullmatch(kid):
         return found
-    known = _known[db.db.engine]
+    known = db.kept(_Known)
     with known.renewing:
-        if not _is_recent(known.read_at, now, _UNKNOWN_KID_EVERY):
+        if abs(now - known.read_at) >= _UNKNOWN_KID_EVERY:
             _renew(known, now)
     return known.ring.by_kid.get(kid) if known.ring is not None else None
 
 
 def load(now: datetime) -> Keyring:
     """Read the keyring from the settings and the database; make the stored keys at the very first use."""
-    known = _known.setdefault(db.db.engine, _Known())
+    known = db.kept(_Known)
     with known.renewing:
         return _renew(known, now)
 
@@ -133,18 +133,20 @@ def public_set(now: datetime) -> Sequence[Mapping[str, str]]:
     return [jwk for jwk in jwks if jwk is not None]
 
 
-def _is_recent(as_of: datetime | None, now: datetime, most: timedelta | None = None) -> bool:
-    delay = timedelta(seconds=config.current().revocation_delay) if most is None else most
-    return as_of is not None and -delay < now - as_of < delay
-
-
 def _renew(known: _Known, now: datetime) -> Keyring:
     ring = _read(known, now)
     # An unchanged ring is kept, and with it what it knows of tokens that were verified.
     if known.ring is None or ring.signing != known.ring.signing or ring.by_kid != known.ring.by_kid:
         known.ring = ring
-    known.read_at = known.as_of = now
+    known.read_at = now
+    _note_good(known, now)
     return known.ring
+
+
+def _note_good(known: _Known, now: datetime) -> None:
+    # A ring from the future is not good either: the clock was set back, and its age cannot be told.
+    delay = timedelta(seconds=config.current().revocation_delay)
+    known.good_after, known.good_until = now - delay, now + delay
 
 
 def _read(known: _Known, now: datetime) -> Keyring:

@@ -44,5 +44,4 @@ def end(which: sa.ColumnElement[bool], now: datetime) -> None:
     last = ""
     while rows := db.execute_now(page.where(Session.id > last)):
         last = rows[-1].id
-        with db.writing() as writer:
-            events.end_sessions(writer, Session.id.in_([row.id for row in rows]), "key_dropped", now)
+        events.end_each([row.id for row in rows], "key_dropped", now)

@@ -51,6 +51,7 @@ def list_keys(now: datetime) -> Sequence[KeyInfo]:
     ]
 
 
+@db.retried
 def make_first(use: Use, now: datetime) -> None:
     """Make and store the first key; of several processes that try at once, the database lets one win."""
     try:

@@ -49,6 +49,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
+@db.retried
 def open_session(
     user: User,
     now: datetime,
@@ -129,12 +130,14 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
     raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid, outcome="reuse")
 
 
+@db.retried
 def end(sid: str, reason: str, now: datetime) -> bool:
     """End the session `sid`; tell whether it was live until now. When this returns, no refresh of it can succeed."""
     with db.writing() as writer:
         return bool(events.end_sessions(writer, Session.id == sid, reason, now))
 
 
+@db.retried
 def end_own(user_id: str, sid: str, now: datetime) -> bool:
     """End the session `sid` if it is live and belongs to that user; tell whether it was so."""
     with db.writing() as writer:
@@ -142,6 +145,7 @@ def end_own(user_id: str, sid: str, now: datetime) -> bool:
         return bool(events.end_sessions(writer, own, "ended_by_user", now))
 
 
+@db.retried
 def end_all_of(user_id: str, reason: str, now: datetime, *, keep: str | None = None) -> int:
     """End all sessions of one user but `keep`, in one transaction; return how many were live until now."""
     with db.writing() as writer:
@@ -156,10 +160,10 @@ def end_everyones(now: datetime, reason: str) -> Iterator[int]:
     last = ""
     while rows := db.execute_now(page.where(Session.id > last)):
         last = rows[-1].id
-        with db.writing() as writer:
-            yield len(events.end_sessions(writer, Session.id.in_([row.id for row in rows]), reason, now))
+        yield events.end_each([row.id for row in rows], reason, now)
 
 
+@db.retried
 def reauthenticate(sid: str, now: datetime) -> Grant:
     """Note that the password was given again in the session `sid`, from which its access tokens are fresh anew.
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,8 +13,10 @@ from tokenapp.models import Session, User
 from tokenapp.sessions.rotation import is_recent, read
 
 BATCH: Final = 1000
+PRUNE_BATCH: Final = 25
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=75)
+_LONGEST_REST: Final = 0.1
 _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -61,19 +64,20 @@ def exists(sid: str) -> bool:
 
 def count_prunable(now: datetime, keep: timedelta) -> int:
     """Count the sessions that `prune` would delete."""
-    with db.reading() as session:
-        return session.scalar(sa.select(sa.func.count()).where(_prunable(now, keep))) or 0
+    return sum(len(page) for page in _prunable(now, keep))
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
     """Delete sessions that have been over for longer than `keep`, in batches; yield the size of each.
 
-    Ended sessions are kept for at least the life of an access token, which they still keep from being used.
+    Ended sessions are kept for at least the life of an access token, which they still keep from being used. Refreshes
+    go on meanwhile: the batches are small, and after each this rests for as long as it took.
     """
-    batch = sa.select(Session.id).where(_prunable(now, keep)).limit(BATCH).scalar_subquery()
-    statement = sa.delete(Session).where(Session.id.in_(batch)).returning(Session.id)
-    while deleted := len(db.execute_now(statement)):
-        yield deleted
+    for page in _prunable(now, keep):
+        began = monotonic()
+        deleted = db.execute_now(sa.delete(Session).where(Session.id.in_(page)).returning(Session.id))
+        sleep(min(monotonic() - began, _LONGEST_REST))
+        yield len(deleted)
 
 
 def honours(claims: Mapping[str, Any], now: datetime) -> bool:
@@ -101,7 +105,7 @@ def ended_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, date
     since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
     if cursor is not None:
         since, sid = _read_cursor(cursor)
-    later = sa.or_(Session.revoked_at > since, sa.and_(Session.revoked_at == since, Session.id > sid))
+    later = sa.and_(Session.revoked_at >= since, sa.or_(Session.revoked_at > since, Session.id > sid))
     page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
     rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
     if len(rows) > FEED_PAGE:
@@ -122,6 +126,18 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
     return _EPOCH + timedelta(microseconds=int(parts[1])), parts[2]
 
 
-def _prunable(now: datetime, keep: timedelta) -> sa.ColumnElement[bool]:
+def _prunable(now: datetime, keep: timedelta) -> Iterator[Sequence[str]]:
+    """Walk through the ids of sessions that have been over for long, along one index after the other.
+
+    Asked for both at once, PostgreSQL reads the whole table; asked each time from the start, all that was deleted.
+    """
     moment = now - max(keep, timedelta(seconds=config.current().access_lifetime + 60))
-    return sa.or_(Session.ends_at < moment, Session.revoked_at < moment)
+    not_met = sa.or_(Session.revoked_at.is_(None), Session.revoked_at >= moment)
+    for over, which in ((Session.revoked_at, sa.true()), (Session.ends_at, not_met)):
+        last, sid = _EPOCH, ""
+        page = sa.select(Session.id, over.label("over")).where(over < moment, which).order_by(over, Session.id)
+        while rows := db.execute_now(
+            page.where(over >= last, sa.or_(over > last, Session.id > sid)).limit(PRUNE_BATCH)
+        ):
+            last, sid = rows[-1].over, rows[-1].id
+            yield [row.id for row in rows]

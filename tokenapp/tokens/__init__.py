@@ -1,7 +1,8 @@
 """JWTs in and out: the strict gate, minting, and the JWTManager through which flask-jwt-extended uses both.
 
 All of the library's public functions work as its documentation says; beneath them, tokens are signed with our keyring
-and read by our gate, which sees a token before the library does.
+and read by our gate, which sees a token before the library does. Our own routes read tokens by ``decode_token``:
+``verify_jwt_in_request`` does the same, and has PyJWT read the header of each token once more.
 """
 
 import re
@@ -12,17 +13,16 @@ from typing import Any, Final, NoReturn
 
 import jwt
 import msgspec
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_jwt_extended import (
     create_access_token,
     create_refresh_token,
     decode_token,
-    get_jwt,
     set_refresh_cookies,
     unset_refresh_cookies,
     verify_jwt_in_request,
 )
-from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException, NoAuthorizationError
+from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
 from tokenapp import config, errors
 from tokenapp.config import Settings
@@ -72,8 +72,7 @@ def init_app(app: Flask, settings: Settings, has_ended: Callable[[str, datetime]
         JWT_COOKIE_SAMESITE="Strict",
         JWT_COOKIE_CSRF_PROTECT=False,  # the Sec-Fetch-Site and Origin rule of the auth blueprint stands in its place
     )
-    manager = Manager(app)
-    manager.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
+    Manager(app, settings, has_ended)
     app.register_error_handler(errors.AccessTokenInvalid, _render_invalid)
 
 
@@ -129,8 +128,6 @@ def require_refresh() -> RefreshClaims:
     if not any(cookies):
         raise errors.RefreshTokenMissing
     try:
-        # Not verify_jwt_in_request: it would have the header read once more, and ask whether the session has ended,
-        # which is for the domain to say, or reuse would go unnoticed.
         claims = g.claims = decode_token(cookies[0])
     except jwt.ExpiredSignatureError:
         raise errors.RefreshTokenExpired(reason="token expired") from None
@@ -176,9 +173,14 @@ def require_access(*, fresh: bool = False) -> AccessClaims:
         errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest (RFC 6750, 3.1)
         errors.ReauthenticationRequired (RFC 9470, 3)
     """
-    _prepare_authorization()
+    token = _bearer_token()
+    manager: Manager = current_app.extensions["flask-jwt-extended"]
     try:
-        verify_jwt_in_request(locations="headers")
+        claims = decode_token(token)
+        if claims["type"] != "access":
+            _refuse_access("not an access token")
+        if manager.has_ended(claims["sid"], datetime.now(UTC)):
+            _refuse_access("session ended")
         if fresh:  # only now: a dead token must not be told that it is merely stale
             verify_jwt_in_request(fresh=True, locations="headers")
     except FreshTokenRequired:
@@ -186,8 +188,8 @@ def require_access(*, fresh: bool = False) -> AccessClaims:
         raise errors.ReauthenticationRequired(headers={"WWW-Authenticate": challenge}) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _refuse_access(str(error))
-    g.claims = get_jwt()
-    return msgspec.convert(g.claims, AccessClaims)
+    g.claims = claims
+    return msgspec.convert(claims, AccessClaims)
 
 
 def _sid_of(token: str, kind: str) -> list[str]:
@@ -198,8 +200,8 @@ def _sid_of(token: str, kind: str) -> list[str]:
     return [claims["sid"]] if claims["type"] == kind else []
 
 
-def _prepare_authorization() -> None:
-    """Let only one well-formed bearer token through to the library, written as the library wants it."""
+def _bearer_token() -> str:
+    """Return the one well-formed bearer token of the request, and write it as the library wants it."""
     header = request.headers.get("Authorization", "")
     if sum(1 for part in header.split(",") if _CREDENTIAL.match(part)) > 1:
         raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
@@ -209,6 +211,7 @@ def _prepare_authorization() -> None:
     if not _BEARER_TOKEN.fullmatch(token):
         _refuse_access("malformed header")
     request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    return token
 
 
 def _authorization() -> tuple[str, str]:

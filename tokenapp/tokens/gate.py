@@ -13,6 +13,7 @@ from tokenapp import config, keys
 MAX_TOKEN_BYTES: Final = 8192
 CLOCK_LEEWAY: Final = 60
 _VERIFIED_MAX: Final = 4096
+_NAMED_MAX: Final = 64
 _HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
 # What databases can hold, and compare: no NUL.
 _Id = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
@@ -63,7 +64,7 @@ def read(token: str, *, now: datetime, allow_expired: bool = False) -> dict[str,
     ring = keys.current(now)
     claims = ring.verified.get(token)
     if claims is None:
-        key, payload = _authentic(token, now)
+        key, payload = _authentic(token, ring, now)
         claims = _checked(payload, key.use)
         if key.alg == "ES256":
             if len(ring.verified) >= _VERIFIED_MAX:
@@ -79,9 +80,8 @@ def read(token: str, *, now: datetime, allow_expired: bool = False) -> dict[str,
     return dict(claims)
 
 
-def audience(use: keys.Use) -> str:
+def audience(use: keys.Use, settings: config.Settings) -> str:
     """Access tokens are for the API; refresh tokens for this service and nobody else."""
-    settings = config.current()
     return settings.audience if use == "access" else settings.issuer
 
 
@@ -90,14 +90,14 @@ def encode(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
-def _authentic(token: str, now: datetime) -> tuple[keys.Key, bytes]:
+def _authentic(token: str, ring: keys.Keyring, now: datetime) -> tuple[keys.Key, bytes]:
     """Find the key that `token` names and check the signature; return the key and the payload's bytes."""
     try:
         raw = token.encode("ascii")
         if len(raw) > MAX_TOKEN_BYTES:
             _reject("too long")
         header, payload, signature = raw.split(b".")
-        key = _key_for(_json_object(_decode(header)), now)
+        key = ring.named.get(header) or _key_for(header, ring, now)
         if not key.verifies(header + b"." + payload, _decode(signature)):
             _reject("bad signature")
         return key, _decode(payload)
@@ -105,7 +105,8 @@ def _authentic(token: str, now: datetime) -> tuple[keys.Key, bytes]:
         _reject("malformed")
 
 
-def _key_for(header: dict[str, Any], now: datetime) -> keys.Key:
+def _key_for(segment: bytes, ring: keys.Keyring, now: datetime) -> keys.Key:
+    header = _json_object(_decode(segment))
     if header.keys() != _HEADER_MEMBERS or not isinstance(header["kid"], str):
         _reject("header members")
     key = keys.find(header["kid"], now)
@@ -113,6 +114,8 @@ def _key_for(header: dict[str, Any], now: datetime) -> keys.Key:
         _reject("unknown kid")
     if header["alg"] != key.alg or header["typ"] != key.typ:
         _reject("header does not match its key")
+    if len(ring.named) < _NAMED_MAX and ring.by_kid.get(key.kid) is key:
+        ring.named[segment] = key
     return key
 
 
@@ -124,7 +127,7 @@ def _checked(payload: bytes, use: keys.Use) -> dict[str, Any]:
     except (ValueError, RecursionError, msgspec.DecodeError):
         _reject("claims missing or mistyped")
     settings = config.current()
-    if claims["iss"] != settings.issuer or claims["aud"] != audience(use):
+    if claims["iss"] != settings.issuer or claims["aud"] != audience(use, settings):
         _reject("another issuer or audience")
     lifetime = settings.access_lifetime if use == "access" else settings.refresh_lifetime
     if not 0 < claims["exp"] - claims["iat"] <= lifetime:

@@ -1,14 +1,17 @@
 """flask-jwt-extended's manager with our keyring and our gate beneath it."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+from flask import Flask
 from flask_jwt_extended import JWTManager
 
-from tokenapp import config, keys
+from tokenapp import keys
+from tokenapp.config import Settings
 from tokenapp.tokens import gate
 
 
@@ -17,6 +20,14 @@ class Manager(JWTManager):
 
     Its hooks would not do: they look up key and header apart from each other, and do not say what kind of token it is.
     """
+
+    def __init__(self, app: Flask, settings: Settings, has_ended: Callable[[str, datetime], bool]) -> None:
+        super().__init__(app)
+        self.has_ended = has_ended
+        self.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
+        self._claims = {
+            use: {"iss": settings.issuer, "aud": gate.audience(use, settings), "type": use} for use in keys.USES
+        }
 
     def _encode_jwt_from_config(
         self,
@@ -28,16 +39,9 @@ class Manager(JWTManager):
         headers: Any = None,
     ) -> str:
         del expires_delta, headers  # times come as claims, and nobody but the key decides the header
-        now = datetime.now(UTC)
         use: keys.Use = "access" if token_type == keys.USES[0] else "refresh"
-        key = keys.current(now).signing[use]
-        payload = {
-            "iss": config.current().issuer,
-            "aud": gate.audience(key.use),
-            "sub": identity,
-            "type": token_type,
-            **(claims or {}),
-        }
+        key = keys.current(datetime.now(UTC)).signing[use]
+        payload = {**self._claims[use], "sub": identity, **(claims or {})}
         if use == "access":
             payload |= {"jti": secrets.token_urlsafe(16), "fresh": fresh}
         message = _header(key.alg, key.kid, key.typ) + b"." + gate.encode(msgspec.json.encode(payload))

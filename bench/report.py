@@ -1,0 +1,174 @@
+"""The report: tables made of the figures and of nothing else, so that both always agree."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.compare import LOADS
+from bench.prose import NOTES, PAGE, WORDS
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure is to be: at most, or at least, `bound`, in `unit`."""
+
+    figure: str
+    bound: float
+    unit: str
+    compute: Callable[[dict[str, Any]], float]
+    at_least: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether the target is reached."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def words(self) -> str:
+        """Return the target as a table shows it."""
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}{self.unit}"
+
+
+def _cpu(load: str, rival: str, bound: float) -> Iterator[Target]:
+    kinds = [("ours-sqlite", f"{rival}-sqlite", "SQLite"), ("ours-postgresql", f"{rival}-postgresql", "PostgreSQL")]
+    if load == "rotation":
+        kinds.insert(1, ("ours-sqlite", f"{rival}-wal", "SQLite, theirs with our file settings"))
+    for mine, theirs, name in kinds:
+        compute = partial(ratio, load=load, mine=mine, theirs=theirs)
+        yield Target(f"{load.capitalize()}, CPU µs, {name}", bound, f" times {rival}", compute)
+
+
+def ratio(found: dict[str, Any], *, load: str, mine: str, theirs: str) -> float:
+    """Return the CPU time of one program over that of another, round by round, and of these the median."""
+    figures = [found["loads"][load][key]["cpu_us"] for key in (mine, theirs)]
+    return middle(one / other for one, other in zip(*figures, strict=True))
+
+
+def _crowd(found: dict[str, Any]) -> float:
+    rates = found["crowd"]["rate"]
+    return middle(rates["ours"]) / middle(rates["express"])
+
+
+# Set before anything was measured.
+TARGETS: tuple[Target, ...] = (
+    *_cpu("protected", "textbook", 0.55),
+    *_cpu("rotation", "textbook", 0.25),
+    *_cpu("rotation", "simplejwt", 0.3),
+    Target("Refreshes a second, 100,000 live sessions", 3, " times Express", _crowd, at_least=True),
+    Target(
+        "1,000 protected/s with 10 sign-ins/s: p99 of protected",
+        10,
+        " ms",
+        lambda found: found["mixed"]["protected"]["p99_ms"],
+    ),
+    Target("Four workers, PSS, before the first request", 120, " MB", lambda found: found["memory"]["4"]["started_mb"]),
+    Target("Four workers, PSS, after load", 120, " MB", lambda found: found["memory"]["4"]["used_mb"]),
+    Target("Python function calls per protected request", 700, "", lambda found: found["calls"]["ours"]),
+)
+
+
+def as_json(found: dict[str, Any]) -> str:
+    """Write the figures down."""
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def middle(values: Iterable[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def targets_table(found: dict[str, Any]) -> str:
+    """Show each target beside what was measured."""
+    rows = []
+    for target in TARGETS:
+        value = target.compute(found)
+        shown = f"{value:.2f}" if value < 20 else f"{value:,.0f}"
+        rows.append((target.figure, target.words(), shown, "yes" if target.holds(value) else "**no**"))
+    return table(("Figure", "Target", "Measured", "Reached"), rows)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Make a Markdown table; all columns but the first hold figures."""
+    lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def load_table(found: dict[str, Any], load: str) -> str:
+    """Show what one load costs each program."""
+    rows = []
+    for key, figures in found["loads"][load].items():
+        cpu = figures["cpu_us"]
+        database = found["programs"][key]["database"]
+        apart = f"{middle(figures['database_us']):.0f}" if database == "postgresql" else ""
+        rows.append(
+            (
+                name_of(found, key),
+                f"{middle(cpu):,.0f}",
+                f"{min(cpu):,.0f} to {max(cpu):,.0f}",
+                apart,
+                f"{middle(figures['rate']):,.0f}",
+                f"{middle(figures['p50_ms']):.2f}",
+                f"{middle(figures['p99_ms']):.2f}",
+            )
+        )
+    head = ("Program", "CPU µs", "lowest to highest", "PostgreSQL's own CPU µs", "requests/s", "p50 ms", "p99 ms")
+    return table(head, rows)
+
+
+def name_of(found: dict[str, Any], key: str) -> str:
+    """Return what a program is called in tables and plots."""
+    about = found["programs"][key]
+    title = about["title"] + {"hs256": " (HS256)", "wal": " (our file settings)"}.get(key.rpartition("-")[2], "")
+    kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "memory": "in memory"}[about["database"]]
+    return f"{title}, {kind}"
+
+
+def memory_tables(found: dict[str, Any]) -> str:
+    """Show what workers take, and what each program took after all loads."""
+    rows = [
+        (f"{workers} worker{'s' * (workers != '1')}", f"{figures['started_mb']:.0f}", f"{figures['used_mb']:.0f}")
+        for workers, figures in found["memory"].items()
+    ]
+    others = [(name_of(found, key), f"{megabytes:.0f}") for key, megabytes in found["pss_mb"].items()]
+    ours = table(("tokenapp, SQLite", "before the first request, MB", "after load, idle again, MB"), rows)
+    return f"{ours}\n\n{table(('Program, one worker, after all loads above', 'PSS in MB'), others)}"
+
+
+def page(found: dict[str, Any]) -> str:
+    """Write the report."""
+    about, crowd, mixed, start = (found[name] for name in ("about", "crowd", "mixed", "start"))
+    return PAGE.format(
+        **{name: about[name] for name in ("date", "machine", "rounds", "seconds", "minutes", "load_before")},
+        versions=", ".join(f"{name} {number}" for name, number in about["versions"].items()),
+        targets=targets_table(found),
+        loads="\n\n".join(f"## {WORDS[load]}\n\n{NOTES[load]}\n\n{load_table(found, load)}" for load in LOADS),
+        sessions=crowd["sessions"],
+        tokens=crowd["tokens"],
+        ours_rate=middle(crowd["rate"]["ours"]),
+        express_rate=middle(crowd["rate"]["express"]),
+        ours_mb=crowd["pss_mb"]["ours"],
+        express_mb=crowd["pss_mb"]["express"],
+        mixed_seconds=mixed["seconds"],
+        mixed_workers=mixed["workers"],
+        mixed=mixed_table(mixed),
+        memory=memory_tables(found),
+        healthz=middle(start["healthz_s"]),
+        first_login=middle(start["login_s"]),
+        imports=table(("Package", "ms"), [(each["package"], f"{each['ms']:.0f}") for each in found["imports"]]),
+        our_calls=found["calls"]["ours"],
+        textbook_calls=found["calls"]["textbook"],
+    )
+
+
+def mixed_table(mixed: dict[str, Any]) -> str:
+    """Show how late answers were while people signed in."""
+    times = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
+    rows = [
+        (route, str(mixed[route]["requests"]), *(f"{mixed[route][name]:.2f}" for name in times))
+        for route in ("protected", "login")
+    ]
+    return table(("Route", "requests", "p50 ms", "p99 ms", "p99.9 ms", "highest ms"), rows)

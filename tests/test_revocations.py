@@ -1,0 +1,83 @@
+"""The list of ended sessions that each process keeps: read whole once, and then only what is new."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy import event
+
+from tests.harness import create_user
+from tokenapp import accounts, db, revocations, sessions
+from tokenapp.models import Session
+
+ACCESS_LIFETIME = timedelta(minutes=15)
+CLOCKS_APART = timedelta(seconds=60)
+
+
+def open_some(count: int, now: datetime) -> list[str]:
+    user = accounts.find("alice")
+    return [sessions.open_session(user, now).sid for _ in range(count)]
+
+
+def date_end(sid: str, moment: datetime) -> None:
+    """End a session as a host does whose clock shows `moment`."""
+    db.execute_now(sa.update(Session).where(Session.id == sid).values(revoked_at=moment, revoked_reason="logout"))
+
+
+def known_at(now: datetime, sids: list[str]) -> list[bool]:
+    return [revocations.has_ended(sid, now) for sid in sids]
+
+
+def test_an_end_that_another_host_dates_back_is_learnt_of(app: Flask) -> None:
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        sids = open_some(3, now)
+        assert known_at(now, sids) == [False] * 3
+        date_end(sids[0], now - CLOCKS_APART)
+        date_end(sids[1], now + CLOCKS_APART)
+        assert known_at(now + timedelta(seconds=2), sids) == [True, True, False]
+
+
+def test_what_was_learnt_once_stays_known_while_a_token_may_live(app: Flask) -> None:
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        (sid,) = open_some(1, now)
+        sessions.end(sid, "logout", now)
+        for minutes in range(15):
+            assert revocations.has_ended(sid, now + timedelta(minutes=minutes))
+        assert revocations.has_ended(sid, now + ACCESS_LIFETIME)
+
+
+def test_ends_that_no_token_outlives_are_forgotten(app: Flask) -> None:
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        (sid,) = open_some(1, now)
+        sessions.end(sid, "logout", now)
+        assert revocations.has_ended(sid, now)
+        later = now + ACCESS_LIFETIME + 3 * CLOCKS_APART
+        assert not revocations.has_ended(sid, later)
+        assert revocations.known() == (0, later)
+
+
+def test_a_later_reading_asks_for_what_is_new_only(app: Flask) -> None:
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        old = open_some(20, now)
+        for sid in old:
+            date_end(sid, now - timedelta(minutes=10))
+        assert known_at(now, old) == [True] * 20
+        asked: list[datetime] = []
+
+        @event.listens_for(db.db.engine, "before_execute")
+        def note(*told: Any) -> None:
+            asked.append(told[3]["since"])
+
+        later = now + timedelta(minutes=5)
+        assert known_at(now + timedelta(seconds=2), old) == known_at(later, old) == [True] * 20
+        assert len(asked) == 2
+        assert all(now - 2 * CLOCKS_APART < since < now - CLOCKS_APART for since in asked), "each from the one before"
