@@ -62,7 +62,7 @@ class Network:
         if path != "/api/token":
             return True
         with self._turn:
-            delay, is_lost = self._dice.uniform(0, 0.3), self.left > 0 and self._dice.random() < 0.5
+            delay, is_lost = self._dice.uniform(0, 0.15), self.left > 0 and self._dice.random() < 0.5
             self.left -= is_lost
             self.lost += is_lost
         time.sleep(delay)  # what is tested, and not waited for: a slow network
