@@ -1,5 +1,6 @@
 """The browser client in Chromium, in tabs that share a cookie, with the service under gunicorn behind a proxy."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -329,9 +330,15 @@ def test_a_refused_token_is_replaced_and_the_request_sent_again_with_its_body(
     sent = [each for each in proxy.passed if each.path == "/api/reauthenticate"]
     assert [each.status for each in sent] == [403, 200]
     assert (sent[0].body == sent[1].body != b"", sent[0].bearer == sent[1].bearer) == (True, False)
+    page.evaluate("call('/api/protected')")
+    assert proxy.passed[-1].bearer not in {each.bearer for each in sent}  # but the fresh token that this was about
 
 
-def test_refusals_of_simultaneous_requests_lead_to_one_refresh(proxy: Proxy, context: BrowserContext) -> None:
+@pytest.mark.parametrize("script", ["", "delete Navigator.prototype.locks;"], ids=["with locks", "without"])
+def test_refusals_of_simultaneous_requests_lead_to_one_refresh(
+    proxy: Proxy, context: BrowserContext, script: str
+) -> None:
+    context.add_init_script(script)
     page = signed_in(proxy, context)
     challenge = Answer(401, [("WWW-Authenticate", 'Bearer realm="x", error="invalid_token"')])
     proxy.instead = first("/api/protected", *[challenge] * 20)
@@ -366,6 +373,7 @@ def test_a_caller_may_give_up_while_the_client_refreshes(proxy: Proxy, context: 
     proxy.instead = first("/api/protected", refusal(403, "access_token_invalid"))
     proxy.after = held = Held()
     assert page.evaluate("call('/api/protected', {signal: AbortSignal.timeout(300)})") == "TimeoutError"
+    assert proxy.count("/api/token") == 0  # the client itself goes on waiting
     held.goes_on.set()
     assert page.evaluate("call('/api/protected')") == 200
 
@@ -377,11 +385,19 @@ def test_while_the_service_is_away_nobody_is_signed_out(proxy: Proxy, context: B
     page = signed_in(proxy, context)
     proxy.reload(page)
     context.set_offline(offline=True)
-    assert page.evaluate("client.restore()") is None
+    for _ in range(7):  # after so many failures the client looks again in minutes, unless it is told of the network
+        assert page.evaluate("client.restore()") is None
     assert state_of(page) == ["unknown", None]
     assert page.evaluate("failureOf(client.fetch('/api/protected'))")[:2] == [0, "network_error"]
     context.set_offline(offline=False)
     told(page, "signed-in")
+
+
+def test_nothing_hangs_while_the_service_does(proxy: Proxy, context: BrowserContext) -> None:
+    page, goes_on = proxy.open(context), threading.Event()
+    proxy.after = lambda _path: goes_on.wait(60)
+    assert page.evaluate(f"failureOf(({SIGN_IN})({json.dumps(ALICE)}))") == [0, "timeout", None]
+    goes_on.set()
 
 
 def test_a_refresh_waits_as_long_as_the_service_asks(proxy: Proxy, context: BrowserContext) -> None:

@@ -6,13 +6,13 @@ Every answer is the service's own. What is lost is lost after the service has gi
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.browser import chromium
 from tests.conftest import Databases
@@ -111,11 +111,19 @@ def url(databases: Databases) -> str:
 
 
 @pytest.fixture(scope="module")
-def meet(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lives]]:
-    """Give a function that signs in one person of each kind, each with a network of their own."""
+def places(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Browser]]:
+    """Give the service, and a browser."""
     settings = {"TOKENAPP_ACCESS_LIFETIME": f"{LIFETIME}s", "TOKENAPP_REFRESH_GRACE": f"{WINDOW}s"}
     log = tmp_path_factory.mktemp("races") / "server.log"
-    with chromium() as browser, Server(url, settings, log=log) as server, ExitStack() as stack:
+    with chromium() as browser, Server(url, settings, log=log) as server:
+        yield server, browser
+
+
+@pytest.fixture
+def lives(places: tuple[Server, Browser]) -> Iterator[Lives]:
+    """Sign in one person of each kind, each with a network and a browser of their own."""
+    server, browser = places
+    with ExitStack() as stack:
 
         def sign_in(script: str) -> Person:
             proxy = stack.enter_context(Proxy(server.port))
@@ -128,17 +136,19 @@ def meet(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
                 tab.evaluate("client.restore()")
             return Person(proxy, tabs, began)
 
-        def make() -> Lives:
-            stack.pop_all().close()
-            return {kind: sign_in(script) for kind, script in KINDS.items()}
-
-        yield make
+        yield {kind: sign_in(script) for kind, script in KINDS.items()}
 
 
-@pytest.fixture(scope="module")
-def expired(meet: Callable[[], Lives], url: str) -> Lives:
-    """Let tokens expire, while every tab calls at that very moment."""
-    lives = meet()
+def all_went_well(lives: Lives, calls: int, url: str) -> None:
+    """Check that every request of every tab ended well, nobody was signed out, and no session rotated too often."""
+    for kind, person in lives.items():
+        person.conclude(url)
+        assert (set(person.statuses), len(person.statuses)) == ({200}, calls), kind
+        assert (person.told, person.is_over) == (["signed-in"] * TABS, False), kind
+        assert 1 <= person.rotations <= person.allowed, kind
+
+
+def test_all_goes_well_when_every_tab_calls_as_the_token_expires(lives: Lives, url: str) -> None:
     for number in range(EXPIRIES):
         for person in lives.values():
             due = person.began + (number + 1) * LIFETIME * 0.8
@@ -146,15 +156,12 @@ def expired(meet: Callable[[], Lives], url: str) -> Lives:
                 tab.evaluate(CALL_WHEN_DUE, [CALLS, due])
         for person in lives.values():
             person.collect()
-    for person in lives.values():
-        person.conclude(url)
-    return lives
+    all_went_well(lives, TABS * CALLS * EXPIRIES, url)
+    together, alone = (lives[kind].proxy.count("/api/token") for kind in ("with locks and channels", "with neither"))
+    assert together < alone
 
 
-@pytest.fixture(scope="module")
-def battered(meet: Callable[[], Lives], url: str) -> Lives:
-    """Let the tabs wake up and call, again and again, over networks that lose answers."""
-    lives = meet()
+def test_all_goes_well_when_tabs_wake_up_on_networks_that_lose_answers(lives: Lives, url: str) -> None:
     networks = [Network(seed) for seed in range(len(lives))]
     for person, network in zip(lives.values(), networks, strict=True):
         person.proxy.after = network
@@ -165,33 +172,5 @@ def battered(meet: Callable[[], Lives], url: str) -> Lives:
                 tab.evaluate(SLEEP_AND_CALL, CALLS_AGAIN)
         for person in lives.values():
             person.collect()
-    for person, network in zip(lives.values(), networks, strict=True):
-        person.conclude(url)
-        assert network.lost > ROUNDS / 5
-    return lives
-
-
-@pytest.fixture(params=[(name, kind) for name in ("expired", "battered") for kind in KINDS], ids=" ".join)
-def person(request: pytest.FixtureRequest) -> Person:
-    """Give each person of each story."""
-    story, kind = request.param
-    lives: Lives = request.getfixturevalue(story)
-    return lives[kind]
-
-
-def test_every_request_ends_well(person: Person) -> None:
-    assert set(person.statuses) == {200}
-    assert len(person.statuses) in {TABS * CALLS * EXPIRIES, TABS * CALLS_AGAIN * ROUNDS}
-
-
-def test_nobody_is_signed_out(person: Person) -> None:
-    assert (person.told, person.is_over) == (["signed-in"] * TABS, False)
-
-
-def test_a_session_rotates_at_most_once_in_a_window(person: Person) -> None:
-    assert 1 <= person.rotations <= person.allowed
-
-
-def test_tabs_that_know_of_each_other_spare_the_service_most_refreshes(expired: Lives) -> None:
-    together, alone = (expired[kind].proxy.count("/api/token") for kind in ("with locks and channels", "with neither"))
-    assert together < alone
+    all_went_well(lives, TABS * CALLS_AGAIN * ROUNDS, url)
+    assert min(network.lost for network in networks) > ROUNDS / 5

@@ -54,6 +54,7 @@ def test_files_that_are_no_programs_are_installed_too(installed: Path) -> None:
         "web/docs/index.html",
         "web/account/account.html",
         "web/account/account.js",
+        "web/client/tokenapp.js",
         "password_rule/common.txt",
         "password_rule/common.LICENSE.txt",
     ):
