@@ -23,6 +23,7 @@ from tests.account_scenes import (
     Visitor,
     device_signed_out,
     devices,
+    loading,
     many_devices,
     no_connection,
     offline,
@@ -504,6 +505,14 @@ def test_an_answer_that_comes_late_is_not_shown_to_the_next_person(visitor: Visi
         route.fulfill(response=answer)
     visitor.page.evaluate("new Promise(resolve => setTimeout(resolve))")
     expect(visitor.page.locator("#devices-done")).to_have_text("")
+
+
+def test_whoever_wants_less_motion_sees_none(visitor: Visitor) -> None:
+    loading(visitor)
+    moving = "getComputedStyle(document.querySelector('.spinner')).animationName"
+    before = visitor.page.evaluate(moving)
+    visitor.page.emulate_media(reduced_motion="reduce")
+    assert (before, visitor.page.evaluate(moving)) == ("turn", "none")
 
 
 def test_password_managers_find_what_they_look_for(visitor: Visitor) -> None:
