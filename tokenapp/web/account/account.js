@@ -46,6 +46,7 @@ byId("unreachable-retry").onclick = look;
 client.onChange(({ reason }) => show(reason));
 addEventListener("offline", () => reached({ status: 0 }));
 addEventListener("online", look);
+addEventListener("pageshow", (event) => event.persisted && look()); // it slept, and heard of nothing
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible" && Date.now() - loadedAt > FRESH_ENOUGH) look();
 });
