@@ -41,7 +41,7 @@ format: $(VENV)/.checks
 # This service beside what people use today, into docs/benchmarks: make bench, or to try it make bench ROUNDS=1 SECONDS=2
 # FOLDER=/somewhere/else. It wants a machine that does nothing else.
 bench: $(VENV)/.benches
-	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER))
+	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER)) $(if $(PART),--resume --part $(PART)) $(if $(RESUME),--resume)
 
 # One fault after another under load: make soak MINUTES=60 KIND=sqlite
 soak: $(VENV)/.checks

@@ -29,46 +29,68 @@ PACKAGES = (
 )
 
 
+PARTS = ("loads", "crowd", "mixed", "memory", "start", "calls")
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each load in each round")
     parser.add_argument("--folder", type=Path, default=report.FOLDER, help="where the report is written")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that a run that was cut off has measured")
+    parser.add_argument("--part", choices=PARTS, help="measure this part alone, and resume later")
     options = parser.parse_args()
-    began = time.monotonic()
-    results = {"about": about(options.rounds, options.seconds), **measure(options.rounds, options.seconds)}
-    results["about"]["minutes"] = round((time.monotonic() - began) / 60, 1)
     options.folder.mkdir(parents=True, exist_ok=True)
-    (options.folder / "results.json").write_text(report.as_json(results))
-    (options.folder / "README.md").write_text(report.page(results))
-    plots.draw(results, options.folder)
-    print(report.targets_table(results))
+    kept = options.folder / "partial.json"
+    found = json.loads(kept.read_text()) if options.resume and kept.exists() else {}
+    found.setdefault("about", {**about(options.rounds, options.seconds), "sittings": 0, "minutes": 0.0})
+    found["about"]["sittings"] += 1
+    for part in [options.part] if options.part else [each for each in PARTS if each not in found]:
+        began = time.monotonic()
+        found |= measure(part, found["about"]["rounds"], found["about"]["seconds"])
+        found["about"]["minutes"] = round(found["about"]["minutes"] + (time.monotonic() - began) / 60, 1)
+        kept.write_text(report.as_json(found))
+    if all(part in found for part in PARTS):
+        write(found, options.folder)
+        kept.unlink()
 
 
-def measure(rounds: int, seconds: int) -> dict[str, Any]:
-    """Return all figures."""
-    found: dict[str, Any] = {}
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Write the report."""
+    (folder / "results.json").write_text(report.as_json(found))
+    (folder / "README.md").write_text(report.page(found))
+    plots.draw(found, folder)
+    print(report.targets_table(found))
+
+
+def measure(part: str, rounds: int, seconds: int) -> dict[str, Any]:
+    """Return the figures of one part."""
+    few = min(rounds, 3)
+    parts: dict[str, Callable[[Place], dict[str, Any]]] = {
+        "loads": lambda place: loads(place, rounds, seconds),
+        "crowd": lambda place: {"crowd": extras.crowd(place, few, seconds)},
+        "mixed": lambda place: {"mixed": extras.mixed(place, 5 * seconds)},
+        "memory": lambda place: {"memory": extras.memory(place)},
+        "start": lambda place: {"start": extras.start(place, rounds)},
+        "calls": lambda place: {"calls": extras.calls(place), "imports": extras.imports()},
+    }
     # Tokens are made for the rounds, for one more (wrk asks for a request to look at), and for a margin.
     with _place(seconds * (rounds + 1)) as place:
-        programs = start_all(place)
-        found["programs"] = {key: {"title": each.title, "database": each.database} for key, each in programs.items()}
-        found["loads"] = compare.measure(place, programs, rounds, seconds)
-        found["pss_mb"] = {key: round(each.tree.pss(), 1) for key, each in programs.items()}
-    few = min(rounds, 3)
-    others: dict[str, Callable[[Place], Any]] = {
-        "crowd": lambda place: extras.crowd(place, few, seconds),
-        "mixed": lambda place: extras.mixed(place, 5 * seconds),
-        "memory": extras.memory,
-        "start": lambda place: extras.start(place, rounds),
-        "calls": extras.calls,
-    }
-    for name, work in others.items():
-        with _place(seconds * (rounds + 1)) as place:
-            found[name] = work(place)
-            print(name, found[name], flush=True)
-    found["imports"] = extras.imports()
+        found = parts[part](place)
+    if part != "loads":
+        print(found, flush=True)
     return found
+
+
+def loads(place: Place, rounds: int, seconds: int) -> dict[str, Any]:
+    """Return what each load costs each program."""
+    programs = start_all(place)
+    return {
+        "programs": {key: {"title": each.title, "database": each.database} for key, each in programs.items()},
+        "loads": compare.measure(place, programs, rounds, seconds),
+        "pss_mb": {key: round(each.tree.pss(), 1) for key, each in programs.items()},
+    }
 
 
 class _place(ExitStack):  # noqa: N801 -- used as a function is

@@ -60,14 +60,19 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
         pace(lanes, port, 1)
         for lane in lanes:
             lane.late.clear()
+            lane.refused = 0
         pace(lanes, port, seconds)
-    return {"workers": 2, "seconds": seconds, "protected": _late(lanes[0].late), "login": _late(lanes[1].late)}
+    return {"workers": 2, "seconds": seconds, "protected": _late(lanes[0]), "login": _late(lanes[1])}
 
 
-def _late(seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=1000, method="inclusive")
-    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(seconds)}
-    return {"requests": len(seconds), **{name: round(value * 1000, 2) for name, value in named.items()}}
+def _late(lane: Lane) -> dict[str, float]:
+    cuts = statistics.quantiles(lane.late, n=1000, method="inclusive")
+    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(lane.late)}
+    return {
+        "requests": len(lane.late),
+        "refused": lane.refused,
+        **{name: round(value * 1000, 2) for name, value in named.items()},
+    }
 
 
 def memory(place: Place) -> dict[str, dict[str, float]]:

@@ -5,9 +5,10 @@ PAGE = """# Benchmarks
 Made by `make bench`, which measures anew and rewrites this page, `results.json` and the plots. Change none of them by
 hand: a test holds the page to the figures.
 
-Measured on {date} on {machine}: {rounds} rounds of {seconds} s for each load of each program, {minutes} minutes in
-all; load average before it {load_before}. Figures are medians of the rounds. On another machine, or beside other
-work, the absolute ones will differ: go by the ratios.
+Measured on {date} on {machine}: {rounds} rounds of {seconds} s for each load of each program (sign-ins 3 s at
+least), {minutes} minutes in all, sittings: {sittings}; load average before it {load_before}. Figures are
+medians of the rounds. On another machine, or beside other work, the absolute ones will differ: go by the
+ratios.
 
 ## Targets
 

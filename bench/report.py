@@ -142,7 +142,9 @@ def page(found: dict[str, Any]) -> str:
     """Write the report."""
     about, crowd, mixed, start = (found[name] for name in ("about", "crowd", "mixed", "start"))
     return PAGE.format(
-        **{name: about[name] for name in ("date", "machine", "rounds", "seconds", "minutes", "load_before")},
+        **{
+            name: about[name] for name in ("date", "machine", "rounds", "seconds", "minutes", "sittings", "load_before")
+        },
         versions=", ".join(f"{name} {number}" for name, number in about["versions"].items()),
         targets=targets_table(found),
         loads="\n\n".join(f"## {WORDS[load]}\n\n{NOTES[load]}\n\n{load_table(found, load)}" for load in LOADS),
@@ -168,7 +170,12 @@ def mixed_table(mixed: dict[str, Any]) -> str:
     """Show how late answers were while people signed in."""
     times = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
     rows = [
-        (route, str(mixed[route]["requests"]), *(f"{mixed[route][name]:.2f}" for name in times))
+        (
+            route,
+            str(mixed[route]["requests"]),
+            str(mixed[route]["refused"]),
+            *(f"{mixed[route][name]:.2f}" for name in times),
+        )
         for route in ("protected", "login")
     ]
-    return table(("Route", "requests", "p50 ms", "p99 ms", "p99.9 ms", "highest ms"), rows)
+    return table(("Route", "requests", "refused (503)", "p50 ms", "p99 ms", "p99.9 ms", "highest ms"), rows)
