@@ -2,6 +2,7 @@
 
     python -m bench.growth operations RESULTS.json DATABASE_URL...
     python -m bench.growth prune RESULTS.json DATABASE_URL
+    python -m bench.growth report RESULTS.json
 
 The databases are those that bench.growth_fill filled. ``operations`` goes round and round over all of them, so that
 what slows the machine down slows each alike. ``prune`` follows refreshes before, during and after a pruning. Results
@@ -243,11 +244,32 @@ def prune(url: str) -> dict[str, Any]:
     return found
 
 
+def report(results: dict[str, Any]) -> str:
+    """Return the tables of what was measured."""
+    lines = []
+    for name, figures in results["operations"].items():
+        kind, count = name.split()
+        lines += [
+            f"| {kind}, {float(count):,.0f} sessions | {what} | {cost['cpu']} | {cost['p50']:,} | {cost['p99']:,} |"
+            for what, cost in figures.items()
+            if isinstance(cost, dict)
+        ]
+    lines += ["", "| | before | during | after |", "| --- | --- | --- | --- |"]
+    for kind, figures in results["prune"].items():
+        for what in ("p50 ms", "p99 ms"):
+            cells = [str(figures[phase][what]) for phase in ("before", "during", "after")]
+            lines.append(f"| {kind}, {what} | {' | '.join(cells)} |")
+    return "\n".join(["| where | what | CPU µs | p50 µs | p99 µs |", "| --- | --- | --- | --- | --- |", *lines])
+
+
 def main() -> None:
     """Measure what the arguments say, and add it to the results."""
     what, file, *urls = sys.argv[1:]
     path = Path(file)
     results = json.loads(path.read_text()) if path.exists() else {}
+    if what == "report":
+        print(report(results))
+        return
     results["machine"] = {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
