@@ -31,11 +31,11 @@ class _Line:
     answer: bytes = b""
 
 
-def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
+def pace(lanes: Sequence[Lane], port: int, seconds: float, *, first: float) -> None:
     """Send all lanes' requests at their pace; note in each how many seconds every answer came after it was due.
 
     A request that finds all connections of its lane busy waits, and its time counts from when it was due: a server
-    that stalls cannot hide it by being asked less.
+    that stalls cannot hide it by being asked less. What was due in the `first` seconds, before those, is not counted.
     """
     free: dict[int, deque[_Line]] = {}
     lines: dict[int, _Line] = {}
@@ -43,7 +43,8 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
         free[number] = deque(_Line(lane, _connect(port)) for _ in range(lane.connections))
         lines |= {line.socket.fileno(): line for line in free[number]}
     busy: set[int] = set()
-    schedules = [_schedule(lane, time.perf_counter() + 0.1, seconds) for lane in lanes]
+    start = time.perf_counter() + 0.1
+    schedules = [_schedule(lane, start, first + seconds) for lane in lanes]
     upcoming = [next(schedule, None) for schedule in schedules]
     while busy or any(upcoming):
         now = time.perf_counter()
@@ -62,7 +63,8 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
         for each in readable:
             line = lines[each]
             if _receive(line):
-                line.lane.late.append(time.perf_counter() - line.due)
+                if line.due >= start + first:
+                    line.lane.late.append(time.perf_counter() - line.due)
                 busy.discard(each)
                 free[lanes.index(line.lane)].append(line)
     for line in lines.values():
