@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import flask_migrate
@@ -47,9 +47,11 @@ def name_of(index: int) -> str:
     return f"user{index:04}"
 
 
-def open_sessions(url: str, number: int, *, minted: int | None = None, **more: str) -> Iterator[tokens.Minted]:
+def open_sessions(
+    url: str, number: int, *, minted: int | None = None, under: Mapping[str, str] | None = None
+) -> Iterator[tokens.Minted]:
     """Open that many sessions, spread over the users, in few transactions; give the tokens of the first `minted`."""
-    with application(url, **FIXED, **more) as app, app.app_context():
+    with application(url, **{**FIXED, **(under or {})}) as app, app.app_context():
         with db.reading() as reader:
             users = list(reader.scalars(sa.select(User).order_by(User.username)))
         now = datetime.now(UTC)

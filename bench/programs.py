@@ -83,7 +83,7 @@ def start_ours(place: Place, name: str, kind: str, **more: str) -> Program:
     url = place.database(kind, name.replace("-", "_"))
     ours.prepare(url, USERS, PASSWORD)
     wanted = PER_SECOND["ours"] * place.seconds
-    minted = list(ours.open_sessions(url, 2 * wanted, **more))
+    minted = list(ours.open_sessions(url, 2 * wanted, under=more))
     feeds = {
         "protected": place.feed(name, "protected", [bearer(each.access_token) for each in minted[:TOKENS]]),
         "rotation": place.feed(
@@ -103,7 +103,7 @@ def start_ours(place: Place, name: str, kind: str, **more: str) -> Program:
 def rotate_some(place: Place, name: str, program: Program, url: str, more: dict[str, str]) -> None:
     """Rotate a few sessions, whose new tokens are damped for as long as the window is open."""
     client = Client(program.port)
-    fresh = [str(client.refresh(each.refresh_token).cookie) for each in ours.open_sessions(url, USERS, **more)]
+    fresh = [str(client.refresh(each.refresh_token).cookie) for each in ours.open_sessions(url, USERS, under=more)]
     program.feeds["damped"] = place.feed(name, "damped", [ours.refresh(each) for each in fresh])
 
 

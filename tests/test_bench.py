@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import report
+from bench import prose, report
 from bench.compare import LOADS
 from tests.harness import ROOT
 
@@ -55,7 +55,7 @@ def test_every_program_was_measured_in_every_round(load: str) -> None:
     assert set(FOUND["loads"][load]) <= set(FOUND["programs"])
 
 
-@pytest.mark.parametrize("name", sorted(re.findall(r"\((\w+\.svg)\)", report.PAGE)))
+@pytest.mark.parametrize("name", sorted(re.findall(r"\((\w+\.svg)\)", prose.PAGE)))
 def test_a_plot_is_there_and_does_not_change_with_the_day(name: str) -> None:
     drawing = (report.FOLDER / name).read_text()
     assert "<svg" in drawing
