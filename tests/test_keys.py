@@ -372,12 +372,12 @@ def test_the_ring_goes_on_while_the_database_is_away(app: Flask) -> None:
 
 
 def test_a_new_secret_key_with_its_fallback_seals_the_keys_anew_so_that_the_fallback_can_go(restart: Restart) -> None:
-    old, secret = restart(), "SECRET_KEY"
+    old = restart()
     create_user(old)
     tokens = login(old)
     rotate(old, "access", now())
     sealed = [row.sealed for use in keys.USES for row in rows(old, use)]
-    changed = restart(SECRET_KEY=OTHER_KEY, SECRET_KEY_FALLBACKS=old.config[secret])
+    changed = restart(SECRET_KEY=OTHER_KEY, SECRET_KEY_FALLBACKS=old.config["TOKENAPP"].secret_key)
     assert statuses(changed, tokens) == (200, 200)
     assert not set(sealed) & {row.sealed for use in keys.USES for row in rows(old, use)}
     assert statuses(old, tokens) == (200, 200), "a process that still has the former key opened its keys before"
@@ -400,7 +400,7 @@ def test_a_next_key_that_cannot_be_opened_harms_nobody_until_it_is_to_sign(resta
     served = restart()
     create_user(served)
     tokens = login(served)
-    other = restart(SECRET_KEY=OTHER_KEY, SECRET_KEY_FALLBACKS=served.config["SECRET_KEY"])
+    other = restart(SECRET_KEY=OTHER_KEY, SECRET_KEY_FALLBACKS=served.config["TOKENAPP"].secret_key)
     made = rotate(other, "access", now())
     with served.app_context():
         assert made.kid not in keys.load(now()).by_kid

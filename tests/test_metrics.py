@@ -251,14 +251,17 @@ def folder_of(server: Server) -> Path:
 def test_the_hash_queue_is_seen_and_forgets_those_who_waited_in_a_worker_that_died(
     databases: Databases, tmp_path: Path
 ) -> None:
-    slow = {"TOKENAPP_PASSWORD_MEMORY": "65536", "TOKENAPP_PASSWORD_PASSES": "45", "WEB_CONCURRENCY": "1"}
+    slow = {"TOKENAPP_PASSWORD_MEMORY": "65536", "TOKENAPP_PASSWORD_PASSES": "30", "WEB_CONCURRENCY": "1"}
     with measured(databases("sqlite"), tmp_path, **slow) as server, ThreadPoolExecutor(4) as pool:
         server.client.login("nobody")  # the first one also makes the hash that stands for unknown users
         waiting = [pool.submit(server.client.login, f"nobody{number}") for number in range(4)]
         wait_until(lambda: server.scrape()["tokenapp_hash_queue{}"] == 4, what="a queue of four")
         server.kill_a_worker()
         wait_until(lambda: server.scrape()["tokenapp_hash_queue{}"] == 0, what="an empty queue")
-        assert all(isinstance(each.exception(), OSError | HTTPException) for each in waiting)
+        # Whoever was answered before the end of that worker had waited for too long.
+        assert all(
+            isinstance(each.exception(), OSError | HTTPException) or each.result().status == 503 for each in waiting
+        )
 
 
 def test_each_hash_is_timed(served_once: Measured) -> None:

@@ -298,6 +298,8 @@ def path_of(rule: Rule) -> str:
     """Return a path that `rule` is for."""
     if rule.endpoint == "openapi.page_file":
         return "/docs/start.js"  # one of a few names
+    if rule.endpoint == "pages.static_file":
+        return "/static/tokenapp.js"  # likewise
     return rule.rule if not rule.arguments else "".join("x" if dynamic else text for dynamic, text in rule._trace)
 
 

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import event
 
 from tests.harness import create_user
 from tokenapp import accounts, db, revocations, sessions
+from tokenapp.db.faults import DatabaseAwayError
 from tokenapp.models import Session
 
 ACCESS_LIFETIME = timedelta(minutes=15)
@@ -81,3 +83,39 @@ def test_a_later_reading_asks_for_what_is_new_only(app: Flask) -> None:
         assert known_at(now + timedelta(seconds=2), old) == known_at(later, old) == [True] * 20
         assert len(asked) == 2
         assert all(now - 2 * CLOCKS_APART < since < now - CLOCKS_APART for since in asked), "each from the one before"
+
+
+def test_a_list_of_many_pages_is_known_whole(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "PAGE", 3)
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        sids = open_some(8, now)
+        for sid in sids[:7]:
+            date_end(sid, now)
+        assert known_at(now, sids) == [True] * 7 + [False]
+
+
+def test_a_list_that_takes_longer_than_a_request_may_is_read_on_by_the_next(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "PAGE", 2)
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        sids = open_some(10, now)
+        for number, sid in enumerate(sids):
+            date_end(sid, now - timedelta(seconds=600 - number))
+        asked: list[datetime] = []
+
+        @event.listens_for(db.db.engine, "before_execute")
+        def fail_twice(*told: Any) -> None:
+            asked.append(told[3]["since"])
+            if len(asked) in {3, 6}:
+                raise DatabaseAwayError("the time of the request is over")
+
+        for _ in range(2):
+            with pytest.raises(DatabaseAwayError):
+                revocations.has_ended(sids[0], now)
+        assert revocations.has_ended(sids[9], now)
+        assert asked[:7] == sorted(asked[:7]), "what was read before is not read again"

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from tokenapp import config, db, errors
 from tokenapp.models import Session
 
+PAGE: Final = 10_000
 _NEVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _CLOCK_SLACK: Final = timedelta(seconds=60)
 _LATE: Final = _CLOCK_SLACK + timedelta(seconds=15)
@@ -24,18 +25,30 @@ _LATE: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 @dataclass(slots=True)
 class _Known:
-    """One process's list, the moment at which the query for it began, and from when to when it is good."""
+    """One process's list, the moment at which the query for it began, and from when to when it is good.
+
+    `began` is the moment at which a reading began that is not at its end yet, `reached` how far it has come.
+    """
 
     as_of: datetime = _NEVER
     good_after: datetime = _NEVER
     good_until: datetime = _NEVER
     sids: dict[str, datetime] = field(default_factory=dict)
+    tidied_at: datetime = _NEVER
+    began: datetime | None = None
+    reached: tuple[datetime, str] = (_NEVER, "")
     renewing: threading.Lock = field(default_factory=threading.Lock)
     failed_at: float = -math.inf
 
 
 _SINCE: Final = sa.bindparam("since", type_=db.Instant())
-_RECENTLY_ENDED: Final = sa.select(Session.id, Session.revoked_at).where(Session.revoked_at > _SINCE)
+_SID: Final = sa.bindparam("sid", type_=sa.String)
+_RECENTLY_ENDED: Final = (
+    sa.select(Session.id, Session.revoked_at)
+    .where(Session.revoked_at >= _SINCE, sa.or_(Session.revoked_at > _SINCE, Session.id > _SID))
+    .order_by(Session.revoked_at, Session.id)
+    .limit(sa.bindparam("page"))
+)
 
 
 def known() -> tuple[int, datetime] | None:
@@ -62,21 +75,37 @@ def has_ended(sid: str, now: datetime) -> bool:
 
 
 def _renew(known: _Known, now: datetime, waited_since: float) -> None:
-    """Add what ended lately, or fail as the renewal did that the caller waited for: each in turn would wait for ever.
+    """Add what ended lately, or fail as the renewal that the caller waited for: each in turn would wait for ever."""
+    if known.failed_at >= waited_since:
+        raise errors.ServiceUnavailable(reason="the revocations could not be read")
+    try:
+        if known.began is not None:  # by a request that had not the time to read a very long list to its end
+            _read(known, known.began)
+        _read(known, now)
+    except Exception:
+        known.failed_at = monotonic()
+        raise
+
+
+def _read(known: _Known, now: datetime) -> None:
+    """Read, page after page, what had ended at `now`; what was read stays known if the time is over before the end.
 
     Only the first reading asks for all of it. The later ones look back far enough for ends that were dated before the
     last reading and committed after it, by a host whose clock is behind.
     """
-    if known.failed_at >= waited_since:
-        raise errors.ServiceUnavailable(reason="the revocations could not be read")
     policy = config.current()
     forget = now - timedelta(seconds=policy.access_lifetime) - _CLOCK_SLACK
-    try:
-        rows = db.execute_now(_RECENTLY_ENDED, {"since": max(forget, min(known.as_of, now) - _LATE)})
-    except Exception:
-        known.failed_at = monotonic()
-        raise
-    # A new dict, for those who look into the old one at this moment.
-    known.sids = {sid: at for sid, at in known.sids.items() if at > forget} | {row.id: row.revoked_at for row in rows}
+    if known.began is None:
+        known.began, known.reached = now, (max(forget, min(known.as_of, now) - _LATE), "")
+    while True:
+        since, sid = known.reached
+        rows = db.execute_now(_RECENTLY_ENDED, {"since": since, "sid": sid, "page": PAGE})
+        known.sids.update({row.id: row.revoked_at for row in rows})
+        if len(rows) < PAGE:
+            break
+        known.reached = (rows[-1].revoked_at, rows[-1].id)
+    if abs(now - known.tidied_at) > _CLOCK_SLACK:
+        known.sids = {sid: at for sid, at in known.sids.items() if at > forget}
+        known.tidied_at = now
     delay = timedelta(seconds=policy.revocation_delay)
-    known.as_of, known.good_after, known.good_until = now, now - delay, now + delay
+    known.began, known.as_of, known.good_after, known.good_until = None, now, now - delay, now + delay

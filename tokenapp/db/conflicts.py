@@ -16,7 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from tokenapp.db.faults import time_left
 
 _TRIES: Final = 8
+_PATIENT_TRIES: Final = 40  # of a command, which nobody else waits for
 _FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.25
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -37,7 +39,7 @@ def retried(work: Callable[_P, _R]) -> Callable[_P, _R]:
     @wraps(work)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         longest = _FIRST_PAUSE
-        for _ in range(_TRIES - 1):
+        for _ in range((_PATIENT_TRIES if time_left() is None else _TRIES) - 1):
             try:
                 return work(*args, **kwargs)
             except (DBAPIError, psycopg.Error) as error:
@@ -46,7 +48,7 @@ def retried(work: Callable[_P, _R]) -> Callable[_P, _R]:
                 if not is_conflict(error) or (left is not None and left < pause):
                     raise
             time.sleep(pause)
-            longest *= 2
+            longest = min(2 * longest, _LONGEST_PAUSE)
         return work(*args, **kwargs)
 
     return call
