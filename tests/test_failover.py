@@ -1,7 +1,10 @@
 """A primary that dies under load, and a standby that takes its place: what was acknowledged is kept (D1, D3, D4)."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -90,3 +93,29 @@ def test_when_the_first_of_two_hosts_falls_silent_the_other_is_asked_next(databa
             wait_until(serves, seconds=20, what="service by the other host")
             assert len(waits) == 1, "connections to the silent host were waited for in turn"
             assert relay.connections == connections, "the silent host was asked before the other"
+
+
+def test_a_request_asks_no_more_hosts_than_it_has_time_for_and_the_next_one_the_others() -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        for each in silent:
+            each.settimeout(0)
+
+        def asked() -> list[int]:
+            """Tell which hosts were asked since the last time."""
+            return [number for number, each in enumerate(silent) if _was_asked(each)]
+
+        hosts = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in silent)
+        with application(f"postgresql://postgres@{hosts}/tokenapp") as app:
+            login = partial(app.test_client().post, "/api/login", json={"username": "alice", "password": PASSWORD})
+            assert login().status_code == 503
+            assert asked() == [0, 1]
+            wait_until(lambda: login().status_code == 503 and 2 in asked(), seconds=20, what="the third")
+
+
+def _was_asked(listener: socket.socket) -> bool:
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True

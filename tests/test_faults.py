@@ -425,16 +425,20 @@ def test_a_database_whose_folder_is_gone_is_503_and_served_again_when_it_is_back
         create_user(app)
     with application(url) as app:
         login = partial(app.test_client().post, "/api/login", json={"username": "alice", "password": PASSWORD})
+        tab = app.test_client()
         if opened:
             assert login().status_code == 200
+            assert tab.post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 200
         home.rename(tmp_path / "away")
         assert login().status_code == 503
+        assert not opened or tab.post("/api/token").status_code == 503
         home.mkdir()
         assert login().status_code == 503, "an empty database is no database"
         assert not opened or not list(home.iterdir()), "an empty database was put in the place of the lost one"
         shutil.rmtree(home)
         (tmp_path / "away").rename(home)
         assert login().status_code == 200
+        assert not opened or tab.post("/api/token").status_code == 200
 
 
 @only_sqlite

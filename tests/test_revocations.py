@@ -119,3 +119,13 @@ def test_a_list_that_takes_longer_than_a_request_may_is_read_on_by_the_next(
                 revocations.has_ended(sids[0], now)
         assert revocations.has_ended(sids[9], now)
         assert asked[:7] == sorted(asked[:7]), "what was read before is not read again"
+
+
+def test_a_clock_that_is_put_back_makes_nothing_be_forgotten(app: Flask) -> None:
+    create_user(app)
+    now = datetime.now(UTC)
+    with app.app_context():
+        (sid,) = open_some(1, now)
+        date_end(sid, now - timedelta(minutes=5))
+        assert not revocations.has_ended(sid, now + timedelta(days=1))
+        assert revocations.has_ended(sid, now)

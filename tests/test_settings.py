@@ -59,6 +59,8 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
         "postgresql://u:p@a:5433,b/name?sslmode=require": (
             "postgresql+psycopg://u:***@/name?host=a%2Cb&port=5433%2C&sslmode=require"
         ),
+        "postgresql:///name?host=a,b&port=5433,5434": "postgresql+psycopg:///name?host=a%2Cb&port=5433%2C5434",
+        "postgresql://u@a,b/name?port=5433": "postgresql+psycopg://u@/name?host=a%2Cb&port=5433",
         "postgresql://u@/name?host=a:5432,[::1]:5433": (
             "postgresql+psycopg://u@/name?host=a%2C%3A%3A1&port=5432%2C5433"
         ),
@@ -148,6 +150,8 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
         "postgresql+asyncpg://u@h/name",
         "postgresql://u@h:x,g/name",
         "postgresql://u@/name?host=h,",
+        "postgresql://u@/name?host=h:5432,g&port=5433",
+        "postgresql://u@:5433/name?host=h,g",
         "postgresql://u@h",
         "postgresql://u@h:port/name",
         "http://h/name",

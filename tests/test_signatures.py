@@ -282,6 +282,21 @@ def test_of_workers_that_make_the_first_keys_at_once_one_wins(database_url: str)
     assert kids == kids[:1] * len(kids)
 
 
+def test_headers_of_tokens_that_nobody_signed_are_not_remembered(databases: Databases) -> None:
+    app = make_app(databases("sqlite"))
+    issued = issue(app)
+    with app.app_context():
+        ring = keys.current(datetime.now(UTC))
+        before = dict(ring.named)
+        header, payload, signature = issued.good["access"].split(".")
+        text = unb64(header).decode()
+        for spaces in range(1, 100):
+            spelt = b64(text.replace(",", "," + " " * spaces, 1).encode()).decode()
+            with pytest.raises(jwt.InvalidTokenError):
+                gate.read(f"{spelt}.{payload}.{signature}", now=datetime.now(UTC))
+        assert ring.named == before
+
+
 # Other libraries.
 
 

@@ -79,8 +79,9 @@ def _renew(known: _Known, now: datetime, waited_since: float) -> None:
     if known.failed_at >= waited_since:
         raise errors.ServiceUnavailable(reason="the revocations could not be read")
     try:
-        if known.began is not None:  # by a request that had not the time to read a very long list to its end
+        if known.began is not None and known.began <= now:  # with a very long list, and not the time to end it
             _read(known, known.began)
+        known.began = None
         _read(known, now)
     except Exception:
         known.failed_at = monotonic()
@@ -96,7 +97,9 @@ def _read(known: _Known, now: datetime) -> None:
     policy = config.current()
     forget = now - timedelta(seconds=policy.access_lifetime) - _CLOCK_SLACK
     if known.began is None:
-        known.began, known.reached = now, (max(forget, min(known.as_of, now) - _LATE), "")
+        # What was read by a clock that has been put back since says nothing of how far back to look.
+        since = forget if now < known.as_of else max(forget, known.as_of - _LATE)
+        known.began, known.reached = now, (since, "")
     while True:
         since, sid = known.reached
         rows = db.execute_now(_RECENTLY_ENDED, {"since": since, "sid": sid, "page": PAGE})

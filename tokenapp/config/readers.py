@@ -154,6 +154,10 @@ def _name_each_host(url: URL, hosts: str) -> URL:
         raise ValueError
     found = [pair for pair in pairs if pair]
     names, ports = [pair["host"].strip("[]") for pair in found], [pair["port"] or "" for pair in found]
+    if "port" in url.query or url.port is not None:  # as a list of its own, or one port for all
+        if any(ports) or url.port is not None:
+            raise ValueError
+        return url.update_query_dict({"host": ",".join(names)})
     return url.update_query_dict({"host": ",".join(names), "port": ",".join(ports)})
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ CONNECT: Final[Mapping[str, Any]] = {
 }
 # Where no request waits, as in an operator's command, a statement may walk through all of a large table.
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
-_Latest = list[tuple[str, str, float]]
+_TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
 BEGIN: Final = "BEGIN"
 
@@ -67,9 +68,36 @@ class BoundedConnection(psycopg.Connection[Any]):
         return answer
 
 
+@dataclass(slots=True)
+class _Hosts:
+    """Which of several hosts was good last, as of when, and how many tries to connect have failed since."""
+
+    latest: tuple[str, str] = ("", "")
+    since: float = math.inf
+    missed: int = 0
+
+    def choose(self, options: Mapping[str, Any], left: float | None, breaker: Breaker) -> Mapping[str, str]:
+        """Say whom to ask, and in which order: a host that is dead costs each connection that asks it 2 seconds.
+
+        The one that was good last comes first or, once it does not answer, last. A request has the time to ask one or
+        two; after each failure the next one comes first.
+        """
+        hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
+        if len(hosts) == 1:
+            return {}
+        pairs = [*zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=True)]
+        suspect = breaker.tripped_at > self.since
+        pairs.sort(key=lambda pair: ((pair[0], pair[1] or _USUAL_PORT) == self.latest) is suspect)
+        first = self.missed % len(pairs)
+        pairs = pairs[first:] + pairs[:first]
+        if left is not None:
+            pairs = pairs[: 2 if left >= _TWO_HOSTS else 1]
+        return {name: ",".join(each) for name, each in zip(("host", "port"), zip(*pairs, strict=True), strict=True)}
+
+
 def set_up(engine: Engine, breaker: Breaker) -> None:
     """Make the engine open bounded connections, and try those that lay idle before it hands them out."""
-    latest: _Latest = []
+    hosts = _Hosts()
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Dialect, _record: Any, args: Any, options: dict[str, Any]) -> BoundedConnection:
@@ -78,17 +106,20 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             message = "no time is left to connect to the database"
             raise psycopg.OperationalError(message)
         asked_at = monotonic()
-        options = {**options, **({} if left is not None else _PATIENT), **_order(options, latest, breaker)}
+        options = {**options, **({} if left is not None else _PATIENT), **hosts.choose(options, left, breaker)}
         try:
             connection = BoundedConnection.connect(*args, **options)
         except psycopg.OperationalError as error:
-            if isinstance(error, psycopg.errors.ConnectionTimeout):
+            # Of several hosts, the error is the last one's.
+            if isinstance(error, psycopg.errors.ConnectionTimeout) or monotonic() - asked_at >= LONG_WAIT:
                 breaker.trip()
             breaker.note_outage(asked_at)
+            hosts.missed += 1
             raise
         connection.breaker = breaker
         _prepare_nothing_if_pooled(connection)
-        latest[:] = [(connection.info.host, str(connection.info.port), asked_at)]
+        hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
+        hosts.since = asked_at
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -107,22 +138,6 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             engine.dialect.do_ping(connection)
         except psycopg.OperationalError as error:
             raise DisconnectionError from error
-
-
-def _order(options: Mapping[str, Any], latest: _Latest, breaker: Breaker) -> dict[str, str]:
-    """Put the one of several hosts that was good last before the others or, once it does not answer, behind them.
-
-    One that is dead costs each connection that asks it first 2 seconds, and there may be no end to its being dead.
-    """
-    hosts = str(options.get("host", "")).split(",")
-    ports = str(options.get("port", "")).split(",")
-    pairs = [*zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=True)]
-    if len(pairs) == 1 or not latest:
-        return {}
-    host, port, since = latest[0]
-    suspect = breaker.tripped_at > since
-    pairs.sort(key=lambda pair: ((pair[0], pair[1] or _USUAL_PORT) == (host, port)) is suspect)
-    return {"host": ",".join(host for host, _ in pairs), "port": ",".join(port for _, port in pairs)}
 
 
 def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:

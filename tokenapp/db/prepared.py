@@ -85,17 +85,19 @@ def _of(kind: Any, dialect: Dialect) -> Any:
 @contextmanager
 def _borrowed(engine: Engine, sql: str) -> Iterator[Any]:
     """Lend a cursor, on which each statement is a transaction; turn the driver's errors into SQLAlchemy's."""
-    lent = engine.raw_connection()
+    lent: Any = None
     try:
+        lent = engine.raw_connection()
         yield lent.cursor()
     except engine.dialect.loaded_dbapi.Error as error:
-        gone = engine.dialect.is_disconnect(error, cast("Any", lent.dbapi_connection), None)
+        gone = lent is not None and engine.dialect.is_disconnect(error, lent.dbapi_connection, None)
         if gone:
-            lent.invalidate(error)
-            engine.dispose()  # what ended this connection ended the others
+            # As SQLAlchemy does: what ended this connection ended the others that were opened before.
+            engine.pool._invalidate(lent, error)  # noqa: SLF001 -- dispose() would leave those in use open beside new ones
         base = engine.dialect.loaded_dbapi.Error
         raise DBAPIError.instance(
             sql, None, error, base, hide_parameters=True, connection_invalidated=gone, dialect=engine.dialect
         ) from error
     finally:
-        lent.close()
+        if lent is not None:
+            lent.close()

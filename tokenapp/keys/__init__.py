@@ -178,6 +178,7 @@ def _read(known: _Known, now: datetime) -> Keyring:
     return Keyring(signing, by_kid)
 
 
+@db.retried
 def _stored(now: datetime) -> Sequence[SigningKey]:
     """Return the stored keys that verify now or will, in the order in which they sign."""
     with db.reading() as session:

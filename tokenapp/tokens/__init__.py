@@ -181,6 +181,7 @@ def require_access(*, fresh: bool = False) -> AccessClaims:
             _refuse_access("not an access token")
         if manager.has_ended(claims["sid"], datetime.now(UTC)):
             _refuse_access("session ended")
+        g.claims = claims
         if fresh:  # only now: a dead token must not be told that it is merely stale
             verify_jwt_in_request(fresh=True, locations="headers")
     except FreshTokenRequired:
@@ -188,7 +189,6 @@ def require_access(*, fresh: bool = False) -> AccessClaims:
         raise errors.ReauthenticationRequired(headers={"WWW-Authenticate": challenge}) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _refuse_access(str(error))
-    g.claims = claims
     return msgspec.convert(claims, AccessClaims)
 
 

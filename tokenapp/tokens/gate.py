@@ -97,15 +97,17 @@ def _authentic(token: str, ring: keys.Keyring, now: datetime) -> tuple[keys.Key,
         if len(raw) > MAX_TOKEN_BYTES:
             _reject("too long")
         header, payload, signature = raw.split(b".")
-        key = ring.named.get(header) or _key_for(header, ring, now)
+        key = ring.named.get(header) or _key_for(header, now)
         if not key.verifies(header + b"." + payload, _decode(signature)):
             _reject("bad signature")
+        if len(ring.named) < _NAMED_MAX and ring.by_kid.get(key.kid) is key:
+            ring.named[header] = key
         return key, _decode(payload)
     except (ValueError, RecursionError):
         _reject("malformed")
 
 
-def _key_for(segment: bytes, ring: keys.Keyring, now: datetime) -> keys.Key:
+def _key_for(segment: bytes, now: datetime) -> keys.Key:
     header = _json_object(_decode(segment))
     if header.keys() != _HEADER_MEMBERS or not isinstance(header["kid"], str):
         _reject("header members")
@@ -114,8 +116,6 @@ def _key_for(segment: bytes, ring: keys.Keyring, now: datetime) -> keys.Key:
         _reject("unknown kid")
     if header["alg"] != key.alg or header["typ"] != key.typ:
         _reject("header does not match its key")
-    if len(ring.named) < _NAMED_MAX and ring.by_kid.get(key.kid) is key:
-        ring.named[segment] = key
     return key
 
 
