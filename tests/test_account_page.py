@@ -439,6 +439,49 @@ def test_what_was_asked_for_offline_is_said_not_to_be_done(visitor: Visitor) -> 
     expect(visitor.row("curl")).to_be_visible()
 
 
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_password_that_something_else_answered_for_is_not_said_to_be_changed(visitor: Visitor, status: int) -> None:
+    visitor.sign_in()
+    visitor.page.route("**/api/me/password", lambda route: answer_instead(route, status))
+    visitor.change_password(NEW_PASSWORD)
+    said = "The service cannot be reached." if status == 200 else "Something went wrong on our side."
+    expect(visitor.page.locator("#change .problem")).to_contain_text(said)
+    expect(visitor.page.locator("#change-done")).to_be_empty()
+
+
+def test_a_device_that_something_else_answered_for_is_not_said_to_be_signed_out(visitor: Visitor) -> None:
+    devices(visitor)
+    visitor.page.route("**/api/sessions/*", lambda route: answer_instead(route, 200))
+    visitor.row("curl").locator(".end").click()
+    expect(visitor.page.locator("#devices-problem")).to_contain_text("The service cannot be reached.")
+    expect(visitor.row("curl")).to_be_visible()
+    expect(visitor.page.locator("#devices-done")).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("text/html", "<!doctype html><title>A hotel</title>", "The service cannot be reached."),
+        ("application/json", '{"items": [{"id', "The service cannot be reached."),
+        ("application/json", '{"room": 42}', "Something went wrong on our side."),
+    ],
+    ids=["of something else", "broken off", "of another shape"],
+)
+def test_a_list_that_cannot_be_read_is_told_of_in_words_for_people(
+    visitor: Visitor, kind: str, body: str, said: str
+) -> None:
+    many_devices(visitor)
+    visitor.page.route("**/api/sessions?*", lambda route: route.fulfill(content_type=kind, body=body))
+    visitor.page.click("#devices-more")
+    expect(visitor.page.locator("#devices-problem")).to_contain_text(said)
+    expect(visitor.page.locator(".device")).to_have_count(10)
+
+
+def answer_instead(route: Route, status: int) -> None:
+    """Answer in the service's place, as the sign-in page of a hotel's network does."""
+    route.fulfill(status=status, content_type="text/html", body="<!doctype html><title>A hotel</title>")
+
+
 def test_whoever_tries_again_in_vain_can_try_once_more(visitor: Visitor) -> None:
     no_connection(visitor)
     visitor.context.unroute_all()
