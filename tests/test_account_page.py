@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -54,6 +55,14 @@ RUN_AXE = """
 """
 # In the dark only the colours are others.
 RULES: dict[Any, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+# Counts answers once the page has read them and done with them what it does.
+COUNT_READ = """
+    window.read = 0;
+    const { json } = Response.prototype;
+    Response.prototype.json = function () {
+        return json.call(this).finally(() => setTimeout(() => { read += 1; }));
+    };
+"""
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 
 
@@ -568,21 +577,37 @@ def test_another_person_who_signs_in_sees_nothing_of_the_one_before(visitor: Vis
 
 
 def test_an_answer_that_comes_late_is_not_shown_to_the_next_person(visitor: Visitor) -> None:
+    visitor.page.add_init_script(COUNT_READ)
     devices(visitor)
+    with answered_late(visitor, "**/api/sessions/*"):
+        visitor.row("curl").locator(".end").click()
+    assert visitor.page.inner_text("#devices-done") == ""
+
+
+def test_the_next_person_is_not_told_of_a_new_password(visitor: Visitor) -> None:
+    visitor.page.add_init_script(COUNT_READ)
+    visitor.sign_in()
+    with answered_late(visitor, "**/api/sessions?*"):
+        visitor.change_password(NEW_PASSWORD)
+    assert visitor.page.inner_text("#change-done") == ""
+
+
+@contextmanager
+def answered_late(visitor: Visitor, url: str) -> Iterator[None]:
+    """Hold back the answer to what is done meanwhile, until somebody else is signed in and the page has read it."""
     other = Visitor(visitor.site, f"{visitor.name} three")
     other.close()
     late: list[tuple[Route, APIResponse]] = []
-    visitor.page.route("**/api/sessions/*", lambda route: late.append((route, route.fetch())))
-    visitor.row("curl").locator(".end").click()
+    visitor.page.route(url, lambda route: late.append((route, route.fetch())), times=1)
+    yield
     wait_until(lambda: visitor.page.evaluate("1") == len(late), what="the answer")
     visitor.page.click("#sign-out")
     visitor.give(PASSWORD, other.name)
     expect(visitor.page.locator("#devices-empty")).to_be_visible()
+    before = visitor.page.evaluate("read")
     (route, answer) = late.pop()
-    with visitor.page.expect_event("requestfinished"):
-        route.fulfill(response=answer)
-    visitor.page.evaluate("new Promise(resolve => setTimeout(resolve))")
-    expect(visitor.page.locator("#devices-done")).to_have_text("")
+    route.fulfill(response=answer)
+    visitor.page.wait_for_function("before => read > before", arg=before)
 
 
 def test_whoever_wants_less_motion_sees_none(visitor: Visitor) -> None:
