@@ -15,7 +15,6 @@ from tests.harness import PASSWORD, Server, create_user, wait_until
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 
-HOST: Final = "localhost"
 NEW_PASSWORD: Final = "an entirely new one 42"
 WRONG: Final = "not the password at all"
 CHROME: Final = (
@@ -36,12 +35,12 @@ NOTE_VIOLATIONS: Final = """
 
 @dataclass
 class Site:
-    """The service, the browser, and axe's program."""
+    """The service, in this process and as a server, a browser, and where that finds it."""
 
-    server: Server
     app: Flask
     browser: Browser
-    axe: str
+    server: Server
+    origin: str
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Visitor:
     @property
     def url(self) -> str:
         """Where the page is."""
-        return f"http://{HOST}:{self.site.server.port}/account"
+        return f"{self.site.origin}/account"
 
     def new_page(self) -> Page:
         """Open another tab, with nothing in it."""

@@ -19,12 +19,23 @@ export function serviceTime() {
 export async function call(client, method, path, body) {
   const owner = client.user?.sessionId;
   const response = await ask(client, method, path, body);
-  clockAhead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
   const answer = await response.json().catch(() => null);
   if (client.user?.sessionId !== owner) throw new Over();
-  if (response.ok) return answer;
+  if (!response.ok) throw refusalOf(response, answer);
+  // The service answers what it was asked for, or says by a 204 that it has done it: all else is of a hotel's sign-in
+  // page, or has broken off.
+  if (method === "GET" ? answer === null : response.status !== 204) throw unreached();
+  clockAhead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
+  return answer;
+}
+
+function refusalOf(response, answer) {
   const wait = Number(response.headers.get("Retry-After")) || null;
-  throw new ApiError(response.status, answer?.code ?? "unknown", answer?.message, wait);
+  return new ApiError(response.status, answer?.code ?? "unknown", answer?.message, wait);
+}
+
+function unreached(cause) {
+  return new ApiError(0, "network_error", "The service cannot be reached.", null, { cause });
 }
 
 async function ask(client, method, path, body) {
@@ -34,6 +45,6 @@ async function ask(client, method, path, body) {
     return await client.fetch(path, init);
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    throw new ApiError(0, "network_error", "The service cannot be reached.", null, { cause: error });
+    throw unreached(error);
   }
 }

@@ -1,5 +1,7 @@
 /* What people are told: times as they speak of them, waits, and what went wrong with what to do about it. */
 
+import { ApiError } from "./tokenapp.js";
+
 const LOCALE = navigator.languages.find((each) => /^en\b/i.test(each)) ?? "en-GB";
 const FULL = new Intl.DateTimeFormat(LOCALE, { dateStyle: "full", timeStyle: "short" });
 const DAY = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
@@ -51,10 +53,11 @@ const SENTENCES = {
     "The service does not know the address of this page as its own. Open the page at the service's official address.",
 };
 
-/** Say what went wrong, and what to do. */
+/** Say what went wrong, and what to do. Of errors, only the service's own are in words for people. */
 export function sentenceOf(error) {
   if (isAway(error)) return `${awaySentence(error)} Nothing was changed: please try again.`;
-  return SENTENCES[error.code] ?? error.message ?? SENTENCES.internal_error;
+  const said = error instanceof ApiError && error.message;
+  return SENTENCES[error.code] ?? (said || SENTENCES.internal_error);
 }
 
 /** Whether nobody could be asked, or whoever was asked could not answer for the moment. */

@@ -151,10 +151,11 @@ async function changePassword({ current, new: chosen }) {
     showFieldError(byId("new"), `The password must have at least ${shortest} characters.`);
     return;
   }
+  const asker = shownSession;
   await call(client, "PUT", "/api/me/password", { currentPassword: current, newPassword: chosen });
   clearForm(byId("change"));
   await reload();
-  say(byId("change-done"), "Your password is changed, and all your other devices are signed out.");
+  if (shownSession === asker) say(byId("change-done"), "Your password is changed, and all your other devices are signed out.");
 }
 
 /** Do `action`; where the password was given too long ago for it, ask for it and do `action` then. */
