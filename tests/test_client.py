@@ -561,10 +561,11 @@ def test_a_tab_that_falls_asleep_while_it_refreshes_does_not_stop_the_others(
     holders = pages[1].evaluate(HOLDERS)
     assert [name for name, _ in holders] == [f"tokenapp {proxy.origin}"]
     asleep = context.new_cdp_session(pages[0])
-    asleep.send("Page.setWebLifecycleState", {"state": "frozen"})
+    asleep.send("Debugger.enable")
+    asleep.send("Debugger.pause")  # at the next step of its scripts, which the answer brings about
     held.goes_on.set()
     assert pages[1].evaluate("call('/api/protected')") == 200
     assert pages[1].evaluate(HOLDERS) == holders  # though its answer is there: it does sleep
-    asleep.send("Page.setWebLifecycleState", {"state": "active"})
+    asleep.send("Debugger.disable")
     assert pages[0].evaluate("late") == 200
     assert Counter(page.evaluate("told.join()") for page in pages) == {"signed-in": 2}
