@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 _QUIET: Final = (
     "--no-sandbox",  # which root cannot have
@@ -17,6 +17,8 @@ _QUIET: Final = (
     "--no-first-run",
     "--host-resolver-rules=MAP * 127.0.0.1",  # whatever a page calls, it is this machine that it reaches
 )
+
+expect.set_options(timeout=20_000)  # what a page comes to show: two slow cores take longer than the default
 
 
 @contextmanager

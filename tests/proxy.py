@@ -21,6 +21,8 @@ _START: Final = """async () => {
     window.burst = (many, path) => Promise.all(Array.from({ length: many }, () => call(path)));
     window.failureOf = promise => promise.then(() => null, each => [each.status, each.code, each.retryAfter]);
 }"""
+# The clock of all tabs goes forward as that of a laptop does which has slept: it is the only one that the client knows.
+CLOCK: Final = "{ const { now } = Date; window.slept = 0; Date.now = () => now() + slept; }"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Held:
     def __init__(self) -> None:
         self.asked, self.goes_on = threading.Event(), threading.Event()
 
-    def __call__(self, path: str) -> bool:
+    def __call__(self, path: str, _answer: Answer) -> bool:
         """Wait with the answer if it is that one."""
         if path == "/api/token" and not self.asked.is_set():
             self.asked.set()
@@ -79,7 +81,7 @@ class Proxy:
     def reset(self) -> None:
         """Pass everything on from now, and forget what was."""
         self.instead: Callable[[str], Answer | None] = lambda _path: None
-        self.after: Callable[[str], bool] = lambda _path: True
+        self.after: Callable[[str, Answer], bool] = lambda _path, _answer: True
         self.passed.clear()
 
     def __enter__(self) -> Self:
@@ -135,7 +137,7 @@ class Proxy:
         answer, arrives = page or self.instead(path), True
         if answer is None:
             answer = self._pass_on(handler, body)
-            arrives = self.after(path)
+            arrives = self.after(path, answer)
         bearer = handler.headers.get("Authorization")
         self.passed.append(Passed(handler.command, path, answer.status if arrives else 0, bearer, body))
         if arrives:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.browser import chromium
 from tests.conftest import Databases
 from tests.harness import PASSWORD, Server, application, create_user, wait_until
-from tests.proxy import Answer, Held, Proxy, refusal
+from tests.proxy import CLOCK, Answer, Held, Proxy, refusal
 
 SIGN_IN = "([name, password]) => client.signIn(name, password)"
 ALICE = ["alice", PASSWORD]
@@ -27,6 +27,12 @@ LISTEN = """() => {
 TAKE_LOCK = """() => new Promise(taken =>
     navigator.locks.request(`tokenapp ${location.origin}`, () => new Promise(() => taken()))
 )"""
+# Some waits become so long that a test which has to wait for their end fails.
+STRETCH = """{
+    const wait = setTimeout;
+    window.setTimeout = (work, delay, ...more) => wait(work, %s ? delay * 100 : delay, ...more);
+}"""
+HOLDERS = """() => navigator.locks.query().then(({ held }) => held.map(each => [each.name, each.clientId]))"""
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +130,7 @@ def test_a_reload_keeps_the_person_signed_in(proxy: Proxy, context: BrowserConte
 
 
 def test_a_new_tab_gets_the_token_of_another_without_a_request(proxy: Proxy, context: BrowserContext) -> None:
+    context.add_init_script(STRETCH % "delay === 50")  # for as long as other tabs are given to answer
     signed_in(proxy, context)
     assert proxy.open(context).evaluate("client.restore()")["username"] == "alice"
     assert proxy.count("/api/token") == 0
@@ -220,6 +227,37 @@ def test_a_sign_out_that_the_service_did_not_hear_of_is_reported(proxy: Proxy, c
     proxy.reset()
     page.evaluate("client.signOut()")
     assert page.evaluate("client.restore()") is None
+
+
+def test_a_sign_out_that_is_tried_again_does_not_end_what_another_tab_began_meanwhile(
+    proxy: Proxy, context: BrowserContext
+) -> None:
+    pages = [signed_in(proxy, context), proxy.open(context)]
+    former = pages[0].evaluate("client.user.sessionId")
+    proxy.instead = first("/api/logout", refusal(503, "service_unavailable", Retry_After="3"))
+    pages[0].evaluate("window.done = failureOf(client.signOut()); null")
+    wait_until(lambda: proxy.count("/api/logout") == 1, what="the sign-out")
+    user = pages[1].evaluate(SIGN_IN, ["ben", PASSWORD])
+    assert pages[0].evaluate("done") is None
+    assert [state_of(page) for page in pages] == [["signed-in", "ben"]] * 2
+    pages[1].close()
+    proxy.reload(pages[0])
+    assert pages[0].evaluate("client.restore()") == user
+    assert user["sessionId"] != former
+    assert (proxy.passed[-1].path, proxy.passed[-1].status) == ("/api/token", 200)
+
+
+def test_a_sign_in_does_not_wait_until_a_sign_out_has_been_tried_again(proxy: Proxy, context: BrowserContext) -> None:
+    context.add_init_script(STRETCH % "delay > 7000 && delay < 12000")
+    page = signed_in(proxy, context)
+    busy = refusal(503, "service_unavailable", Retry_After="8")
+    proxy.instead = lambda path: busy if path == "/api/logout" else None
+    page.evaluate("window.done = failureOf(client.signOut()); null")
+    wait_until(lambda: proxy.count("/api/logout") == 1, what="the sign-out")
+    assert page.evaluate(SIGN_IN, ["ben", PASSWORD])["username"] == "ben"
+    assert page.evaluate("done") == [503, "service_unavailable", 8]
+    assert proxy.count("/api/logout") == 1
+    told(page, "signed-in", "signed-out", "signed-in")
 
 
 def test_what_one_person_asked_for_is_not_done_in_anothers_name(proxy: Proxy, context: BrowserContext) -> None:
@@ -346,6 +384,22 @@ def test_refusals_of_simultaneous_requests_lead_to_one_refresh(
     assert proxy.count("/api/token") == 1
 
 
+def test_a_tab_waits_for_the_refresh_of_another_and_needs_none_of_its_own(
+    proxy: Proxy, context: BrowserContext
+) -> None:
+    pages = [signed_in(proxy, context), proxy.open(context)]
+    pages[1].evaluate("client.restore()")
+    proxy.instead = first("/api/protected", *[refusal(403, "access_token_invalid")] * 2)
+    proxy.after = held = Held()
+    pages[0].evaluate("window.late = call('/api/protected'); null")
+    wait_until(held.asked.is_set, what="the refresh")
+    pages[1].evaluate("window.late = call('/api/protected'); null")
+    pages[1].wait_for_function("navigator.locks.query().then(({ pending }) => pending.length === 1)")
+    held.goes_on.set()
+    assert [page.evaluate("late") for page in pages] == [200, 200]
+    assert proxy.count("/api/token") == 1
+
+
 @pytest.mark.parametrize(
     "answer", [Answer(401), Answer(403), refusal(401, "reauthentication_required"), refusal(403, "cross_site_request")]
 )
@@ -395,7 +449,7 @@ def test_while_the_service_is_away_nobody_is_signed_out(proxy: Proxy, context: B
 
 def test_nothing_hangs_while_the_service_does(proxy: Proxy, context: BrowserContext) -> None:
     page, goes_on = proxy.open(context), threading.Event()
-    proxy.after = lambda _path: goes_on.wait(60)
+    proxy.after = lambda _path, _answer: goes_on.wait(60)
     assert page.evaluate(f"failureOf(({SIGN_IN})({json.dumps(ALICE)}))") == [0, "timeout", None]
     goes_on.set()
 
@@ -420,6 +474,44 @@ def test_a_service_that_asks_for_a_long_pause_is_left_alone(proxy: Proxy, contex
     assert (state_of(page)[0], proxy.count("/api/token")) == ("unknown", 1)
 
 
+def test_a_pause_that_was_asked_for_does_not_outlast_a_clock_that_is_put_back(
+    proxy: Proxy, context: BrowserContext
+) -> None:
+    context.add_init_script(CLOCK)
+    page = signed_in(proxy, context)
+    proxy.reload(page)
+    page.evaluate("slept = 5 * 3600_000; null")
+    proxy.instead = first("/api/token", refusal(503, "service_unavailable", Retry_After="120"))
+    assert page.evaluate("client.restore()") is None
+    assert page.evaluate("client.restore()") is None
+    assert proxy.count("/api/token") == 1
+    page.evaluate("slept = 0; null")
+    assert page.evaluate("client.restore()")["username"] == "alice"
+
+
+def test_an_api_that_refused_every_token_is_tried_anew_when_the_clock_is_put_back(
+    proxy: Proxy, context: BrowserContext
+) -> None:
+    context.add_init_script(CLOCK)
+    page = proxy.open(context)
+    page.evaluate("slept = 5 * 3600_000; null")
+    page.evaluate(SIGN_IN, ALICE)
+    proxy.instead = first("/api/protected", *[refusal(403, "access_token_invalid")] * 3)
+    assert page.evaluate("call('/api/protected')") == 403
+    page.evaluate("slept = 0; null")
+    assert page.evaluate("call('/api/protected')") == 200
+
+
+def test_an_answer_without_a_token_is_none_of_the_services(proxy: Proxy, context: BrowserContext) -> None:
+    page = proxy.open(context)
+    proxy.instead = first("/api/login", Answer(204))
+    assert page.evaluate(f"failureOf(({SIGN_IN})({json.dumps(ALICE)}))") == [0, "network_error", None]
+    page.evaluate(SIGN_IN, ALICE)
+    proxy.reload(page)
+    proxy.instead = first("/api/token", Answer(204))
+    assert page.evaluate("client.restore()")["username"] == "alice"
+
+
 def test_a_page_in_the_services_place_signs_nobody_out(proxy: Proxy, context: BrowserContext) -> None:
     page = signed_in(proxy, context)
     proxy.reload(page)
@@ -433,7 +525,7 @@ def test_the_lost_answer_of_a_refresh_is_asked_for_again(proxy: Proxy, context: 
     page = signed_in(proxy, context)
     proxy.reload(page)
     lost = iter([False, False])
-    proxy.after = lambda path: path != "/api/token" or next(lost, True)
+    proxy.after = lambda path, _answer: path != "/api/token" or next(lost, True)
     assert page.evaluate("client.restore()")["username"] == "alice"
     assert [each.status for each in proxy.passed if each.path == "/api/token"] == [0, 0, 200]
 
@@ -466,12 +558,14 @@ def test_a_tab_that_falls_asleep_while_it_refreshes_does_not_stop_the_others(
     proxy.after = held = Held()
     pages[0].evaluate("window.late = call('/api/protected'); null")
     wait_until(held.asked.is_set, what="the refresh")
+    holders = pages[1].evaluate(HOLDERS)
+    assert [name for name, _ in holders] == [f"tokenapp {proxy.origin}"]
     asleep = context.new_cdp_session(pages[0])
-    asleep.send("Page.setWebLifecycleState", {"state": "frozen"})
-    assert pages[1].evaluate("call('/api/protected')") == 200
-    locks = pages[1].evaluate("navigator.locks.query().then(({held}) => held.map(each => each.name))")
-    assert locks == [f"tokenapp {proxy.origin}"]
+    asleep.send("Debugger.enable")
+    asleep.send("Debugger.pause")  # at the next step of its scripts, which the answer brings about
     held.goes_on.set()
-    asleep.send("Page.setWebLifecycleState", {"state": "active"})
+    assert pages[1].evaluate("call('/api/protected')") == 200
+    assert pages[1].evaluate(HOLDERS) == holders  # though its answer is there: it does sleep
+    asleep.send("Debugger.disable")
     assert pages[0].evaluate("late") == 200
     assert Counter(page.evaluate("told.join()") for page in pages) == {"signed-in": 2}

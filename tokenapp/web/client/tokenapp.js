@@ -51,8 +51,10 @@ class Client {
   #refused = null;
   #refreshing = null;
   #signing = Promise.resolve();
+  #comers = 0;
+  #hurry = null;
   #stubborn = new Map();
-  #pausedUntil = 0;
+  #paused = null;
   #pauseReason = null;
   #awaited = null;
   #timer = undefined;
@@ -101,7 +103,10 @@ class Client {
   }
 
   async signIn(username, password) {
+    this.#comers += 1;
+    this.#hurry?.();
     return this.#inTurn(async () => {
+      this.#comers -= 1;
       await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_PATIENCE : 0)]);
       return this.#alone(async () => {
         const since = Date.now();
@@ -139,7 +144,10 @@ class Client {
         bearer = this.#token.value; // of a sign-in that was under way
         this.#leave("signed-out", this.#nextEpoch());
       }
-      await persistently(() => this.#post("/api/logout", { bearer }));
+      await this.#end(bearer).catch((error) => {
+        // A session ends, too, when somebody signs in with its cookie, in whichever tab.
+        if (!bearer || !this.#token) throw error;
+      });
     });
   }
 
@@ -160,7 +168,7 @@ class Client {
     response.body?.cancel().catch(() => null);
     const second = await send(spare, next);
     // An API that refuses whatever we have is not worth a refresh at every call.
-    if (await refusesToken(second)) this.#stubborn.set(origin, Date.now() + STUBBORN_FOR);
+    if (await refusesToken(second)) this.#stubborn.set(origin, spanOf(STUBBORN_FOR));
     return second;
   };
 
@@ -199,7 +207,7 @@ class Client {
   /** Give a token in the place of one that was refused, or null where there is none to be had. */
   async #replacement(token, origin) {
     if (this.#token === token) {
-      if (Date.now() < (this.#stubborn.get(origin) ?? 0)) return null;
+      if (isNow(this.#stubborn.get(origin))) return null;
       this.#refused = token.value;
       await this.#refresh().catch(() => null);
     }
@@ -224,7 +232,7 @@ class Client {
   }
 
   async #obtain(isSettled) {
-    if (Date.now() < this.#pausedUntil) throw this.#pauseReason;
+    if (isNow(this.#paused)) throw this.#pauseReason;
     const known = this.#epoch;
     let since;
     try {
@@ -244,6 +252,19 @@ class Client {
       this.#pause(error);
       throw error;
     }
+  }
+
+  /** End the session at the service; but not, with a late try, that of somebody who has signed in since. */
+  async #end(bearer) {
+    const hurried = new Promise((resolve) => {
+      this.#hurry = resolve;
+    });
+    const isWanted = () => !this.#token && !this.#comers;
+    const tell = () => this.#post("/api/logout", { bearer });
+    const tellStill = (failure) => (isWanted() ? tell() : Promise.reject(failure));
+    // The first try waits for nobody: the page may be left at any moment. Others wait for sign-ins that are under way.
+    const next = (failure) => (failure ? this.#alone(() => tellStill(failure)) : tell());
+    await persistently(next, isWanted, hurried);
   }
 
   #adopt(token, epoch, { tell = true } = {}) {
@@ -372,7 +393,7 @@ class Client {
   /** Leave the service alone for as long as it asks, or for a while after a refusal that makes no sense. */
   #pause(error) {
     const seconds = error.retryAfter ?? (TEMPORARY.has(error.status) ? 0 : 10);
-    this.#pausedUntil = Date.now() + seconds * 1000;
+    this.#paused = spanOf(seconds * 1000);
     this.#pauseReason = error;
   }
 
@@ -392,7 +413,7 @@ class Client {
         keepalive: true, // a cookie that is on its way arrives, though the page be closed meanwhile
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),
       });
-      return await answerOf(response);
+      return await answerOf(response, path === "/api/logout");
     } catch (error) {
       throw unreached(error);
     }
@@ -405,16 +426,19 @@ function sleep(milliseconds) {
   });
 }
 
-/** Try again what failed for the moment: a few times, with pauses as long as the service asks for. */
-async function persistently(call, isWanted = () => true) {
+/** Try again what failed for the moment and is still wanted: a few times, with pauses as long as the service asks for,
+    unless `hurried` ends one. */
+async function persistently(call, isWanted, hurried) {
+  let failure = null;
   for (let tries = 1; ; tries += 1) {
     try {
-      return await call();
+      return await call(failure);
     } catch (error) {
+      failure = error;
       const pause = Math.max((error.retryAfter ?? 0) * 1000, FIRST_PAUSE * 2 ** (tries - 1));
       const isHopeless = !TEMPORARY.has(error.status) || globalThis.navigator?.onLine === false;
-      if (isHopeless || tries === TRIES || pause > LONGEST_PAUSE) throw error;
-      await sleep(pause * (1 + Math.random() / 4));
+      if (isHopeless || tries === TRIES || pause > LONGEST_PAUSE || !isWanted()) throw error;
+      await Promise.race([sleep(pause * (1 + Math.random() / 4)), hurried].filter(Boolean));
       if (!isWanted()) throw error;
     }
   }
@@ -440,10 +464,11 @@ async function jsonOf(response) {
   return (await response.json().catch(() => null)) ?? {};
 }
 
-/** Give the body of a good answer. What is no answer of the service, as of a hotel's sign-in page, counts as none. */
-async function answerOf(response) {
+/** Give the body of a good answer: a token or, where that `isEmpty`, nothing. What is no answer of the service, as of
+    a hotel's sign-in page, counts as none. */
+async function answerOf(response, isEmpty = false) {
   const body = await jsonOf(response);
-  if (response.status === 204 || (response.ok && typeof body.accessToken === "string")) return body;
+  if (isEmpty ? response.status === 204 : response.ok && typeof body.accessToken === "string") return body;
   if (response.ok) throw new ApiError(0, "network_error", "Something else answered in the service's place.");
   const message = body.message ?? `The service answered ${response.status}.`;
   throw new ApiError(response.status, body.code ?? "unknown", message, secondsOf(response.headers.get("Retry-After")));
@@ -476,6 +501,18 @@ function tokenOf({ accessToken, expiresIn }, since) {
 function claimsOf(value) {
   const text = atob(value.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (each) => each.charCodeAt(0))));
+}
+
+/** The time from now on for so many milliseconds. */
+function spanOf(milliseconds) {
+  const from = Date.now();
+  return { from, until: from + milliseconds };
+}
+
+/** Whether it is the time; one that has yet to begin is of a clock that has been put back since. */
+function isNow(span) {
+  const now = Date.now();
+  return Boolean(span) && span.from <= now && now < span.until;
 }
 
 function marginOf({ since, expires }) {
