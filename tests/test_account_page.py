@@ -493,6 +493,17 @@ def test_a_password_that_something_else_answered_for_is_not_said_to_be_changed(v
     expect(visitor.page.locator("#change-done")).to_be_empty()
 
 
+def test_of_a_change_whose_answer_was_lost_the_page_does_not_claim_to_know(visitor: Visitor) -> None:
+    def lose(route: Route) -> None:
+        assert route.fetch().status == 204
+        route.abort()
+
+    visitor.sign_in()
+    visitor.page.route("**/api/me/password", lose)
+    visitor.change_password(NEW_PASSWORD)
+    expect(visitor.page.locator("#change .problem")).to_have_text("The service cannot be reached. Please try again.")
+
+
 def test_a_device_that_something_else_answered_for_is_not_said_to_be_signed_out(visitor: Visitor) -> None:
     devices(visitor)
     visitor.page.route("**/api/sessions/*", lambda route: answer_instead(route, 200))

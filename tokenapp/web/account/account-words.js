@@ -55,7 +55,8 @@ const SENTENCES = {
 
 /** Say what went wrong, and what to do. Of errors, only the service's own are in words for people. */
 export function sentenceOf(error) {
-  if (isAway(error)) return `${awaySentence(error)} Nothing was changed: please try again.`;
+  // Where an answer was lost nobody can say whether it was done; what was asked while offline was not.
+  if (isAway(error)) return `${awaySentence(error)} ${navigator.onLine ? "Please" : "Nothing was changed: please"} try again.`;
   const said = error instanceof ApiError && error.message;
   return SENTENCES[error.code] ?? (said || SENTENCES.internal_error);
 }
