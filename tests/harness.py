@@ -271,7 +271,8 @@ class Server:
         self.signal(signal.SIGCONT)
         self._process.terminate()
         try:
-            self._process.wait(15)
+            # A worker that was forked in this very moment may miss the signal: gunicorn ends it after 30 seconds.
+            self._process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill()
 

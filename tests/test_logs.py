@@ -302,6 +302,7 @@ def test_every_line_of_a_server_has_the_one_form_from_the_first_to_the_last(
         send_raw(server.port, f"GET /?{SECRET} HTTP/9.9\r\n\r\n".encode())
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_until(lambda: "was sent SIGKILL" in log.read_text(), what="the line about the worker")
+        wait_until(lambda: log.read_text().count("Booting worker") == 3, what="a new worker")
     lines = log.read_text().splitlines()
     told = "\n".join(lines)
     for words in ("Starting gunicorn", "Booting worker", "bad request", "InvalidHTTPVersion", "Shutting down"):
