@@ -5,8 +5,8 @@ each execution costs several times as much as the database itself takes to find 
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
@@ -21,10 +21,20 @@ class _Written(NamedTuple):
     """A statement in the words of one database, with what converts its parameters and its columns."""
 
     sql: str
-    parameters: tuple[tuple[str, Any, _Convert | None], ...]
-    positional: bool
-    columns: tuple[_Convert | None, ...]
+    converts: Mapping[str, _Convert]
+    fixed: Mapping[str, Any]
+    positions: Sequence[str] | None
+    columns: tuple[_Convert, ...]
     row: Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One statement with its values, in the driver's words; its rows, once they are committed."""
+
+    sql: str
+    values: Any
+    rows: Sequence[Any] = ()
 
 
 class Prepared:
@@ -35,60 +45,57 @@ class Prepared:
         self._statement = statement
         self._written: dict[str, _Written] = {}
 
-    def run(self, engine: Engine, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return the rows, with their columns as attributes, once they are committed.
-
-        Raises:
-            sqlalchemy.exc.DBAPIError: as if SQLAlchemy had run it.
-        """
-        dialect = engine.dialect
+    def call(self, dialect: Dialect, parameters: Mapping[str, Any]) -> Call:
+        """Make what the driver is to be asked."""
         written = self._written.get(dialect.name) or self._write(dialect)
-        values: Any = {
-            name: convert(parameters.get(name, value)) if convert else parameters.get(name, value)
-            for name, value, convert in written.parameters
-        }
-        if written.positional:
-            values = tuple(values[name] for name, _, _ in written.parameters)
-        with _borrowed(engine, written.sql) as cursor:
-            cursor.execute(written.sql, values)
-            # All rows, never only the first: SQLite commits, and reports a failed commit, at the end of the last one.
-            rows = cursor.fetchall()
-        return [
-            written.row(
-                *[convert(value) if convert else value for convert, value in zip(written.columns, row, strict=True)]
-            )
-            for row in rows
-        ]
+        given = {**written.fixed, **parameters}
+        values: Any = {name: convert(given[name]) for name, convert in written.converts.items()}
+        if written.positions is not None:
+            values = [values[name] for name in written.positions]
+        return Call(written.sql, values)
+
+    def rows(self, dialect: Dialect, call: Call) -> Sequence[Any]:
+        """Return the rows of a call that was carried out, with their columns as attributes."""
+        written = self._written[dialect.name]
+        columns, row = written.columns, written.row
+        return [row(*[convert(value) for convert, value in zip(columns, values, strict=True)]) for values in call.rows]
 
     def _write(self, dialect: Dialect) -> _Written:
         compiled = self._statement.compile(dialect=dialect)
         columns = [*self._statement.exported_columns]
-        names = compiled.positiontup or [*compiled.binds]
+        binds = compiled.binds
         written = _Written(
             sql=str(compiled),
-            parameters=tuple(
-                (name, compiled.binds[name].value, _of(compiled.binds[name].type, dialect).bind_processor(dialect))
-                for name in names
-            ),
-            positional=bool(compiled.positional),
-            columns=tuple(_of(column.type, dialect).result_processor(dialect, None) for column in columns),
+            converts={
+                name: _of(bind.type, dialect).bind_processor(dialect) or _as_it_is for name, bind in binds.items()
+            },
+            fixed={name: bind.value for name, bind in binds.items()},
+            positions=compiled.positiontup,
+            columns=tuple(_of(column.type, dialect).result_processor(dialect, None) or _as_it_is for column in columns),
             row=cast("Callable[..., Any]", namedtuple("Row", [column.name for column in columns])),  # noqa: PYI024 -- its columns are the statement's
         )
         self._written[dialect.name] = written
         return written
 
 
-def _of(kind: Any, dialect: Dialect) -> Any:
-    return kind.dialect_impl(dialect)
+def carry_out(engine: Engine, calls: Sequence[Call], begin: str = "BEGIN") -> None:
+    """Run the statements of `calls` in one transaction, and commit it.
 
-
-@contextmanager
-def _borrowed(engine: Engine, sql: str) -> Iterator[Any]:
-    """Lend a cursor, on which each statement is a transaction; turn the driver's errors into SQLAlchemy's."""
+    Raises:
+        sqlalchemy.exc.DBAPIError: as if SQLAlchemy had run them; none is committed.
+    """
     lent: Any = None
     try:
         lent = engine.raw_connection()
-        yield lent.cursor()
+        cursor = lent.cursor()
+        if len(calls) > 1:
+            cursor.execute(begin)
+        for call in calls:
+            cursor.execute(call.sql, call.values)
+            # All rows, never only the first: SQLite commits, and reports a failed commit, at the end of the last one.
+            call.rows = cursor.fetchall()
+        if len(calls) > 1:
+            cursor.execute("COMMIT")
     except engine.dialect.loaded_dbapi.Error as error:
         gone = lent is not None and engine.dialect.is_disconnect(error, lent.dbapi_connection, None)
         if gone:
@@ -96,8 +103,16 @@ def _borrowed(engine: Engine, sql: str) -> Iterator[Any]:
             engine.pool._invalidate(lent, error)  # noqa: SLF001 -- dispose() would leave those in use open beside new ones
         base = engine.dialect.loaded_dbapi.Error
         raise DBAPIError.instance(
-            sql, None, error, base, hide_parameters=True, connection_invalidated=gone, dialect=engine.dialect
+            calls[0].sql, None, error, base, hide_parameters=True, connection_invalidated=gone, dialect=engine.dialect
         ) from error
     finally:
         if lent is not None:
-            lent.close()
+            lent.close()  # which takes back what was not committed
+
+
+def _of(kind: Any, dialect: Dialect) -> Any:
+    return kind.dialect_impl(dialect)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
