@@ -1,9 +1,9 @@
 """What is stored, with predicates that read nothing else, and the records that pass between modules."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -143,8 +143,7 @@ class SigningKey(Base):
     retired_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshClaims:
+class RefreshClaims(msgspec.Struct, frozen=True):
     """What an authentic refresh token says: the session, the token's own id, and how many came before it."""
 
     sid: str
@@ -152,8 +151,7 @@ class RefreshClaims:
     gen: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """What a sign-in or a refresh leads to: all that the tokens handed out for it must say."""
 
     outcome: Outcome

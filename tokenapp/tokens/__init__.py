@@ -7,7 +7,6 @@ and read by our gate, which sees a token before the library does. Our own routes
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
@@ -18,7 +17,6 @@ from flask_jwt_extended import (
     create_access_token,
     create_refresh_token,
     decode_token,
-    set_refresh_cookies,
     unset_refresh_cookies,
     verify_jwt_in_request,
 )
@@ -50,8 +48,7 @@ _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _CREDENTIAL: Final = re.compile(r"\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s]")
 
 
-@dataclass(frozen=True, slots=True)
-class Minted:
+class Minted(msgspec.Struct, frozen=True):
     """The tokens for one answer; `expires_in` and `max_age` in seconds."""
 
     access_token: str
@@ -108,7 +105,8 @@ def mint(grant: Grant, now: datetime) -> Minted:
 
 def set_cookie(response: Response, minted: Minted) -> None:
     """Put the refresh token into the refresh cookie."""
-    set_refresh_cookies(response, minted.refresh_token, max_age=minted.max_age)
+    manager: Manager = current_app.extensions["flask-jwt-extended"]
+    response.headers.add("Set-Cookie", manager.cookie(minted.refresh_token, minted.max_age))
 
 
 def clear_cookie(response: Response) -> None:

@@ -1,7 +1,7 @@
 """The strict gate: what a token must be before anybody looks at what it says."""
 
-import base64
 import json
+from binascii import a2b_base64, b2a_base64
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -14,6 +14,9 @@ MAX_TOKEN_BYTES: Final = 8192
 CLOCK_LEEWAY: Final = 60
 _VERIFIED_MAX: Final = 4096
 _NAMED_MAX: Final = 64
+# What base64's own urlsafe functions do, in half of their calls.
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
 # What databases can hold, and compare: no NUL.
 _Id = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
@@ -87,7 +90,7 @@ def audience(use: keys.Use, settings: config.Settings) -> str:
 
 def encode(raw: bytes) -> bytes:
     """Encode as base64url without padding (RFC 7515, 2)."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+    return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")
 
 
 def _authentic(token: str, ring: keys.Keyring, now: datetime) -> tuple[keys.Key, bytes]:
@@ -141,7 +144,7 @@ def _reject(reason: str) -> NoReturn:
 
 def _decode(segment: bytes) -> bytes:
     """Decode base64url, canonical and unpadded only: each token has one spelling (RFC 7515, 2)."""
-    raw = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    raw = a2b_base64(segment.translate(_FROM_URL) + b"=" * (-len(segment) % 4))
     if encode(raw) != segment:
         message = "not canonical base64url"
         raise ValueError(message)

@@ -1,18 +1,23 @@
 """flask-jwt-extended's manager with our keyring and our gate beneath it."""
 
+import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from flask import Flask
-from flask_jwt_extended import JWTManager
+from flask import Flask, Response
+from flask_jwt_extended import JWTManager, set_refresh_cookies
 
 from tokenapp import keys
 from tokenapp.config import Settings
 from tokenapp.tokens import gate
+
+_VALUE: Final = "a-token"
+_AGE: Final = 1234567
+_EXPIRES: Final = re.compile(r" Expires=[^;]*;")
 
 
 class Manager(JWTManager):
@@ -24,10 +29,23 @@ class Manager(JWTManager):
     def __init__(self, app: Flask, settings: Settings, has_ended: Callable[[str, datetime], bool]) -> None:
         super().__init__(app)
         self.has_ended = has_ended
+        self._cookie: str | None = None
         self.token_in_blocklist_loader(lambda _header, claims: has_ended(claims["sid"], datetime.now(UTC)))
         self._claims = {
             use: {"iss": settings.issuer, "aud": gate.audience(use, settings), "type": use} for use in keys.USES
         }
+
+    def cookie(self, token: str, max_age: int) -> str:
+        """Write the refresh cookie's line as the library does, which so has to work it out but once.
+
+        Without ``Expires``, which changes with the clock and says again what ``Max-Age`` says (RFC 6265, 5.3).
+        """
+        if self._cookie is None:
+            response = Response()
+            set_refresh_cookies(response, _VALUE, max_age=_AGE)
+            line = _EXPIRES.sub("", response.headers["Set-Cookie"])
+            self._cookie = line.replace(_VALUE, "{token}").replace(str(_AGE), "{max_age}")
+        return self._cookie.format(token=token, max_age=max_age)  # a token needs no quotes: it is base64url and dots
 
     def _encode_jwt_from_config(
         self,
