@@ -6,11 +6,9 @@ import os
 import sys
 import threading
 from pathlib import Path
-from select import select
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # the same
 
 from tokenapp import logs, metrics
 from tokenapp.config import INSTANCE, ConfigError, load
@@ -26,28 +24,10 @@ if _settings.metrics_bind:
     metrics.prepare()
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, which answers those who stand at the door when it is told to stop.
-
-    Left to itself it keeps the door open until its last request is done, lets in nobody, and hangs up on all of them.
-    """
-
-    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's signature
-        """Take new connections, or no more; at the end, those that wait already are the last."""
-        super().set_accept_enabled(enabled)
-        if not self.alive:
-            for listener in self.sockets:
-                for _ in range(self.cfg.backlog):
-                    if not select([listener], [], [], 0)[0]:
-                        break
-                    self.accept(listener)
-                listener.close()
-
-
 wsgi_app = "wsgi:app"
 # In development there is a demo user whose password everybody knows: that one stays on this machine.
 bind = f"{'0.0.0.0' if _settings.production else '127.0.0.1'}:{_settings.port}"  # noqa: S104 -- a proxy or a firewall stands before it
-worker_class = Worker
+worker_class = "tokenapp.worker.Worker"
 workers = _settings.web_concurrency
 threads = _settings.threads
 preload_app = True

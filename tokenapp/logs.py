@@ -207,7 +207,9 @@ def _tame(_logger: Any, _level: str, line: Line) -> Line:
     else:
         line["event"] = (_QUERY.sub("?[cut]", event) if server else event)[:MAX_WORDS]
     raised = line.pop("exc_info", None)
-    if isinstance(raised, tuple) and raised[1] is not None:
+    if server and isinstance(raised, tuple) and isinstance(raised[1], TimeoutError):
+        line.update(event="a client was too slow", level="info")  # no fault of anybody's here
+    elif isinstance(raised, tuple) and raised[1] is not None:
         line.update(_fault(raised[1], with_stack=True))
     if has_request_context():
         line["request_id"] = g.get("request_id")

@@ -1,0 +1,74 @@
+"""gunicorn's threaded worker, whose threads and whose ear are kept for requests.
+
+Left to itself it gives a thread to each new connection before anything is sent on it (browsers open some that they do
+not need), waits without end for the rest of a request, hears nobody while a client that was answered does not hang up,
+and when it is told to stop keeps the door open, lets in nobody, and hangs up on all who stand there.
+"""
+
+import errno
+import selectors
+import socket
+from functools import partial
+from select import select
+from time import monotonic
+from typing import Any, Final
+
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # no types
+
+_PATIENCE: Final = 10.0  # seconds without anything of a request that has begun
+_NOBODY_THERE: Final = {errno.EAGAIN, errno.ECONNABORTED}  # another worker was quicker, or the client changed its mind
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """One client's connection."""
+
+    closed = False
+
+    def init(self) -> None:
+        """Be ready for the next request."""
+        super().init()
+        self.sock.settimeout(_PATIENCE)
+
+    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's signature
+        """Close it; gracefully is: once the client has hung up too, or after two seconds."""
+        if not self.closed:
+            self.closed = True
+            super().close(graceful)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A process that serves with several threads."""
+
+    def accept(self, listener: socket.socket) -> None:
+        """Let somebody in, who gets a thread once there is something to read."""
+        try:
+            client, address = listener.accept()
+        except OSError as fault:
+            if fault.errno not in _NOBODY_THERE:
+                raise
+            return
+        connection = _Connection(self.cfg, client, address, listener.getsockname())
+        connection.timeout = monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+        self.nr_conns += 1
+        self.pending_conns.append(connection)
+        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
+
+    def handle(self, connection: _Connection) -> Any:
+        """Answer a request; if it was the last one, take leave here, where the other threads need not wait for it."""
+        kept = super().handle(connection)
+        if not kept:
+            connection.close(graceful=True)
+        return kept
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's signature
+        """Take new connections, or no more; at the end, those that wait already are the last, and have to be quick."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for connection in self.pending_conns:
+                connection.timeout = min(connection.timeout, monotonic() + STOP_KEEPALIVE_LINGER)
+            for listener in self.sockets:
+                for _ in range(self.cfg.backlog):
+                    if not select([listener], [], [], 0)[0]:
+                        break
+                    self.accept(listener)
+                listener.close()
