@@ -62,16 +62,25 @@ _READ: Final = db.Prepared(
 
 def rotate(claims: RefreshClaims, now: datetime, window: timedelta) -> Grant | None:
     """Rotate the token `claims` speaks of if it is current and has rested for `window`; None where it did not."""
-    rows = db.run(
-        _ROTATE[not window],
-        sid=claims.sid,
-        jti=claims.jti,
-        fresh_jti=new_jti(),
-        now=now,
-        rested=now - window,
-        idle_limit=now + timedelta(seconds=config.current().refresh_lifetime),
-    )
+    rows = db.run(statement(window), **parameters(claims, now, window))
     return grant("rotated", rows[0]) if rows else None
+
+
+def statement(window: timedelta) -> db.Prepared:
+    """Return the statement that rotates where the window is as long."""
+    return _ROTATE[not window]
+
+
+def parameters(claims: RefreshClaims, now: datetime, window: timedelta) -> dict[str, Any]:
+    """Return what the statement is to be told, a fresh jti among it."""
+    return {
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "fresh_jti": new_jti(),
+        "now": now,
+        "rested": now - window,
+        "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
+    }
 
 
 def read(sid: str) -> Any | None:

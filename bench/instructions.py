@@ -1,0 +1,135 @@
+"""How many instructions a rotation takes, and its parts: counted by valgrind, the same whatever else the machine does.
+
+    valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file=FILE python -m bench.instructions PROGRAM
+
+counts in this process, in which nothing but the application runs; the kernel's work is not seen. The database is the
+one that DATABASE_URL names. Each part's count is left in a file of its own.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.test import EnvironBuilder
+
+from bench import ours
+from bench.programs import PASSWORD, Place
+from bench.rivals import prepare, textbook
+from tests.harness import ROOT, application, environment
+
+TIMES = 100
+WARM = 20
+Environ = dict[str, Any]
+
+
+def instructions(place: Place) -> dict[str, dict[str, float]]:
+    """Return the thousands of instructions of one rotation on SQLite, ours and the textbook's, and of parts of ours."""
+    found: dict[str, dict[str, float]] = {}
+    for program in ("ours", "textbook"):
+        out = place.folder / f"{program}.callgrind"
+        command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+        url = place.database("sqlite", f"instructions_{program}")
+        subprocess.run(
+            [*command, sys.executable, "-m", "bench.instructions", program],
+            cwd=ROOT,
+            env=environment(DATABASE_URL=url),
+            capture_output=True,
+            timeout=600,
+            check=True,
+        )
+        found[program] = dict(_counts(out))
+    return found
+
+
+def _counts(out: Path) -> Iterator[tuple[str, float]]:
+    for file in sorted(out.parent.glob(f"{out.name}.*")):
+        lines = dict(line.split(": ", 1) for line in file.read_text().splitlines() if ": " in line)
+        told = [line for line in file.read_text().splitlines() if line.startswith("desc: Trigger: dump ")]
+        if told:
+            yield told[0].removeprefix("desc: Trigger: dump "), round(int(lines["totals"]) / TIMES / 1000, 1)
+
+
+def _count(name: str, call: Callable[[], object]) -> None:
+    for _ in range(WARM):
+        call()
+    _control("--instr=on")
+    for _ in range(TIMES):
+        call()
+    _control("--instr=off")
+    _control(f"--dump={name}")
+
+
+def _control(what: str) -> None:
+    subprocess.run(["callgrind_control", what, str(os.getpid())], capture_output=True, check=True)
+
+
+def _answer(app: Flask, environ: Environ) -> None:
+    status: list[str] = []
+    b"".join(app.wsgi_app(environ, lambda line, _fields, _fault=None: status.append(line)))  # type: ignore[arg-type]  # nothing is written by it
+    assert status == ["200 OK"], status
+
+
+def _refresh(name: str, token: str) -> Environ:
+    return EnvironBuilder("/api/token", method="POST", headers=[("Cookie", f"{name}={token}")]).get_environ()
+
+
+def _ours(url: str) -> None:
+    from tokenapp import db, keys  # noqa: PLC0415 -- one program at a time
+    from tokenapp.models import RefreshClaims  # noqa: PLC0415 -- the same
+    from tokenapp.sessions import rotation  # noqa: PLC0415 -- the same
+    from tokenapp.tokens import gate  # noqa: PLC0415 -- the same
+
+    ours.prepare(url, 1, PASSWORD)
+    minted = iter([*ours.open_sessions(url, 3 * (TIMES + WARM))])
+    with application(url, **ours.FIXED) as app:
+        requests = iter([_refresh("refreshToken", next(minted).refresh_token) for _ in range(TIMES + WARM)])
+        _count("rotation", lambda: _answer(app, next(requests)))
+        with app.app_context():
+            now, window = datetime.now(UTC), timedelta(seconds=30)
+            ring = keys.current(now)
+            message = b"x" * 400
+            _count("es256", lambda: ring.signing["access"].sign(message))
+            _count("hs256", lambda: ring.signing["refresh"].sign(message))
+            claims = [gate.read(next(minted).refresh_token, now=now) for _ in range(2 * (TIMES + WARM))]
+            shown = iter([RefreshClaims(each["sid"], each["jti"], each["gen"]) for each in claims])
+            _count("row", lambda: rotation.rotate(next(shown), now, window))
+            statement, dialect = rotation.statement(window), db.db.engine.dialect
+            lent: Any = db.db.engine.raw_connection()
+            calls = iter(
+                [
+                    statement.call(dialect, rotation.parameters(each, now, window))
+                    for each in [next(shown) for _ in range(TIMES + WARM)]
+                ]
+            )
+
+            def run() -> None:
+                call, cursor = next(calls), lent.cursor()
+                cursor.execute(call.sql, call.values)
+                assert len(cursor.fetchall()) == 1
+
+            _count("sqlite", run)
+            lent.close()
+    bare = Flask("bare")
+    bare.add_url_rule("/api/token", view_func=lambda: Response("{}"), methods=["POST"])
+    environ = _refresh("refreshToken", "x" * 400)
+    _count("flask", lambda: _answer(bare, dict(environ)))
+
+
+def _textbook() -> None:
+    tokens = [refresh for _, refresh in prepare.textbook(PASSWORD, 1, TIMES + WARM)]
+    app = textbook.make_app()
+    requests = iter([_refresh("refresh_token_cookie", token) for token in tokens])
+    _count("rotation", lambda: _answer(app, next(requests)))
+
+
+if __name__ == "__main__":
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # our log lines are written all the same
+    if sys.argv[1] == "ours":
+        _ours(os.environ["DATABASE_URL"])
+    else:
+        _textbook()
