@@ -24,7 +24,17 @@ from bench.programs import EXPRESS, Place, start_all
 from tests.harness import Postgres
 
 PACKAGES = (
-    *("flask", "gunicorn", "sqlalchemy", "psycopg", "cryptography", "pyjwt", "flask-jwt-extended", "flask-sqlalchemy"),
+    *(
+        "flask",
+        "gunicorn",
+        "granian",
+        "sqlalchemy",
+        "psycopg",
+        "cryptography",
+        "pyjwt",
+        "flask-jwt-extended",
+        "flask-sqlalchemy",
+    ),
     *("django", "djangorestframework", "djangorestframework-simplejwt"),
 )
 

@@ -31,6 +31,13 @@ def command() -> list[str]:
     return [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")]
 
 
+def under_granian(port: int) -> list[str]:
+    """Return what starts the service under granian with one worker, as docs/granian.md says."""
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--http", "1", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--blocking-threads", "4", "--respawn-failed-workers"]
+    return [*command, "--workers-kill-timeout", "20", "--http1-buffer-size", "16384", "wsgi:app"]
+
+
 def prepare(url: str, users: int, password: str) -> str:
     """Make the tables and the users; return the one hash that all of them have."""
     with application(url, **FIXED) as app, app.app_context():

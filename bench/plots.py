@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from bench.prose import WORDS
 from bench.report import middle, name_of
 
-COLOURS = {"ours": "#1f6feb", "textbook": "#b08800", "simplejwt": "#2f7d4f", "express": "#8b8f97"}
+COLOURS = {"ours": "#1f6feb", "granian": "#8250df", "textbook": "#b08800", "simplejwt": "#2f7d4f", "express": "#8b8f97"}
 # Sign-ins are all hash: they would dwarf the rest.
 SHOWN = ("protected", "rotation", "damped", "logout")
 

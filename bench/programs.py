@@ -78,8 +78,8 @@ def answers(tree: Tree, port: int) -> bool:
         return False
 
 
-def start_ours(place: Place, name: str, kind: str, **more: str) -> Program:
-    """Start this service with one worker."""
+def start_ours(place: Place, name: str, kind: str, *, granian: bool = False, **more: str) -> Program:
+    """Start this service with one worker, under gunicorn or under granian."""
     url = place.database(kind, name.replace("-", "_"))
     ours.prepare(url, USERS, PASSWORD)
     wanted = PER_SECOND["ours"] * place.seconds
@@ -94,8 +94,8 @@ def start_ours(place: Place, name: str, kind: str, **more: str) -> Program:
     }
     port = free_port()
     env = ours.settings(url, PORT=str(port), WEB_CONCURRENCY="1", **more)
-    tree = place.run(name, ours.command(), env, port)
-    program = Program("tokenapp", kind, tree, port, feeds)
+    tree = place.run(name, ours.under_granian(port) if granian else ours.command(), env, port)
+    program = Program("tokenapp under granian" if granian else "tokenapp", kind, tree, port, feeds)
     program.before["damped"] = lambda: rotate_some(place, name, program, url, more)
     return program
 
@@ -168,6 +168,7 @@ def start_all(place: Place) -> dict[str, Program]:
 def _start_all(place: Place) -> Iterator[tuple[str, Program]]:
     for kind in ("sqlite", "postgresql"):
         yield f"ours-{kind}", start_ours(place, f"ours-{kind}", kind)
+        yield f"granian-{kind}", start_ours(place, f"granian-{kind}", kind, granian=True)
         yield f"textbook-{kind}", start_rival(place, "textbook", kind)
         yield f"simplejwt-{kind}", start_rival(place, "simplejwt", kind)
     for rival in ("textbook", "simplejwt"):

@@ -58,7 +58,7 @@ Python function calls for one protected request: {our_calls:,}; the textbook way
 - **Four programs**, all started by the same command and running at the same time, each loaded while the others are
   idle: this service as it comes (gunicorn with its own configuration, in development mode for want of TLS); *the
   textbook way* (flask-jwt-extended with a blocklist table, Flask-SQLAlchemy's ORM); Django REST framework with
-  simplejwt, which rotates and blacklists; and the Express program that this service replaces, written anew.
+  simplejwt, which rotates and blacklists; and the Express program that this service replaces, written anew.{granian}
 - **One core** for the program, with all its processes; wrk with 4 kept connections, and PostgreSQL, on the other. One
   worker process and 4 threads for each Python program.
 - **CPU time** is what the kernel charged to the whole process tree, user and system. PostgreSQL's is given apart.
@@ -79,6 +79,12 @@ Python function calls for one protected request: {our_calls:,}; the textbook way
 
 Versions: {versions}.
 """
+
+# Where its rows are.
+GRANIAN = """
+- **The rows *under granian*** are this service once more, with nothing changed but the server before it,
+  [started as its guide says](../granian.md). The other Python programs stay under gunicorn, and every target is
+  judged there."""
 
 WORDS = {
     "protected": "The protected route",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare import LOADS
-from bench.prose import NOTES, PAGE, WORDS
+from bench.prose import GRANIAN, NOTES, PAGE, WORDS
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
@@ -147,6 +147,7 @@ def page(found: dict[str, Any]) -> str:
         },
         versions=", ".join(f"{name} {number}" for name, number in about["versions"].items()),
         targets=targets_table(found),
+        granian=GRANIAN if "granian-sqlite" in found["programs"] else "",
         loads="\n\n".join(f"## {WORDS[load]}\n\n{NOTES[load]}\n\n{load_table(found, load)}" for load in LOADS),
         sessions=crowd["sessions"],
         tokens=crowd["tokens"],

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -254,15 +254,16 @@ class Server:
     settings: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     log: Path = Path(os.devnull)
+    command: Sequence[str] = (sys.executable, "-m", "gunicorn")
 
     def __enter__(self) -> Self:
         env = environment(DATABASE_URL=self.database_url, PORT=str(self.port), **self.settings)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+                self.command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
             )
         workers = int(env["WEB_CONCURRENCY"])
-        wait_until(lambda: self._answers() and len(self.workers()) == workers, seconds=20, what="gunicorn")
+        wait_until(lambda: self._answers() and len(self.workers()) == workers, seconds=20, what="the server")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -292,7 +293,7 @@ class Server:
 
     @property
     def master(self) -> int:
-        """The process id of gunicorn's master."""
+        """The process id of the server's first process, the parent of the workers."""
         return self._process.pid
 
     def workers(self) -> list[int]:
@@ -306,7 +307,7 @@ class Server:
             os.kill(pid, number)
 
     def _answers(self) -> bool:
-        assert self._process.poll() is None, f"gunicorn ended: {self.log.read_text() if self.log.is_file() else ''}"
+        assert self._process.poll() is None, f"it ended: {self.log.read_text() if self.log.is_file() else ''}"
         try:
             return Client(self.port, timeout=2).send("GET", "/healthz").status == http.client.OK
         except OSError:

@@ -47,6 +47,10 @@ def test_a_target_that_is_missed_is_shown_as_missed() -> None:
     assert report.targets_table(reached).splitlines()[-1].endswith("| yes |")
 
 
+def test_rows_under_another_server_are_explained_where_there_are_any() -> None:
+    assert (prose.GRANIAN in report.page(FOUND)) == ("granian-sqlite" in FOUND["programs"])
+
+
 @pytest.mark.parametrize("load", LOADS)
 def test_every_program_was_measured_in_every_round(load: str) -> None:
     rounds = FOUND["about"]["rounds"]

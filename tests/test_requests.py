@@ -191,6 +191,20 @@ def test_a_big_body_is_refused_wherever_it_is_sent(lone: Issued, path: str, body
     assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"environ_overrides": {"HTTP_HOST": "localhost,evil.example"}},
+        {"environ_overrides": {"HTTP_TRANSFER_ENCODING": "chunked,chunked"}},
+        {"environ_overrides": {"CONTENT_LENGTH": "1000", "wsgi.input_terminated": True}},
+    ],
+    ids=["two hosts", "coded twice", "cut off"],
+)
+def test_what_a_server_lets_through_though_it_is_ambiguous_is_refused(lone: Issued, more: Mapping[str, Any]) -> None:
+    assert login(lone.app, ALICE).status_code == 200
+    assert status_and_code(login(lone.app, ALICE, **more)) == (400, "invalid_request")
+
+
 def test_a_value_too_long_is_refused_before_anything_is_hashed(databases: Databases) -> None:
     # One hash at this cost takes a quarter of a minute.
     app = make_app(databases("sqlite"), TOKENAPP_PASSWORD_MEMORY="262144", TOKENAPP_PASSWORD_PASSES="100")

@@ -50,6 +50,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_urlsafe(12)
         db.start_budget()
         events.come_from(_origin)
+        incoming.refuse_ambiguous()
         incoming.refuse_large()
 
     @app.after_request
