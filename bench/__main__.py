@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import compare, extras, plots, report
+from bench.instructions import instructions
 from bench.programs import EXPRESS, Place, start_all
 from tests.harness import Postgres
 
@@ -39,7 +40,7 @@ PACKAGES = (
 )
 
 
-PARTS = ("loads", "crowd", "mixed", "memory", "start", "calls")
+PARTS = ("loads", "crowd", "mixed", "memory", "start", "calls", "instructions")
 
 
 def main() -> None:
@@ -84,6 +85,7 @@ def measure(part: str, rounds: int, seconds: int) -> dict[str, Any]:
         "memory": lambda place: {"memory": extras.memory(place)},
         "start": lambda place: {"start": extras.start(place, rounds)},
         "calls": lambda place: {"calls": extras.calls(place), "imports": extras.imports()},
+        "instructions": lambda place: {"instructions": instructions(place)},
     }
     # Tokens are made for the rounds, for one more (wrk asks for a request to look at), and for a margin.
     with _place(seconds * (rounds + 1)) as place:

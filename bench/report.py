@@ -163,8 +163,35 @@ def page(found: dict[str, Any]) -> str:
         first_login=middle(start["login_s"]),
         imports=table(("Package", "ms"), [(each["package"], f"{each['ms']:.0f}") for each in found["imports"]]),
         our_calls=found["calls"]["ours"],
+        instructions=instructions_table(found["instructions"]),
+        floor=floor_of(found["instructions"]["ours"]) / found["instructions"]["textbook"]["rotation"],
+        quarter=found["instructions"]["textbook"]["rotation"] / 4,
         textbook_calls=found["calls"]["textbook"],
     )
+
+
+def floor_of(ours: dict[str, float]) -> float:
+    """Return what a rotation takes of what is not ours to change: an empty view, the signatures, the statement."""
+    return ours["flask"] + ours["es256"] + 2 * ours["hs256"] + ours["sqlite"]
+
+
+def instructions_table(found: dict[str, dict[str, float]]) -> str:
+    """Show what a rotation is made of."""
+    ours = found["ours"]
+    parts = (
+        ("Flask and Werkzeug, for a view that does nothing", ours["flask"]),
+        ("The access token's signature (ES256, OpenSSL)", ours["es256"]),
+        ("The refresh tokens' (HS256): the old one checked, the new one made", 2 * ours["hs256"]),
+        ("SQLite: the statement and its commit", ours["sqlite"]),
+        ("The connection lent, values and row converted, the turn taken", ours["row"] - ours["sqlite"]),
+        (
+            "All else: cookie, gate, claims, headers, the log line",
+            ours["rotation"] - floor_of(ours) - ours["row"] + ours["sqlite"],
+        ),
+        ("**All of it**", ours["rotation"]),
+        ("The textbook way", found["textbook"]["rotation"]),
+    )
+    return table(("Part of a rotation", "thousand instructions"), [(name, f"{count:,.0f}") for name, count in parts])
 
 
 def mixed_table(mixed: dict[str, Any]) -> str:

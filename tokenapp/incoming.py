@@ -56,8 +56,9 @@ def refuse_ambiguous() -> None:
     Raises:
         errors.InvalidRequest
     """
-    coding = request.environ.get("HTTP_TRANSFER_ENCODING", "chunked")
-    if "," in request.environ.get("HTTP_HOST", "") or coding.lower() != "chunked":
+    environ = request.environ
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")
+    if "," in environ.get("HTTP_HOST", "") or coding.lower() != "chunked":
         raise errors.InvalidRequest(reason="two hosts or codings")
 
 
