@@ -36,7 +36,7 @@ from tokenapp import db, revocations, sessions
 from tokenapp.models import RefreshClaims, Session, User
 
 ROUNDS, PER_ROUND = 20, 100
-RATE, PHASE, LONGEST_PRUNING = 100, 10.0, 40.0
+RATE, PHASE, LONGEST_PRUNING = 100, 20.0, 600.0
 Operation = Callable[[], object]
 
 
