@@ -12,8 +12,11 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # the same
 
-from tokenapp import logs, metrics
-from tokenapp.config import INSTANCE, ConfigError, load
+# Where rich is to be had, structlog loads it, with all of pygments, for a console that nobody looks at.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # what Python takes for a module that is not there
+
+from tokenapp import logs, metrics  # noqa: E402 -- after the line above
+from tokenapp.config import INSTANCE, ConfigError, load  # noqa: E402 -- the same
 
 try:
     _settings = load(os.environ, INSTANCE)

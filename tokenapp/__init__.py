@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from flask import Flask
-from flask_migrate import Migrate
 
 from tokenapp import (
     account,
@@ -15,6 +14,7 @@ from tokenapp import (
     errors,
     incoming,
     metrics,
+    migrating,
     openapi,
     ops,
     pages,
@@ -38,7 +38,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     ops.init_app(app, settings)
     errors.init_app(app)
     db.init_app(app, settings)
-    Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
+    migrating.init_app(app)
     tokens.init_app(app, settings, revocations.has_ended)
     addresses.init_app(app, settings)
     for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, pages.bp):
