@@ -15,13 +15,14 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 # Where rich is to be had, structlog loads it, with all of pygments, for a console that nobody looks at.
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # what Python takes for a module that is not there
 
-from tokenapp import logs, metrics  # noqa: E402 -- after the line above
+from tokenapp import logs, memory, metrics  # noqa: E402 -- after the line above
 from tokenapp.config import INSTANCE, ConfigError, load  # noqa: E402 -- the same
 
 try:
     _settings = load(os.environ, INSTANCE)
 except ConfigError as _fault:
     sys.exit(str(_fault))
+memory.set_up()
 logs.set_up(_settings.log_format)
 logging.captureWarnings(capture=True)
 threading.excepthook = logs.note_thread_fault
