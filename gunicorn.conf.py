@@ -11,6 +11,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # the same
+from sqlalchemy.orm import configure_mappers
 
 # Where rich is to be had, structlog loads it, with all of pygments, for a console that nobody looks at.
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # what Python takes for a module that is not there
@@ -93,7 +94,8 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Keep what was loaded in memory that the workers share."""
+    """Keep what was loaded, and what the models come to at their first use, in memory that the workers share."""
+    configure_mappers()
     gc.collect()
     gc.freeze()
 

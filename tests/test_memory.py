@@ -48,6 +48,17 @@ def test_a_server_loads_nothing_that_only_operators_need() -> None:
     assert done.stdout.split() == []
 
 
+def test_workers_are_forked_with_models_that_are_ready() -> None:
+    program = (
+        "import runpy; server = runpy.run_path('gunicorn.conf.py'); import wsgi; server['when_ready'](None);"
+        "from tokenapp import models; print(models.User.__mapper__.configured)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True"]
+
+
 def test_nothing_is_done_where_the_c_library_has_no_such_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
     memory.set_up()
