@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
+from sqlalchemy.orm import configure_mappers
 
-from tokenapp import logs, metrics
-from tokenapp.config import INSTANCE, ConfigError, load
+# Where rich is to be had, structlog loads it, with all of pygments, for a console that nobody looks at.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # what Python takes for a module that is not there
+
+from tokenapp import logs, memory, metrics  # noqa: E402 -- after the line above
+from tokenapp.config import INSTANCE, ConfigError, load  # noqa: E402 -- the same
 
 try:
     _settings = load(os.environ, INSTANCE)
 except ConfigError as _fault:
     sys.exit(str(_fault))
+memory.set_up()
 logs.set_up(_settings.log_format)
 logging.captureWarnings(capture=True)
 threading.excepthook = logs.note_thread_fault
@@ -69,7 +74,8 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Keep what was loaded in memory that the workers share."""
+    """Keep what was loaded, and what the models come to at their first use, in memory that the workers share."""
+    configure_mappers()
     gc.collect()
     gc.freeze()
 

@@ -102,12 +102,16 @@ def _load(feed: Feed, port: int) -> None:
 
 
 def _settle(tree: Tree) -> None:
-    """Wait until the program is idle: sign-ins that nobody waits for any more are hashed to their end."""
+    """Wait until the program is idle: sign-ins that nobody waits for any more are hashed to their end.
+
+    And a second more: half a second after the last hash, the memory for them is given back.
+    """
     deadline, used = time.monotonic() + 60, -1.0
     while tree.cpu() - used > 0.02:
         assert time.monotonic() < deadline, "it is never idle"
         used = tree.cpu()
         time.sleep(0.5)
+    time.sleep(1)
 
 
 def start(place: Place, rounds: int) -> dict[str, list[float]]:

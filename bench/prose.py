@@ -52,7 +52,8 @@ of the protected route came up to 0.4 s late, for a reason that is not known yet
 
 {memory}
 
-PSS of the process tree: pages that processes share are counted once. PostgreSQL's is not in it.
+PSS of the process tree: pages that processes share are counted once. PostgreSQL's is not in it. A worker gives the
+memory for hashes back half a second after the last of them; only then is it idle.
 
 ## Start
 

@@ -26,14 +26,15 @@ from tests.commandline import (
 )
 from tests.conftest import Databases
 from tests.harness import PASSWORD, ROOT, environment, make_app, run_flask
-from tokenapp import cli
+from tokenapp.cli.sessions import group as session_group
+from tokenapp.cli.users import group as user_group
 from tokenapp.db import db
 from tokenapp.models import User
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 COMMANDS = [
     (group.name, name)
-    for group in (cli.users.group, cli.sessions.group)
+    for group in (user_group, session_group)
     for name in (None, *sorted(group.list_commands(click.Context(group))))
 ]
 
@@ -331,7 +332,7 @@ def test_the_commands_work_as_an_operator_calls_them(database_url: str, app: Fla
 def test_a_bug_is_not_dressed_up_as_a_failure_of_the_operators(app: Flask) -> None:
     """Only what is no bug of ours becomes one line: the rest must not be hidden."""
 
-    @app.cli.command("unused", cls=cli.users.group.command_class)
+    @app.cli.command("unused", cls=user_group.command_class)
     def broken() -> None:
         raise AssertionError
 

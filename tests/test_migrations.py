@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases
 from tests.harness import PASSWORD, ROOT, application, create_user, run_flask
-from tokenapp import accounts, db
+from tokenapp import accounts, db, migrating
 
 KINDS = ["sqlite", "postgresql"]
 
@@ -67,6 +67,10 @@ def test_every_migration_can_be_taken_back_by_itself(empty: Flask) -> None:
         flask_migrate.downgrade(revision="-1")
         flask_migrate.upgrade(revision=revision)
     assert readiness(empty) == 200
+
+
+def test_the_newest_version_is_the_head_that_alembic_sees() -> None:
+    assert migrating.newest_version() == ScriptDirectory(str(ROOT / "migrations")).get_current_head()
 
 
 def test_the_tables_are_those_of_the_models(app: Flask) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask
-from flask_migrate import Migrate
 
 from tokenapp import (
     account,
@@ -16,6 +15,7 @@ from tokenapp import (
     errors,
     incoming,
     metrics,
+    migrating,
     openapi,
     ops,
     pages,
@@ -47,7 +47,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     ops.init_app(app, settings)
     errors.init_app(app)
     db.init_app(app, settings)
-    Migrate(app, db.db, directory=str(config.ROOT / "migrations"))
+    migrating.init_app(app)
     tokens.init_app(app, settings, revocations.has_ended)
     addresses.init_app(app, settings)
     for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, pages.bp):

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Final
 
 import msgspec
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, g, request
 from flask_cors import CORS
 
 from tokenapp import db, errors, events, incoming, keys, logs, migrating, openapi
@@ -80,7 +80,7 @@ def healthz() -> Response:
 @openapi.Operation(reply=Health, refuses=(errors.ServiceUnavailable,))
 def readyz() -> Response:
     """Tell that requests can be served: the database answers, its tables are up to date, the keys can be read."""
-    if migrating.stored_version() != migrating.newest_version(current_app):
+    if migrating.stored_version() != migrating.newest_version():
         raise errors.ServiceUnavailable(reason="migrations behind", detail="The database is not migrated.")
     keys.load(datetime.now(UTC))
     return healthz()

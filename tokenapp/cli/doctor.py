@@ -10,7 +10,6 @@ from typing import Any, Final, Literal
 import click
 import msgspec
 import sqlalchemy as sa
-from flask import current_app
 from flask.cli import with_appcontext
 
 from tokenapp import config, db, migrating
@@ -136,7 +135,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
             "see that it runs and can be reached, then run `flask db upgrade`",
         )
         return
-    if stored != (newest := migrating.newest_version(current_app)):
+    if stored != (newest := migrating.newest_version()):
         yield Finding(
             "error",
             "migrations",
