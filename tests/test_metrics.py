@@ -255,7 +255,8 @@ def test_the_hash_queue_is_seen_and_forgets_those_who_waited_in_a_worker_that_di
     with measured(databases("sqlite"), tmp_path, **slow) as server, ThreadPoolExecutor(4) as pool:
         server.client.login("nobody")  # the first one also makes the hash that stands for unknown users
         waiting = [pool.submit(server.client.login, f"nobody{number}") for number in range(4)]
-        wait_until(lambda: server.scrape()["tokenapp_hash_queue{}"] == 4, what="a queue of four")
+        # On a slow machine the first one's hash is still at work, although it was answered.
+        wait_until(lambda: server.scrape()["tokenapp_hash_queue{}"] >= 4, what="a queue of four")
         server.kill_a_worker()
         wait_until(lambda: server.scrape()["tokenapp_hash_queue{}"] == 0, what="an empty queue")
         # Whoever was answered before the end of that worker had waited for too long.
