@@ -71,3 +71,11 @@ def test_connections_that_are_idle_do_not_hold_up_a_stop(server: Server) -> None
         os.kill(server.master, signal.SIGTERM)
         assert server.wait() == 0
         assert time.monotonic() - began < 10, "there is no need to wait for all of the 20 seconds that are granted"
+
+
+def test_without_keep_alive_a_new_connection_has_the_time_to_send(databases: Databases, serve: Servers) -> None:
+    server = serve(databases("sqlite"), **FEW, GUNICORN_CMD_ARGS="--keep-alive 0")
+    with connections(server, 3) as opened:
+        for connection in opened:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")

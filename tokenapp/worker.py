@@ -1,8 +1,10 @@
-"""gunicorn's threaded worker, whose threads and whose ear are kept for requests.
+"""gunicorn's threaded worker, which lets idle, slow and silent clients take less from others.
 
 Left to itself it gives a thread to each new connection before anything is sent on it (browsers open some that they do
 not need), waits without end for the rest of a request, hears nobody while a client that was answered does not hang up,
 and when it is told to stop keeps the door open, lets in nobody, and hangs up on all who stand there.
+
+It is no shelter from those who mean it: a request that comes letter by letter keeps its thread. A proxy is.
 """
 
 import errno
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # no types
 
-_PATIENCE: Final = 10.0  # seconds without anything of a request that has begun
+_PATIENCE: Final = 10.0  # seconds for the next part of a request, and for the whole of an answer to be taken
 _NOBODY_THERE: Final = {errno.EAGAIN, errno.ECONNABORTED}  # another worker was quicker, or the client changed its mind
 
 
@@ -48,7 +50,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             return
         connection = _Connection(self.cfg, client, address, listener.getsockname())
-        connection.timeout = monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+        patience = max(self.cfg.keepalive, _PATIENCE) if self.alive else STOP_KEEPALIVE_LINGER
+        connection.timeout = monotonic() + patience
         self.nr_conns += 1
         self.pending_conns.append(connection)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
@@ -66,7 +69,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self.alive:
             for connection in self.pending_conns:
                 connection.timeout = min(connection.timeout, monotonic() + STOP_KEEPALIVE_LINGER)
-            for listener in self.sockets:
+            for listener in (each for each in self.sockets if each.fileno() >= 0):
                 for _ in range(self.cfg.backlog):
                     if not select([listener], [], [], 0)[0]:
                         break

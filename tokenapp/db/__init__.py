@@ -82,11 +82,22 @@ class _Access:
     kept: dict[type, Any] = field(default_factory=dict)
 
     def turn(self, *, writes: bool) -> AbstractContextManager[None]:
-        """Wait for the turn to write, where only one can."""
-        return self.turns.turn() if writes and self.turns is not None else nullcontext()
+        """Wait for the turn to write, where only one can and there is a point in it."""
+        if not writes or self.turns is None:
+            return nullcontext()
+        self.writes.look()
+        return self.turns.turn()
 
-    def write(self, calls: Sequence[Call]) -> None:
-        """Carry out what is to be written, in one transaction."""
+    def carry_out(self, call: Call, *, writes: bool) -> None:
+        """Run a statement and commit it, if it writes then with others where only one can write at a time."""
+        if writes and self.turns is not None:
+            self.writes.look()
+            self.turns.share(call, self._write)
+        else:
+            with _Guard(self, writes=writes):
+                carry_out(self.engine, (call,))
+
+    def _write(self, calls: Sequence[Call]) -> None:
         with _Guard(self, writes=True):
             carry_out(self.engine, calls, sqlite.BEGIN)
 
@@ -128,11 +139,7 @@ def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
     access = _access()
     dialect = access.engine.dialect
     call = statement.call(dialect, parameters)
-    if statement.writes and access.turns is not None:
-        access.turns.share(call, access.write)
-    else:
-        with _Guard(access, writes=statement.writes):
-            carry_out(access.engine, (call,))
+    access.carry_out(call, writes=statement.writes)
     return statement.rows(dialect, call)
 
 

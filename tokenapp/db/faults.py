@@ -65,14 +65,20 @@ class Breaker:
         self._outage: tuple[float, float] | None = None
         self._ongoing = False
 
+    def look(self) -> None:
+        """Raise DatabaseAwayError if whoever asks now would be refused."""
+        retry_at = self._retry_at
+        if retry_at is not None and monotonic() < retry_at:
+            raise DatabaseAwayError("the database did not answer a moment ago")
+
     def admit(self) -> None:
         """Raise DatabaseAwayError unless an answer can be expected, or it is time to ask again."""
         if self._retry_at is None:
             return
         with self._lock:
-            if self._retry_at is not None and monotonic() < self._retry_at:
-                raise DatabaseAwayError("the database did not answer a moment ago")
-            self._retry_at = monotonic() + REQUEST_BUDGET + _PROBE_INTERVAL
+            self.look()
+            if self._retry_at is not None:
+                self._retry_at = monotonic() + REQUEST_BUDGET + _PROBE_INTERVAL
 
     def trip(self) -> None:
         """Note that there was no answer in time."""
