@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,13 @@ def commits(file: str) -> int:
     page, salt = struct.unpack(">I", log[8:12])[0], log[16:24]
     frames = [log[start : start + 24] for start in range(32, len(log), 24 + page)]
     return sum(frame[4:8] != b"\0\0\0\0" for frame in frames if frame[8:16] == salt)
+
+
+def left_in_log(file: str) -> int:
+    """Return how many pages of the write-ahead log are not in the file yet, by SQLite's own index of it."""
+    index = Path(f"{file}-shm").read_bytes()
+    written, moved = struct.unpack("=I", index[16:20])[0], struct.unpack("=I", index[96:100])[0]
+    return int(written - moved)
 
 
 @contextmanager
@@ -200,3 +207,12 @@ def test_while_the_file_is_locked_nobody_queues_behind_the_one_who_asks(app: Fla
         wait_until(lambda: app.extensions["tokenapp.db"].turns._holder is not None, what="the one who asks")
         assert pool.submit(refresh, grants[2]).result() < 1, "the one who asks waits for the file"
         assert asking.result() > 1.5
+
+
+def test_pruning_leaves_nothing_in_the_log_for_others_to_move(app: Flask, database_url: str) -> None:
+    open_sessions(app, 40)
+    assert left_in_log(file_of(database_url)) > 40
+    much_later = datetime.now(UTC) + timedelta(days=90)
+    with app.app_context():
+        assert sum(sessions.prune(much_later, timedelta(days=1))) == 40
+    assert left_in_log(file_of(database_url)) == 0

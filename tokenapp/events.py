@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -28,7 +29,7 @@ Kind = Literal[
     "client_created",
     "client_deleted",
 ]
-PRUNE_BATCH: Final = 1000
+PRUNE_BATCH: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,14 @@ def list_events(
 
 
 def prune(now: datetime, keep: timedelta) -> Iterable[int]:
-    """Delete records older than `keep`, in batches; yield the size of each."""
+    """Delete records older than `keep`, in batches between which others can write; yield the size of each."""
     page = sa.select(Event.id).where(Event.id < db.first_id(now - keep)).order_by(Event.id).limit(PRUNE_BATCH)
     last = ""  # from which the next batch starts: what was deleted before it would be looked through again and again
     while ids := [row.id for row in db.execute_now(page.where(Event.id > last))]:
-        last = ids[-1]
-        yield len(db.execute_now(sa.delete(Event).where(Event.id.in_(ids)).returning(Event.id)))
+        last, began = ids[-1], monotonic()
+        deleted = db.execute_now(sa.delete(Event).where(Event.id.in_(ids)).returning(Event.id))
+        db.make_way(began)
+        yield len(deleted)
 
 
 def _add(writer: orm.Session, rows: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,10 +13,9 @@ from tokenapp.models import Session, User
 from tokenapp.sessions.rotation import is_recent, read
 
 BATCH: Final = 1000
-PRUNE_BATCH: Final = 25
+PRUNE_BATCH: Final = 8
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=75)
-_LONGEST_REST: Final = 0.1
 _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -76,7 +75,7 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
     for page in _prunable(now, keep):
         began = monotonic()
         deleted = db.execute_now(sa.delete(Session).where(Session.id.in_(page)).returning(Session.id))
-        sleep(min(monotonic() - began, _LONGEST_REST))
+        db.make_way(began)
         yield len(deleted)
 
 
