@@ -57,7 +57,7 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
     ) as tree:
         _wait(lambda: answers(tree, port))
         lanes = [Lane([bearer(each.access_token) for each in minted], 1000, 16), Lane(logins(), 10, 8)]
-        pace(lanes, port, seconds, first=2)
+        pace(lanes, port, seconds)
     return {"workers": 2, "seconds": seconds, "protected": _late(lanes[0]), "login": _late(lanes[1])}
 
 

@@ -31,11 +31,11 @@ class _Line:
     answer: bytes = b""
 
 
-def pace(lanes: Sequence[Lane], port: int, seconds: float, *, first: float) -> None:
+def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
     """Send all lanes' requests at their pace; note in each how many seconds every answer came after it was due.
 
     A request that finds all connections of its lane busy waits, and its time counts from when it was due: a server
-    that stalls cannot hide it by being asked less. What was due in the `first` seconds, before those, is not counted.
+    that stalls cannot hide it by being asked less. All connections are opened at the start, and most of them wait then.
     """
     free: dict[int, deque[_Line]] = {}
     lines: dict[int, _Line] = {}
@@ -44,7 +44,7 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float, *, first: float) -> N
         lines |= {line.socket.fileno(): line for line in free[number]}
     busy: set[int] = set()
     start = time.perf_counter() + 0.1
-    schedules = [_schedule(lane, start, first + seconds) for lane in lanes]
+    schedules = [_schedule(lane, start, seconds) for lane in lanes]
     upcoming = [next(schedule, None) for schedule in schedules]
     while busy or any(upcoming):
         now = time.perf_counter()
@@ -63,8 +63,7 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float, *, first: float) -> N
         for each in readable:
             line = lines[each]
             if _receive(line):
-                if line.due >= start + first:
-                    line.lane.late.append(time.perf_counter() - line.due)
+                line.lane.late.append(time.perf_counter() - line.due)
                 busy.discard(each)
                 free[lanes.index(line.lane)].append(line)
     for line in lines.values():
