@@ -43,8 +43,8 @@ Express **{express_rate:,.0f}** (nothing rotated, nothing stored). Memory: {ours
 
 1,000 protected requests and 10 sign-ins a second for {mixed_seconds} s, with {mixed_workers} workers on two cores,
 which they share with the program that sends. Times count from when a request was due, whether or not a connection
-was free then. All 24 connections are opened at the start, and most of those for sign-ins wait for their turn then; under
-gunicorn's own worker each of these held a thread, and the first answers of the protected route came 0.75 s late.
+was free then. All 24 connections are opened at the start, and most of those for sign-ins wait for their turn then;
+under gunicorn's own worker each of these held a thread, and the first answers of the protected route came 0.75 s late.
 
 {mixed}
 
