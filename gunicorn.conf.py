@@ -86,6 +86,7 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Keep what a worker has counted."""
+    """Keep what a worker has counted, and count its connections no more."""
+    worker.leave()
     if _settings.metrics_bind:
         metrics.bury(worker.pid)

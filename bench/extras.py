@@ -56,6 +56,7 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
         ours.command(), env=ours.settings(url, PORT=str(port)), log=log, cores=cores, folder=place.folder
     ) as tree:
         _wait(lambda: answers(tree, port))
+        time.sleep(1)  # until both workers are there: one of them answers already
         lanes = [Lane([bearer(each.access_token) for each in minted], 1000, 16), Lane(logins(), 10, 8)]
         pace(lanes, port, seconds)
     return {"workers": 2, "seconds": seconds, "protected": _late(lanes[0]), "login": _late(lanes[1])}

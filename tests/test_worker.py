@@ -6,11 +6,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Databases, Servers
-from tests.harness import Server
+from tests.harness import Server, wait_until
 
 FEW = {"WEB_CONCURRENCY": "1", "TOKENAPP_THREADS": "2"}
 
@@ -32,6 +33,11 @@ def connections(server: Server, number: int, beginning: bytes = b"") -> Iterator
             opened.append(connection)
         time.sleep(0.2)
         yield opened
+
+
+def files(pid: int, kind: str) -> int:
+    """Return how many files of that kind a process has open."""
+    return sum(str(file.readlink()).startswith(kind) for file in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def seconds_to_answer(server: Server) -> float:
@@ -79,3 +85,14 @@ def test_without_keep_alive_a_new_connection_has_the_time_to_send(databases: Dat
         for connection in opened:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_workers_share_the_connections_that_come_at_once(databases: Databases, serve: Servers) -> None:
+    server = serve(databases("sqlite"), WEB_CONCURRENCY="2")
+    wait_until(lambda: all(files(pid, "anon_inode:[eventpoll]") for pid in server.workers()), what="both workers")
+    time.sleep(1)
+    before = [files(pid, "socket:") for pid in server.workers()]
+    with connections(server, 40):
+        shares = [files(pid, "socket:") - had for pid, had in zip(server.workers(), before, strict=True)]
+    assert sum(shares) == 40
+    assert min(shares) >= 3, "of gunicorn's own workers the first one takes them all"
