@@ -123,8 +123,11 @@ class _Ticket:
         self.over = False
 
     def patience(self) -> float:
-        """Return for how many seconds to wait for the turn; -1 is for ever."""
-        return -1 if self._deadline is None else max(0.0, self._deadline - _RESERVE - monotonic())
+        """Return for how many seconds to wait for the turn, half of a short rest; -1 is for ever."""
+        if self._deadline is None:
+            return -1
+        left = max(0.0, self._deadline - monotonic())
+        return max(left - _RESERVE, left / 2)
 
     def is_late(self) -> bool:
         """Whether the time of the request is over, and whoever asked has gone."""
