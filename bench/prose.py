@@ -1,21 +1,23 @@
-"""What the report says round its tables."""
+"""The text around the tables of the benchmark report."""
 
 PAGE = """# Benchmarks
 
-Made by `make bench`, which measures anew and rewrites this page, `results.json` and the plots. Change none of them by
-hand: a test holds the page to the figures.
+After reading this page you know how much CPU time, memory and latency the service needs, compared with other programs.
 
-Measured on {date} on {machine}: {rounds} rounds of {seconds} s for each load of each program (sign-ins 3 s at
-least), {minutes} minutes in all, sittings: {sittings}; load average before it {load_before}. Figures are
-medians of the rounds. On another machine, or beside other work, the absolute ones will differ: go by the
-ratios.
+`make bench` measures and rewrites this page, `results.json` and the plots. Do not edit any of them by hand: a test
+compares the page with the figures.
+
+Measured on {date} on {machine}: {rounds} rounds of {seconds} s for each load of each program (sign-ins at
+least 3 s), {minutes} minutes in total, sittings: {sittings}; load average at the start {load_before}. Figures are
+medians of the rounds. On another machine, or beside other work, the absolute figures will differ: compare the ratios.
 
 ## Targets
 
 {targets}
 
-Ratios are of CPU time per request, ours over theirs in the same round; their median. How the cost of a rotation grows
-with the number of sessions is measured apart.
+A ratio is the CPU time per request of this service divided by that of the other program in the same round; the table
+shows the median of the rounds. How the cost of a rotation grows with the number of sessions is
+[measured separately](growth.md).
 
 ![CPU time per request](cpu.svg)
 
@@ -23,28 +25,30 @@ with the number of sessions is measured apart.
 
 ![Latency](latency.svg)
 
-## What a rotation is made of
+## Composition of a rotation
 
 {instructions}
 
-Counted by valgrind in one process on SQLite, which sees neither the server nor the kernel's part, the disk above all.
-The first four rows are {floor:.0%} of the textbook way, and cannot be made smaller as long as this is a Flask view that
-signs with ES256 and commits each rotation. A quarter of the textbook way would be {quarter:,.0f} thousand; and the
-server comes on top of both programs alike, so that a target for the ratio of the two leaves less than that for all
-else: with S for the server's part and T for the textbook way, a quarter of T less three quarters of S.
+Counted by valgrind in one process on SQLite. This excludes the server and the kernel, and therefore most of the disk
+access. The first four rows are {floor:.0%} of the textbook program, and cannot be reduced as long as the route is a
+Flask view that signs with ES256 and commits each rotation. A quarter of the textbook program would be {quarter:,.0f}
+thousand instructions. The server adds the same cost to both programs, so a target for their ratio leaves less than
+that for the rest: with S for the cost of the server and T for that of the textbook program, it leaves a quarter of T
+minus three quarters of S.
 
-## A crowd
+## Many live sessions
 
 {sessions:,} live sessions in this service's SQLite file, and {tokens:,} tokens in the Express program's array.
-Refreshes a second on one core: tokenapp **{ours_rate:,.0f}** (true rotations, each on the disk before it is answered),
+Refreshes per second on one core: tokenapp **{ours_rate:,.0f}** (true rotations, each on the disk before the response),
 Express **{express_rate:,.0f}** (nothing rotated, nothing stored). Memory: {ours_mb:.0f} MB and {express_mb:.0f} MB.
 
-## Sign-ins beside requests
+## Sign-ins beside other requests
 
-1,000 protected requests and 10 sign-ins a second for {mixed_seconds} s, with {mixed_workers} workers on two cores,
-which they share with the program that sends. Times count from when a request was due, whether or not a connection
-was free then. All 24 connections are opened at the start, and most of those for sign-ins wait for their turn then;
-under gunicorn's own worker each of these held a thread, and the first answers of the protected route came 0.75 s late.
+1,000 protected requests and 10 sign-ins per second for {mixed_seconds} s, with {mixed_workers} workers on two cores,
+which they share with the load generator. Times are measured from the moment at which a request was due, whether or not
+a connection was free at that moment. All 24 connections are opened at the start, and most of the connections for
+sign-ins are idle at first. With gunicorn's own worker class each of these occupied a thread, and the first responses of
+the protected route were 0.75 s late.
 
 {mixed}
 
@@ -52,50 +56,54 @@ under gunicorn's own worker each of these held a thread, and the first answers o
 
 {memory}
 
-PSS of the process tree: pages that processes share are counted once. PostgreSQL's is not in it. A worker gives the
-memory for hashes back half a second after the last of them; only then is it idle.
+Memory is the PSS of the process tree: pages that processes share are counted once. PostgreSQL's memory is not included.
+A worker returns the memory for password hashing half a second after the last hash; only then is it idle.
 
 ## Start
 
-From the start of gunicorn, with two workers, to the first answer of `/healthz`: {healthz:.2f} s; to the first sign-in:
-{first_login:.2f} s. What takes longest to import:
+From the start of gunicorn, with two workers, to the first response of `/healthz`: {healthz:.2f} s; to the first
+sign-in: {first_login:.2f} s. The packages that take longest to import:
 
 {imports}
 
-Python function calls for one protected request: {our_calls:,}; the textbook way {textbook_calls:,}.
+Python function calls for one protected request: {our_calls:,}; the textbook program: {textbook_calls:,}.
 
-## What is measured, and what is not alike
+## Method, and what cannot be compared
 
-- **Four programs**, all started by the same command and running at the same time, each loaded while the others are
-  idle: this service as it comes (gunicorn with its own configuration, in development mode for want of TLS); *the
-  textbook way* (flask-jwt-extended with a blocklist table, Flask-SQLAlchemy's ORM); Django REST framework with
-  simplejwt, which rotates and blacklists; and the Express program that this service replaces, written anew.{granian}
-- **One core** for the program, with all its processes; wrk with 4 kept connections, and PostgreSQL, on the other. One
-  worker process and 4 threads for each Python program.
-- **CPU time** is what the kernel charged to the whole process tree, user and system. PostgreSQL's is given apart.
-  Memory is PSS. wrk counts latencies from when it sent a request, so a stall delays what would have been sent.
-- **Every answer counts**: a round in which one was refused, broken or late by 10 s ends the measurement with an
+- **Four programs**, all started by the same command and running at the same time. Each is loaded while the others are
+  idle. They are: this service as delivered (gunicorn with its own configuration, in development mode because there is
+  no TLS); the *textbook* program (flask-jwt-extended with a blocklist table, Flask-SQLAlchemy's ORM); Django REST
+  framework with simplejwt, which rotates and blacklists; and a rewrite of the Express program that this service
+  replaces.{granian}
+- **One core** for the program, with all its processes; wrk with 4 keep-alive connections, and PostgreSQL, on the other.
+  Each Python program has one worker process and 4 threads.
+- **CPU time** is what the kernel charged to the whole process tree, user and system. PostgreSQL's is listed separately.
+  Memory is PSS. wrk measures latency from when it sent a request, so a stall delays the requests that would have been
+  sent.
+- **Every response counts**: a round in which one was rejected, broken or late by 10 s ends the measurement with an
   error.
-- **SQLite** is written by each program as its libraries do by default: theirs with a rollback journal, ours with a
-  write-ahead log; all wait for the disk at each commit. Theirs costs more, so their rotations are measured once more
-  with our file settings (and `BEGIN IMMEDIATE` in Django): the fairer comparison of code.
-- **Kinder to the others than their defaults**: Django keeps its connections open and has no middleware and no
-  browsable pages.
-- **Harder on us**: this service writes a log line for each request that changes something, records sign-ins and
-  sign-outs in an audit trail, counts failed passwords, and sets security headers. The others do none of that.
-- **Kinder to us**: the others sign with HS256 but look a token (flask-jwt-extended) or a user (simplejwt) up in the
-  database at every protected request. This service does not: it learns of ended sessions within a second.
-- **Not alike**: simplejwt takes and gives refresh tokens in the body, the others in a cookie. Express keeps
-  everything in the memory of one process, and forgets it when that ends.
+- **SQLite** is written by each program as its libraries do by default: the other programs use a rollback journal, this
+  service a write-ahead log; all wait for the disk at each commit. A rollback journal costs more, so the rotations of
+  the other programs are also measured with our file settings (and `BEGIN IMMEDIATE` in Django), which is a fairer
+  comparison of the code.
+- **In favour of the others**: Django keeps its connections open and has no middleware and no browsable pages, unlike
+  its defaults.
+- **Against this service**: it logs each request that changes something, records sign-ins and sign-outs in an audit log,
+  counts failed passwords, and sets security headers. The others do none of that.
+- **In favour of this service**: the others sign with HS256, but look up a token (flask-jwt-extended) or a user
+  (simplejwt) in the database at every protected request. This service does not: it learns of revoked sessions within a
+  second.
+- **Not comparable**: simplejwt transfers refresh tokens in the body, the others in a cookie. Express keeps everything
+  in the memory of one process, and loses it when that process ends.
 
 Versions: {versions}.
 """
 
-# Where its rows are.
+# Only printed if its rows exist.
 GRANIAN = """
-- **The rows *under granian*** are this service once more, with nothing changed but the server before it,
-  [started as its guide says](../granian.md). The other Python programs stay under gunicorn, and every target is
-  judged there."""
+- **The rows *under granian*** are this service with another server and no other change,
+  [started as its guide describes](../granian.md). The other Python programs run under gunicorn, and every target is
+  evaluated with gunicorn."""
 
 WORDS = {
     "protected": "The protected route",
@@ -107,19 +115,20 @@ WORDS = {
 
 NOTES = {
     "protected": """\
-256 access tokens in turn. Ours are signed with ES256 and those of the others with HS256; the row marked HS256 is this
-service set up alike. A signature that was found good is remembered for a while, so most requests are spared the
-check; the others check each time.""",
+256 access tokens, used in turn. Those of this service are signed with ES256 and those of the others with HS256. In the
+row marked HS256 this service uses HS256 too. This service caches verified signatures for a while, so most requests skip
+the verification. The others verify each time.""",
     "rotation": """\
-Each request presents a refresh token that was never used before, and gets its successor. Express is missing here: it
-does not rotate. *Our file settings* means the other program with its SQLite file written as ours is.""",
+Each request presents a refresh token that was never used before, and gets its successor. Express is omitted, because it
+does not rotate. *Our file settings* means that the other program writes its SQLite file with the settings of this
+service.""",
     "damped": """\
-Here a token that was rotated into less than 30 seconds ago, as in many tabs at once; in Express any refresh, with
-1,000 tokens in its array. The other two rotate at every refresh.""",
+The token was created by a rotation less than 30 seconds ago, as with many tabs at once. In Express it is any refresh,
+with 1,000 tokens in its array. The other two rotate at every refresh.""",
     "login": """\
-All but Express verify argon2id with 19 MiB, two passes and one lane, which is nearly all of the cost. Express
-compares the password as it is, and so says nothing about the cost of signing in.""",
+All programs except Express verify argon2id with 19 MiB, two passes and one lane, which is nearly all of the cost.
+Express compares the password as plain text, so its figures do not show the cost of signing in.""",
     "logout": """\
-Ours ends the session, and records that in the trail; the other two put the refresh token on their list, and its
-access tokens live on. Express looks for a token that it does not hold among 1,000.""",
+This service revokes the session and records that in the audit log. The other two put the refresh token on their list,
+and the access tokens stay valid. Express looks for a token that is not in its array of 1,000.""",
 }

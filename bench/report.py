@@ -36,7 +36,7 @@ class Target:
 def _cpu(load: str, rival: str, bound: float) -> Iterator[Target]:
     kinds = [("ours-sqlite", f"{rival}-sqlite", "SQLite"), ("ours-postgresql", f"{rival}-postgresql", "PostgreSQL")]
     if load == "rotation":
-        kinds.insert(1, ("ours-sqlite", f"{rival}-wal", "SQLite, theirs with our file settings"))
+        kinds.insert(1, ("ours-sqlite", f"{rival}-wal", "SQLite, the other with our file settings"))
     for mine, theirs, name in kinds:
         compute = partial(ratio, load=load, mine=mine, theirs=theirs)
         yield Target(f"{load.capitalize()}, CPU µs, {name}", bound, f" times {rival}", compute)
@@ -181,15 +181,15 @@ def instructions_table(found: dict[str, dict[str, float]]) -> str:
     parts = (
         ("Flask and Werkzeug, for a view that does nothing", ours["flask"]),
         ("The access token's signature (ES256, OpenSSL)", ours["es256"]),
-        ("The refresh tokens' (HS256): the old one checked, the new one made", 2 * ours["hs256"]),
+        ("The refresh tokens' signatures (HS256): verify the old one, create the new one", 2 * ours["hs256"]),
         ("SQLite: the statement and its commit", ours["sqlite"]),
-        ("The connection lent, values and row converted, the turn taken", ours["row"] - ours["sqlite"]),
+        ("Connection pool, conversion of values and row, write queue", ours["row"] - ours["sqlite"]),
         (
-            "All else: cookie, gate, claims, headers, the log line",
+            "The rest: cookie, request checks, claims, headers, log line",
             ours["rotation"] - floor_of(ours) - ours["row"] + ours["sqlite"],
         ),
-        ("**All of it**", ours["rotation"]),
-        ("The textbook way", found["textbook"]["rotation"]),
+        ("**Total**", ours["rotation"]),
+        ("The textbook program", found["textbook"]["rotation"]),
     )
     return table(("Part of a rotation", "thousand instructions"), [(name, f"{count:,.0f}") for name, count in parts])
 
@@ -206,4 +206,4 @@ def mixed_table(mixed: dict[str, Any]) -> str:
         )
         for route in ("protected", "login")
     ]
-    return table(("Route", "requests", "refused (503)", "p50 ms", "p99 ms", "p99.9 ms", "highest ms"), rows)
+    return table(("Route", "requests", "rejected (503)", "p50 ms", "p99 ms", "p99.9 ms", "highest ms"), rows)
