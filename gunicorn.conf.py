@@ -11,28 +11,27 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
 from sqlalchemy.orm import configure_mappers
 
-# Where rich is to be had, structlog loads it, with all of pygments, for a console that nobody looks at.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # what Python takes for a module that is not there
-
-from tokenapp import logs, memory, metrics  # noqa: E402 -- after the line above
-from tokenapp.config import INSTANCE, ConfigError, load  # noqa: E402 -- the same
+from tokenapp import passwords
+from tokenapp.config import INSTANCE, ConfigError, load
+from tokenapp.http import logs
+from tokenapp.server import allocator, metrics_listener
 
 try:
     _settings = load(os.environ, INSTANCE)
 except ConfigError as _fault:
     sys.exit(str(_fault))
-memory.set_up()
+allocator.set_up()
 logs.set_up(_settings.log_format)
 logging.captureWarnings(capture=True)
 threading.excepthook = logs.note_thread_fault
 if _settings.metrics_bind:
-    metrics.prepare()
+    metrics_listener.prepare()
 
 
 wsgi_app = "wsgi:app"
 # In development there is a demo user whose password everybody knows: that one stays on this machine.
 bind = f"{'0.0.0.0' if _settings.production else '127.0.0.1'}:{_settings.port}"  # noqa: S104 -- a proxy or a firewall stands before it
-worker_class = "tokenapp.worker.Worker"
+worker_class = "tokenapp.server.worker.Worker"
 workers = _settings.web_concurrency
 threads = _settings.threads
 preload_app = True
@@ -68,7 +67,7 @@ def on_starting(server: Any) -> None:
     """Serve the metrics from here, the one process that outlives the workers."""
     if _settings.metrics_bind:
         try:
-            metrics.serve(_settings.metrics_bind, (server.cfg.uid, server.cfg.gid))
+            metrics_listener.serve(_settings.metrics_bind, (server.cfg.uid, server.cfg.gid))
         except OSError as fault:
             sys.exit(f"tokenapp cannot start:\n  - TOKENAPP_METRICS_BIND cannot be listened on: {fault.strerror}")
 
@@ -82,11 +81,11 @@ def when_ready(_server: Any) -> None:
 
 def post_fork(_server: Any, _worker: Any) -> None:
     """Leave the metrics' address to the master."""
-    metrics.leave()
+    metrics_listener.leave()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Keep what a worker has counted, and count its connections no more."""
     worker.leave()
     if _settings.metrics_bind:
-        metrics.bury(worker.pid)
+        metrics_listener.bury(worker.pid)

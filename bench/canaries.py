@@ -27,7 +27,7 @@ import psycopg
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.harness import Client, Reply, Server, create_user, free_port, make_app
+from tests.support.harness import Client, Reply, Server, create_user, free_port, make_app
 from tokenapp.db import db
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")

@@ -18,7 +18,7 @@ from bench.pacing import Lane, pace
 from bench.process import Tree
 from bench.programs import PASSWORD, TOKENS, USERS, Place, answers, bearer, logins, start_express
 from bench.rivals import textbook
-from tests.harness import ROOT, Client, application, environment, free_port
+from tests.support.harness import ROOT, Client, application, environment, free_port
 
 CROWD = 100_000
 IMPORTS = 12

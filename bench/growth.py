@@ -31,9 +31,10 @@ from flask import Flask
 from sqlalchemy.engine import make_url
 
 from bench.growth_fill import LIVE_FROM
-from tests.harness import make_app
-from tokenapp import db, revocations, sessions
+from tests.support.harness import make_app
+from tokenapp import db, sessions
 from tokenapp.models import RefreshClaims, Session, User
+from tokenapp.sessions import revocation_list
 
 ROUNDS, PER_ROUND = 20, 100
 RATE, PHASE, LONGEST_PRUNING = 100, 20.0, 600.0
@@ -128,7 +129,7 @@ def _listing(user: User, now: datetime) -> Operation:
 
 def _asking_what_ended(now: datetime) -> Operation:
     asked = {"since": now - timedelta(seconds=76)}
-    return lambda: db.execute_now(revocations._RECENTLY_ENDED, asked)  # noqa: SLF001 -- the statement that workers send
+    return lambda: db.execute_now(revocation_list._RECENTLY_ENDED, asked)  # noqa: SLF001 -- the statement that workers send
 
 
 @contextmanager

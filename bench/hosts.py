@@ -25,7 +25,7 @@ from typing import Any
 import flask_migrate
 import psycopg
 
-from tests.harness import PASSWORD, ROOT, Postgres, application, claims_of, create_user, environment, wait_until
+from tests.support.harness import PASSWORD, ROOT, Postgres, application, claims_of, create_user, environment, wait_until
 
 NET, BRIDGE = "10.77.0", "tokenapp0"
 HOSTS, CLIENTS, BEFORE, LIMIT = 3, 12, 6.0, 30.0

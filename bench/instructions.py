@@ -21,7 +21,7 @@ from werkzeug.test import EnvironBuilder
 from bench import ours
 from bench.programs import PASSWORD, Place
 from bench.rivals import prepare, textbook
-from tests.harness import ROOT, application, environment
+from tests.support.harness import ROOT, application, environment
 
 TIMES = 100
 WARM = 20
@@ -86,7 +86,7 @@ def _ours(url: str) -> None:
     from tokenapp import db, keys  # noqa: PLC0415 -- one program at a time
     from tokenapp.models import RefreshClaims  # noqa: PLC0415 -- the same
     from tokenapp.sessions import rotation  # noqa: PLC0415 -- the same
-    from tokenapp.tokens import gate  # noqa: PLC0415 -- the same
+    from tokenapp.tokens import verification  # noqa: PLC0415 -- the same
 
     ours.prepare(url, 1, PASSWORD)
     minted = iter([*ours.open_sessions(url, 3 * (TIMES + WARM))])
@@ -99,7 +99,7 @@ def _ours(url: str) -> None:
             message = b"x" * 400
             _count("es256", lambda: ring.signing["access"].sign(message))
             _count("hs256", lambda: ring.signing["refresh"].sign(message))
-            claims = [gate.read(next(minted).refresh_token, now=now) for _ in range(2 * (TIMES + WARM))]
+            claims = [verification.verify(next(minted).refresh_token, now=now) for _ in range(2 * (TIMES + WARM))]
             shown = iter([RefreshClaims(each["sid"], each["jti"], each["gen"]) for each in claims])
             _count("row", lambda: rotation.rotate(next(shown), now, window))
             statement, dialect = rotation.statement(window), db.db.engine.dialect

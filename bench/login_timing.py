@@ -22,9 +22,9 @@ from pathlib import Path
 
 import flask_migrate
 
-from tests.harness import PASSWORD, Server, make_app
+from tests.support.harness import PASSWORD, Server, make_app
 from tokenapp import accounts, db, passwords
-from tokenapp.throttle import FREE_FAILURES
+from tokenapp.throttle.lockout import FREE_FAILURES
 
 HASHING = {"TOKENAPP_PASSWORD_MEMORY": "19456", "TOKENAPP_PASSWORD_PASSES": "2"}
 SETTINGS = {**HASHING, "TOKENAPP_ADDRESS_FAILURES": "100000", "WEB_CONCURRENCY": "1"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import ours
 from bench.load import Feed, Request
 from bench.process import Tree, pin
-from tests.harness import ROOT, Client, Postgres, environment, free_port, wait_until
+from tests.support.harness import ROOT, Client, Postgres, environment, free_port, wait_until
 
 PASSWORD = "correct horse battery staple"
 USERS = 64

@@ -23,8 +23,18 @@ from time import monotonic, sleep
 import flask_migrate
 import psycopg
 
-from tests.harness import PASSWORD, Postgres, Relay, Reply, Server, application, create_user, meanwhile, wait_until
-from tests.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, write_lock
+from tests.db.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, write_lock
+from tests.support.harness import (
+    PASSWORD,
+    Postgres,
+    Relay,
+    Reply,
+    Server,
+    application,
+    create_user,
+    meanwhile,
+    wait_until,
+)
 
 
 @dataclass

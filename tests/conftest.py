@@ -11,7 +11,7 @@ import flask_migrate
 import pytest
 from flask import Flask
 
-from tests.harness import Postgres, Server, dispose_engines, make_app
+from tests.support.harness import Postgres, Server, dispose_engines, make_app
 from tokenapp.db import db
 
 Databases = Callable[[str], str]

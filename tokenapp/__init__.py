@@ -1,58 +1,38 @@
 """tokenapp: a self-hosted login and session service."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
 from flask import Flask
+from flask_migrate import Migrate
 
-from tokenapp import (
-    account,
-    addresses,
-    auth,
-    cli,
-    config,
-    db,
-    errors,
-    incoming,
-    metrics,
-    migrating,
-    openapi,
-    ops,
-    pages,
-    revocations,
-    tokens,
-    wellknown,
-)
+from tokenapp import cli, config, db, tokens
+from tokenapp.api import BLUEPRINTS, docs
+from tokenapp.http import lifecycle, metrics, problems
+from tokenapp.sessions import revocation_list
 
 __version__ = "0.1.0"
 
 
-class _App(Flask):
-    """Flask without coroutines: we have none, and to look for them anew at every request costs a twentieth of it."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Take `func` as it is."""
-        return func
-
-
 def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
-    """Make the application from the environment and then `overrides`, which go by the settings' names.
+    """Create the application from the environment and `overrides`, both by the names of the settings.
 
     Raises:
-        config.ConfigError: listing every fault in the settings.
+        config.ConfigError: with all problems of the settings.
     """
-    app = _App(__name__, instance_path=str(config.INSTANCE), static_folder=None)
-    settings = config.init_app(app, overrides)
+    app = lifecycle.App(__name__, instance_path=str(config.INSTANCE), static_folder=None)
+    settings = config.load({**os.environ, **(overrides or {})}, Path(app.instance_path))
+    # Flask gets no secret: it would open a cookie session for every request.
+    app.config.update(TOKENAPP=settings, MAX_CONTENT_LENGTH=None)
     metrics.init_app(app, __version__)
-    ops.init_app(app, settings)
-    errors.init_app(app)
-    db.init_app(app, settings)
-    migrating.init_app(app)
-    tokens.init_app(app, settings, revocations.has_ended)
-    addresses.init_app(app, settings)
-    for blueprint in (auth.bp, account.bp, wellknown.bp, ops.bp, pages.bp):
+    lifecycle.init_app(app, settings)
+    problems.init_app(app)
+    app.bind(settings, db.init_app(app, settings))
+    Migrate(app, db.db, directory=str(Path(__file__).with_name("migrations")))
+    tokens.init_app(app, settings, revocation_list.is_revoked)
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    openapi.init_app(app, __version__)
+    docs.init_app(app, __version__)
     cli.init_app(app)
-    incoming.prepare_types()
     return app

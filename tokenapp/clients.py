@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tokenapp import db, errors, events
+from tokenapp import audit, db, errors
 from tokenapp.models import Client
 
 _NOBODY: Final = "0" * 64
@@ -21,7 +21,7 @@ def create(name: str, now: datetime) -> tuple[Client, str]:
     client = Client(id=f"client-{db.new_id(now)}", name=name, secret_hash=_digest(secret), created_at=now)
     with db.writing() as writer:
         writer.add(client)
-        events.record(writer, "client_created", now, reason=client.id)
+        audit.record(writer, "client_created", now, reason=client.id)
     return client, secret
 
 
@@ -41,7 +41,7 @@ def delete(client_id: str, now: datetime) -> None:
     with db.writing() as writer:
         if not writer.connection().execute(sa.delete(Client).where(Client.id == client_id)).rowcount:
             raise errors.ClientNotFound
-        events.record(writer, "client_deleted", now, reason=client_id)
+        audit.record(writer, "client_deleted", now, reason=client_id)
 
 
 def authenticate(client_id: str, secret: str) -> bool:

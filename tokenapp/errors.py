@@ -1,22 +1,21 @@
-"""Each refusal a class with its code, status and sentence, and the one renderer to problem+json (RFC 9457)."""
+"""The errors that a client can get, each a class with a code, a status and a message."""
 
 from typing import ClassVar, Literal
 
-import msgspec
-from flask import Flask, Response, g
-from werkzeug.exceptions import HTTPException
-
-from tokenapp import db
-
 Outcome = Literal["revoked", "ahead", "reuse"]
-RETRY_SECONDS = 1
 
 
-class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault of the program
-    """What a client is told when it cannot have what it asked for.
+class TokenappError(Exception):
+    """An error that is answered to the client as problem+json.
 
-    `reason` is for the log alone; the client sees only the class's own words and `detail`, if one is given.
-    `outcome` tells apart, for the metrics, refusals of one class.
+    Args:
+        reason: for the log only. The client sees the class's message, or `detail` if given.
+        detail: a sentence for the client that is more exact than the class's message.
+        retry_after: seconds after which a retry makes sense.
+        challenge: parameters of the ``WWW-Authenticate`` challenge (RFC 6750, 3).
+        allow: the methods that the path supports.
+        sid: the session that the error is about, for the log.
+        outcome: tells errors of one class apart in the metrics.
     """
 
     code: ClassVar[str]
@@ -27,13 +26,15 @@ class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault o
     def __init_subclass__(cls) -> None:
         cls.title = cls.code.replace("_", " ").capitalize()
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each is optional and given by name
         self,
         *,
         reason: str | None = None,
         detail: str | None = None,
         status: int | None = None,
-        headers: dict[str, str] | None = None,
+        retry_after: int | None = None,
+        challenge: str | None = None,
+        allow: str | None = None,
         sid: str | None = None,
         outcome: Outcome | None = None,
     ) -> None:
@@ -41,235 +42,179 @@ class Refusal(Exception):  # noqa: N818 -- a refusal is an answer, not a fault o
         self.reason = reason
         self.detail = detail or self.message
         self.status = status or type(self).status
-        self.headers = headers or {}
+        self.retry_after = retry_after
+        self.challenge = challenge
+        self.allow = allow
         self.sid = sid
         self.outcome = outcome
 
 
-class InvalidRequest(Refusal):
-    """The request's form is wrong."""
+class InvalidRequest(TokenappError):
+    """The request is malformed."""
 
     code, status, message = "invalid_request", 400, "The request is malformed."
 
 
-class InvalidCredentials(Refusal):
-    """Unknown user, wrong password and disabled user alike."""
+class InvalidCredentials(TokenappError):
+    """The user is unknown or disabled, or the password is wrong."""
 
     code, status, message = "invalid_credentials", 401, "Invalid credentials."
 
 
-class InvalidClient(Refusal):
-    """Another service did not prove who it is: ``client_id`` or secret is missing, wrong or deleted."""
+class InvalidClient(TokenappError):
+    """The client id or secret is missing, wrong or deleted."""
 
     code, status, message = "invalid_client", 401, "Client credentials are required."
 
 
-class RefreshTokenMissing(Refusal):
-    """No refresh cookie came along."""
+class RefreshTokenMissing(TokenappError):
+    """The request has no refresh cookie."""
 
     code, status, message = "refresh_token_missing", 401, "Refresh token not found."
 
 
-class RefreshTokenExpired(Refusal):
-    """An authentic refresh token, or its session, is past its time."""
+class RefreshTokenExpired(TokenappError):
+    """The refresh token is authentic, but it or its session has expired."""
 
     code, status = "refresh_token_expired", 403
     message = "Refresh token invalid or expired."
 
 
-class RefreshTokenRevoked(Refusal):
-    """Any other refresh token that is not good: which way, only the log tells."""
+class RefreshTokenRevoked(TokenappError):
+    """The refresh token is not valid for another reason, which only the log states."""
 
     code, status = "refresh_token_revoked", 403
     message = "Refresh token invalid or revoked."
 
 
-class AccessTokenMissing(Refusal):
-    """No bearer token came along."""
+class AccessTokenMissing(TokenappError):
+    """The request has no bearer token."""
 
     code, status, message = "access_token_missing", 401, "Access token required."
 
 
-class AccessTokenInvalid(Refusal):
-    """A bearer token that is not good."""
+class AccessTokenInvalid(TokenappError):
+    """The bearer token is invalid, expired or revoked."""
 
     code, status = "access_token_invalid", 403
     message = "Access token invalid or expired."
 
 
-class PasswordRejected(Refusal):
-    """A new password breaks the rule; the detail says which part of it."""
+class PasswordRejected(TokenappError):
+    """The new password violates the password policy; the detail says how."""
 
-    code, status, message = "password_rejected", 400, "The password is not good enough."
-
-
-class UsernameRejected(Refusal):
-    """A new user name cannot be had; the detail says why."""
-
-    code, status, message = "username_rejected", 400, "The user name cannot be used."
+    code, status, message = "password_rejected", 400, "The password is too weak."
 
 
-class UsernameTaken(Refusal):
-    """Somebody has that name, perhaps in another spelling."""
+class UsernameRejected(TokenappError):
+    """The user name is not allowed; the detail says why."""
+
+    code, status, message = "username_rejected", 400, "The user name is not allowed."
+
+
+class UsernameTaken(TokenappError):
+    """A user has that name, possibly in another spelling."""
 
     code, status, message = "username_taken", 409, "The user name is taken."
 
 
-class UserNotFound(Refusal):
-    """Nobody has that name."""
+class UserNotFound(TokenappError):
+    """No user has that name or id."""
 
-    code, status, message = "user_not_found", 404, "There is no such user."
-
-
-class SessionNotFound(Refusal):
-    """No such session, or somebody else's."""
-
-    code, status, message = "session_not_found", 404, "There is no such session."
+    code, status, message = "user_not_found", 404, "User not found."
 
 
-class TooManyAttempts(Refusal):
-    """Too many failures on this account or from this address; ``Retry-After`` tells when to come back."""
+class SessionNotFound(TokenappError):
+    """The session does not exist or belongs to another user."""
+
+    code, status, message = "session_not_found", 404, "Session not found."
+
+
+class TooManyAttempts(TokenappError):
+    """Too many failed attempts on this account or from this address; see ``Retry-After``."""
 
     code, status, message = "too_many_attempts", 429, "Too many attempts. Please try again later."
 
 
-class ReauthenticationRequired(Refusal):
-    """The password was given too long ago for this; ``WWW-Authenticate`` says so in the words of RFC 9470."""
+class ReauthenticationRequired(TokenappError):
+    """The sign-in is too old for this request; see ``WWW-Authenticate`` (RFC 9470)."""
 
-    code, status, message = "reauthentication_required", 401, "Please give your password again."
-
-
-class KeyNotFound(Refusal):
-    """No such signing key, or it is retired."""
-
-    code, status, message = "key_not_found", 404, "There is no such key."
+    code, status, message = "reauthentication_required", 401, "Please enter your password again."
 
 
-class KeyPending(Refusal):
-    """A key waits already to sign next."""
+class KeyNotFound(TokenappError):
+    """The signing key does not exist or is retired."""
 
-    code, status, message = "key_pending", 409, "There is a next key already; it must sign before another is made."
-
-
-class KeyInUse(Refusal):
-    """The key still verifies live tokens."""
-
-    code, status, message = "key_in_use", 409, "The key still verifies live tokens."
+    code, status, message = "key_not_found", 404, "Signing key not found."
 
 
-class KeyRejected(Refusal):
-    """The key is weak, or not of a kind that we sign with."""
+class KeyPending(TokenappError):
+    """A pending signing key exists already."""
+
+    code, status, message = "key_pending", 409, "A pending key exists already. It must become active first."
+
+
+class KeyInUse(TokenappError):
+    """The signing key still verifies valid tokens."""
+
+    code, status, message = "key_in_use", 409, "The key still verifies valid tokens."
+
+
+class KeyRejected(TokenappError):
+    """The signing key is too weak or of an unsupported type."""
 
     code, status, message = "key_rejected", 400, "The key cannot be used."
 
 
-class ClientNotFound(Refusal):
-    """No such client."""
+class ClientNotFound(TokenappError):
+    """The client does not exist."""
 
-    code, status, message = "client_not_found", 404, "There is no such client."
+    code, status, message = "client_not_found", 404, "Client not found."
 
 
-class CrossSiteRequest(Refusal):
-    """A page of another site tried to use the visitor's cookie or to sign the visitor in."""
+class CrossSiteRequest(TokenappError):
+    """A page of another site sent the request."""
 
     code, status = "cross_site_request", 403
-    message = "Requests from other sites are refused."
+    message = "Requests from other sites are not allowed."
 
 
-class NotFound(Refusal):
-    """No such path."""
+class NotFound(TokenappError):
+    """The path does not exist."""
 
-    code, status, message = "not_found", 404, "There is nothing at this path."
+    code, status, message = "not_found", 404, "The path does not exist."
 
 
-class MethodNotAllowed(Refusal):
-    """The path exists, but not for this method; ``Allow`` lists those that it has."""
+class MethodNotAllowed(TokenappError):
+    """The path does not support the method; ``Allow`` lists those it supports."""
 
     code, status = "method_not_allowed", 405
-    message = "This path does not answer that method."
+    message = "The method is not allowed for this path."
 
 
-class RequestTooLarge(Refusal):
-    """The body is over 16 KiB."""
+class RequestTooLarge(TokenappError):
+    """The request body is larger than 16 KiB."""
 
     code, status = "request_too_large", 413
     message = "The request body is larger than 16 KiB."
 
 
-class UnsupportedMediaType(Refusal):
-    """The body is not declared as JSON."""
+class UnsupportedMediaType(TokenappError):
+    """The request body is not declared as JSON."""
 
     code, status = "unsupported_media_type", 415
     message = "The request body must be application/json."
 
 
-class InternalError(Refusal):
-    """A bug of ours."""
+class InternalError(TokenappError):
+    """A bug in the service."""
 
     code, status = "internal_error", 500
-    message = "Something went wrong on our side."
+    message = "An internal error occurred."
 
 
-class ServiceUnavailable(Refusal):
-    """Something that we depend on is away, or we are too busy; nothing was lost and a retry is welcome."""
+class ServiceUnavailable(TokenappError):
+    """A dependency is unavailable, or the service is overloaded. Nothing was changed; a retry is safe."""
 
     code, status = "service_unavailable", 503
-    message = "The service is unavailable for a moment. Please try again."
-
-
-_BY_STATUS: dict[int, type[Refusal]] = {
-    kind.status: kind
-    for kind in (NotFound, MethodNotAllowed, RequestTooLarge, UnsupportedMediaType, InternalError, ServiceUnavailable)
-}
-
-
-class Problem(msgspec.Struct, rename="camel"):
-    """The body of every refusal (RFC 9457); `message` repeats `detail` for clients of the service before this one."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    message: str
-    request_id: str
-
-
-def init_app(app: Flask) -> None:
-    """Answer every error of `app` as problem+json."""
-    app.url_map.merge_slashes = False  # Werkzeug would redirect, to whatever host the request named
-    app.register_error_handler(Refusal, render)
-    app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(Exception, _render_fault)
-
-
-def render(refusal: Refusal) -> Response:
-    """Turn `refusal` into its answer, and note it for the request's log line."""
-    g.refusal = refusal
-    problem = Problem(
-        type=f"urn:tokenapp:error:{refusal.code}",
-        title=refusal.title,
-        status=refusal.status,
-        detail=refusal.detail,
-        code=refusal.code,
-        message=refusal.detail,
-        request_id=g.get("request_id", ""),
-    )
-    response = Response(msgspec.json.encode(problem), status=refusal.status, mimetype="application/problem+json")
-    response.headers.extend(refusal.headers)
-    if refusal.status == ServiceUnavailable.status:
-        response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
-    return response
-
-
-def _render_http(error: HTTPException) -> Response:
-    status = error.code or InternalError.status
-    kind = _BY_STATUS.get(status, InvalidRequest if status < InternalError.status else InternalError)
-    allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
-    return render(kind(headers=dict(allow), reason=error.name))
-
-
-def _render_fault(error: Exception) -> Response:
-    refusal = (ServiceUnavailable if db.is_fault(error) else InternalError)(reason=type(error).__name__)
-    refusal.__cause__ = error  # for the request's log line
-    return render(refusal)
+    message = "The service is temporarily unavailable. Please try again."

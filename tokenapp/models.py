@@ -1,4 +1,4 @@
-"""What is stored, with predicates that read nothing else, and the records that pass between modules."""
+"""The database tables, and the records that pass between modules."""
 
 from datetime import datetime
 from typing import Literal
@@ -7,28 +7,29 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tokenapp.db import Base, Instant, not_before
+from tokenapp.db import Base, Instant
 
 Outcome = Literal["opened", "rotated", "damped", "grace", "reauthenticated"]
 
 
 class User(Base):
-    """A person who signs in. `id` is the tokens' `sub` and is never given to a second person."""
+    """A person who signs in. `id` is the ``sub`` of the tokens and is never reused."""
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(128), unique=True)
     password_hash: Mapped[str] = mapped_column(sa.String(512))
-    password_changed_at: Mapped[datetime] = mapped_column(Instant)
+    credentials_changed_at: Mapped[datetime] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
     disabled_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class Session(Base):
-    """One sign-in on one device: the JTIs of the refresh tokens issued to it, current and previous.
+    """One sign-in on one device, with the ids of its current and previous refresh token.
 
-    No index holds a column that a rotation changes: a rotation then costs one row and no index (PostgreSQL: HOT).
+    `amr` lists the authentication methods (RFC 8176), separated by spaces. No index covers a column that a rotation
+    changes: a rotation then writes one row and no index (PostgreSQL: HOT update).
     """
 
     __tablename__ = "sessions"
@@ -54,6 +55,7 @@ class Session(Base):
     current_jti: Mapped[str] = mapped_column(sa.String(32))
     previous_jti: Mapped[str | None] = mapped_column(sa.String(32))
     generation: Mapped[int] = mapped_column(default=0)
+    amr: Mapped[str] = mapped_column(sa.String(64), server_default="pwd")
     created_at: Mapped[datetime] = mapped_column(Instant)
     authenticated_at: Mapped[datetime] = mapped_column(Instant)
     rotated_at: Mapped[datetime | None] = mapped_column(Instant)
@@ -65,12 +67,12 @@ class Session(Base):
     user_agent: Mapped[str | None] = mapped_column(sa.String(512))
 
     def is_live(self, now: datetime) -> bool:
-        """Whether a refresh can still succeed, as far as this row alone tells."""
+        """Return whether a refresh can still succeed, judging by this row alone."""
         return self.revoked_at is None and now < self.expires_at
 
 
-class Event(Base):
-    """One record of the trail; `actor` is ``request`` or ``operator``. It outlives what it speaks of."""
+class AuditEvent(Base):
+    """One event of the audit log; `actor` is ``request`` or ``operator``. It outlives what it describes."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -90,7 +92,7 @@ class Event(Base):
 
 
 class Client(Base):
-    """Another service that may ask us about tokens; of its secret only a digest is kept."""
+    """Another service with credentials for the OAuth routes; only a digest of its secret is stored."""
 
     __tablename__ = "clients"
 
@@ -101,7 +103,7 @@ class Client(Base):
 
 
 class Throttle(Base):
-    """How often in a row signing in to one account failed; `account` is a keyed digest of its name."""
+    """The consecutive failed attempts on one account; `account` is a keyed digest of its name."""
 
     __tablename__ = "throttles"
 
@@ -111,7 +113,7 @@ class Throttle(Base):
 
 
 class AddressCount(Base):
-    """How often something happened from one address, until the count expires."""
+    """A rate limit's count for one client address, until it expires."""
 
     __tablename__ = "address_counts"
 
@@ -120,14 +122,8 @@ class AddressCount(Base):
     expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
 
 
-def ending(reason: str, now: datetime) -> sa.Update:
-    """Make the one write that ends sessions, those that are still live; the caller adds which."""
-    values = {"revoked_at": not_before(sa.literal(now, Instant())), "revoked_reason": reason}
-    return sa.update(Session).where(Session.revoked_at.is_(None)).values(values)
-
-
 class SigningKey(Base):
-    """A key of the ring, its private part sealed; `serial` counts the keys of one use."""
+    """A signing key with its private part encrypted; `serial` counts the keys of one use."""
 
     __tablename__ = "signing_keys"
     __table_args__ = (sa.Index("uq_signing_keys_serial", "use", "serial", unique=True),)
@@ -136,7 +132,7 @@ class SigningKey(Base):
     use: Mapped[str] = mapped_column(sa.String(16))
     serial: Mapped[int]
     algorithm: Mapped[str] = mapped_column(sa.String(16))
-    sealed: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    encrypted: Mapped[bytes] = mapped_column(sa.LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Instant)
     activates_at: Mapped[datetime] = mapped_column(Instant)
     verifies_until: Mapped[datetime | None] = mapped_column(Instant)
@@ -144,15 +140,16 @@ class SigningKey(Base):
 
 
 class RefreshClaims(msgspec.Struct, frozen=True):
-    """What an authentic refresh token says: the session, the token's own id, and how many came before it."""
+    """The claims of an authentic refresh token: session, token id, and number of earlier tokens."""
 
     sid: str
     jti: str
     gen: int
+    sub: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What a sign-in or a refresh leads to: all that the tokens handed out for it must say."""
+    """What a sign-in or a refresh grants: everything that the new tokens state."""
 
     outcome: Outcome
     sid: str
@@ -164,3 +161,4 @@ class Grant(msgspec.Struct, frozen=True):
     expires_at: datetime
     ends_at: datetime
     authenticated_at: datetime
+    amr: tuple[str, ...]

@@ -12,11 +12,12 @@ import msgspec
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
-from tokenapp import config, db, migrating
+from tokenapp import config, db
 from tokenapp.cli import output
 from tokenapp.cli.failures import Command
 from tokenapp.config import Settings
-from tokenapp.keys import life
+from tokenapp.db import schema
+from tokenapp.keys import lifecycle
 
 Severity = Literal["error", "warning"]
 EXIT_CODES: Final = {"error": 2, "warning": 1}
@@ -123,7 +124,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
             "use PostgreSQL when there is to be a second host",
         )
     try:
-        stored = migrating.stored_version()
+        stored = schema.stored_version()
     except Exception as fault:
         if not db.is_fault(fault):
             raise
@@ -135,7 +136,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
             "see that it runs and can be reached, then run `flask db upgrade`",
         )
         return
-    if stored != (newest := migrating.newest_version()):
+    if stored != (newest := schema.VERSION):
         yield Finding(
             "error",
             "migrations",
@@ -168,7 +169,7 @@ def _check_clock(_settings: Settings) -> Iterator[Finding]:
 def _check_keys(settings: Settings) -> Iterator[Finding]:
     now = datetime.now(UTC)
     try:
-        for kid in life.unreadable(now):
+        for kid in lifecycle.unreadable(now):
             yield Finding(
                 "error",
                 "keys",
@@ -176,7 +177,7 @@ def _check_keys(settings: Settings) -> Iterator[Finding]:
                 "no token can be made or verified once it is needed",
                 "put the former SECRET_KEY into SECRET_KEY_FALLBACKS, or drop it: `flask keys retire --now`",
             )
-        current = [info for info in life.list_keys(now) if info.state == "current"]
+        current = [info for info in lifecycle.list_keys(now) if info.state == "active"]
     except Exception as fault:
         if not db.is_fault(fault):
             raise

@@ -8,15 +8,16 @@ from typing import Final, get_args
 import click
 import msgspec
 
-from tokenapp import accounts, addresses, events, throttle
+from tokenapp import accounts, audit
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Age, Text
 from tokenapp.db import first_id
-from tokenapp.models import Event
+from tokenapp.models import AuditEvent
+from tokenapp.throttle import lockout, rate_limit
 
 _COLUMNS: Final = ("at", "kind", "reason", "user_id", "sid", "actor", "ip_address", "request_id")
-_KINDS: Final = get_args(events.Kind)
+_KINDS: Final = get_args(audit.Kind)
 _FOLLOW_EVERY: Final = 1.0
 _LATE_COMMIT: Final = timedelta(seconds=10)
 
@@ -62,11 +63,11 @@ def list_events(
 def prune(age: timedelta) -> None:
     """Delete old records, and counts of failed attempts that mean nothing any more."""
     now, number = datetime.now(UTC), 0
-    throttle.prune(now, timedelta(days=30))
-    addresses.prune(now)
+    lockout.prune(now, timedelta(days=30))
+    rate_limit.prune(now)
     try:
         with output.progress("Deleting") as advance:
-            for batch in events.prune(now, age):
+            for batch in audit.prune(now, age):
                 number += batch
                 advance(batch)
     finally:
@@ -75,7 +76,7 @@ def prune(age: timedelta) -> None:
 
 def _walk(since: datetime, user_id: str | None, sid: str | None, kind: str | None) -> Iterator[EventRecord]:
     after = first_id(since)
-    while page := events.list_events(user_id=user_id, sid=sid, kind=kind, after=after):
+    while page := audit.list_events(user_id=user_id, sid=sid, kind=kind, after=after):
         yield from map(_record, page)
         after = page[-1].id
 
@@ -96,7 +97,7 @@ def _follow(
         walked = _walk(horizon, user_id, sid, kind)
 
 
-def _record(event: Event) -> EventRecord:
+def _record(event: AuditEvent) -> EventRecord:
     return EventRecord(
         event.id,
         event.at,

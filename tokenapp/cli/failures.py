@@ -27,7 +27,7 @@ class Command(click.Command):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name must not fail for want of a letter
         try:
             return super().invoke(ctx)
-        except errors.Refusal as refusal:
+        except errors.TokenappError as refusal:
             raise click.ClickException(refusal.detail) from None
         except (KeyboardInterrupt, click.Abort):
             raise Interrupted("interrupted") from None

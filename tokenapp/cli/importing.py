@@ -87,7 +87,7 @@ def _fit_lines(lines: Iterator[Line | RefusedLine], refused: list[RefusedLine]) 
             continue
         try:
             username = accounts.check(line.new)
-        except errors.Refusal as refusal:
+        except errors.TokenappError as refusal:
             refused.append(RefusedLine(line.number, refusal.detail))
             continue
         if username in fit:

@@ -10,7 +10,7 @@ from tokenapp import config, keys
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Text, confirm
-from tokenapp.keys import life
+from tokenapp.keys import lifecycle
 
 _COLUMNS = ("use", "kid", "algorithm", "state", "created_at", "activates_at", "verifies_until")
 _USE = click.option(
@@ -35,8 +35,8 @@ class KeyRecord(msgspec.Struct, rename="camel"):
 @group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_keys(*, as_json: bool) -> None:
-    """List the stored keys and what each is at this moment: next, current, retiring or retired."""
-    output.show_list(map(_record, life.list_keys(datetime.now(UTC))), _COLUMNS, as_json=as_json)
+    """List the stored keys and what each is at this moment: pending, active, retiring or retired."""
+    output.show_list(map(_record, lifecycle.list_keys(datetime.now(UTC))), _COLUMNS, as_json=as_json)
 
 
 @group.command("rotate")
@@ -44,7 +44,7 @@ def list_keys(*, as_json: bool) -> None:
 @click.option("--algorithm", type=click.Choice(keys.ALGORITHMS), help="Default: ES256 for access, HS256 for refresh.")
 def rotate(use: keys.Use, algorithm: keys.Alg | None) -> None:
     """Publish a new key now and sign with it once everybody can know it; nobody is signed out."""
-    _announce(life.rotate(use, datetime.now(UTC), alg=algorithm))
+    _announce(lifecycle.rotate(use, datetime.now(UTC), alg=algorithm))
 
 
 @group.command("import")
@@ -53,7 +53,7 @@ def rotate(use: keys.Use, algorithm: keys.Alg | None) -> None:
 def import_key(use: keys.Use, file: BinaryIO) -> None:
     """Rotate to the private key in FILE (PEM, unencrypted: P-256, RSA of 3072 bits and more, or Ed25519)."""
     alg, material = keys.read_pem(file.read(1 << 20))
-    _announce(life.rotate(use, datetime.now(UTC), alg=alg, material=material))
+    _announce(lifecycle.rotate(use, datetime.now(UTC), alg=alg, material=material))
 
 
 @group.command("retire", context_settings={"ignore_unknown_options": True})  # a KID may begin with a hyphen
@@ -67,12 +67,15 @@ def retire(kid: str, *, at_once: bool, yes: bool) -> None:
     """
     now = datetime.now(UTC)
     if at_once:
-        confirm(f"Live tokens of {output.count(life.count_holders(kid, now), 'session')} die. Drop the key?", yes=yes)
-    lost = life.retire(kid, now, at_once=at_once)
+        confirm(
+            f"Live tokens of {output.count(lifecycle.count_affected_sessions(kid, now), 'session')} die. Drop the key?",
+            yes=yes,
+        )
+    lost = lifecycle.retire(kid, now, at_once=at_once)
     click.echo(f"Retired {kid}; it cost {output.count(lost, 'session')} their tokens.")
 
 
-def _announce(info: life.KeyInfo) -> None:
+def _announce(info: lifecycle.KeyInfo) -> None:
     settings = config.current()
     secret = settings.access_token_secret if info.use == "access" else settings.refresh_token_secret
     if secret:
@@ -81,7 +84,7 @@ def _announce(info: life.KeyInfo) -> None:
     click.echo(f"Published {info.kid} ({info.algorithm}); it signs {info.use} tokens from {begins}.")
 
 
-def _record(info: life.KeyInfo) -> KeyRecord:
+def _record(info: lifecycle.KeyInfo) -> KeyRecord:
     return KeyRecord(
         info.kid, info.use, info.algorithm, info.state, info.created_at, info.activates_at, info.verifies_until
     )

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
+import sqlalchemy as sa
 
 from tokenapp import accounts, sessions
 from tokenapp.cli import output
 from tokenapp.cli.failures import Group
 from tokenapp.cli.input import Age, Text, confirm
-from tokenapp.cli.why import explain
+from tokenapp.history import explain
 from tokenapp.models import Session
 
-_REASON = "operator"
 _COLUMNS = ("id", "username", "created_at", "last_seen_at", "expires_at", "ip_address", "user_agent")
 _COLUMNS_OF_ALL = (*_COLUMNS[:5], "revoked_at", "revoked_reason", *_COLUMNS[5:])
 
@@ -61,9 +61,9 @@ def revoke(sids: tuple[str, ...], name: str | None, *, everyone: bool, yes: bool
     user_id = accounts.find(name).id if name is not None else None
     if user_id is None:
         confirm("End all sessions of all users?", yes=yes)
-        _in_batches(sessions.end_everyones(datetime.now(UTC), _REASON), "Ending", "Ended", None)
+        _in_batches(sessions.revoke_batches(sa.true(), "operator", datetime.now(UTC)), "Revoking", "Revoked", None)
     else:
-        ended = sessions.end_all_of(user_id, _REASON, datetime.now(UTC))
+        ended = sessions.revoke_all_of(user_id, "operator", datetime.now(UTC))
         click.echo(f"Ended {output.count(ended, 'session')}.")
 
 
@@ -117,7 +117,7 @@ def _revoke_each(sids: tuple[str, ...]) -> None:
     ended, unknown = 0, []
     for sid in dict.fromkeys(sids):
         if sessions.exists(sid):
-            ended += sessions.end(sid, _REASON, datetime.now(UTC))
+            ended += sessions.revoke(sid, "operator", datetime.now(UTC))
         else:
             unknown.append(sid)
     click.echo(f"Ended {output.count(ended, 'session')}.")

@@ -3,10 +3,10 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from flask import Flask, current_app
 from sqlalchemy.engine import URL
 
 from tokenapp.config import checks
@@ -32,13 +32,16 @@ __all__ = [
     "ConfigError",
     "Setting",
     "Settings",
+    "context",
     "current",
-    "init_app",
     "load",
 ]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 INSTANCE: Final = ROOT / "instance"
+# The settings of the current application, set while its context is active.
+context: Final[ContextVar[Settings]] = ContextVar("settings")
+current: Final = context.get
 
 
 class ConfigError(Exception):
@@ -79,14 +82,6 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
     if faults:
         raise ConfigError(faults)
     return Settings(**values)
-
-
-def init_app(app: Flask, overrides: Mapping[str, str] | None) -> Settings:
-    """Load the settings, from the environment and then `overrides`, into `app`."""
-    settings = load({**os.environ, **(overrides or {})}, Path(app.instance_path))
-    # Flask is not told the secret: it would open a cookie session for every request, and nobody has a use for it.
-    app.config.update(TOKENAPP=settings, MAX_CONTENT_LENGTH=None)
-    return settings
 
 
 def _field(name: str) -> str:
@@ -148,9 +143,3 @@ def _development_secret(instance: Path, faults: list[str]) -> str:
     if not secret:
         faults.append("SECRET_KEY is not set and the file kept for it in the instance folder is empty")
     return secret
-
-
-def current() -> Settings:
-    """The settings of the application at work."""
-    app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 -- documented; the proxy costs three times as much
-    return cast("Settings", app.config["TOKENAPP"])

@@ -1,50 +1,56 @@
-"""The database handle: SQLite or PostgreSQL, each set up so that what is acknowledged is kept and a hang ends."""
+"""The database handle for SQLite and PostgreSQL: durable commits, and a time limit for every wait."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic, sleep
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
-from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event, orm
 from sqlalchemy.engine import Connection, Engine
 
 from tokenapp.config import Settings
-from tokenapp.db import postgresql, sqlite
-from tokenapp.db.conflicts import is_conflict, retried
-from tokenapp.db.faults import (
+from tokenapp.db import postgresql, sqlite, statements
+from tokenapp.db.breaker import Breaker, is_fault, is_lock_timeout
+from tokenapp.db.deadline import (
     REQUEST_BUDGET,
-    Breaker,
-    DatabaseAwayError,
+    DatabaseUnavailableError,
+    deadline,
     end_budget,
-    is_fault,
-    lock_was_taken,
     start_budget,
     time_left,
 )
-from tokenapp.db.prepared import Call, Prepared, carry_out
-from tokenapp.db.turns import Turns
+from tokenapp.db.retries import is_conflict, retried
+from tokenapp.db.statements import Call, Statement
 from tokenapp.db.types import Instant, not_before
+from tokenapp.db.write_queue import WriteQueue
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 __all__ = [
+    "REQUEST_BUDGET",
     "Base",
+    "Database",
+    "DatabaseUnavailableError",
     "Instant",
-    "Prepared",
+    "Statement",
+    "current",
     "db",
+    "deadline",
     "end_budget",
     "execute_now",
     "first_id",
     "init_app",
     "is_fault",
-    "kept",
-    "make_way",
     "new_id",
     "not_before",
+    "per_process",
     "reading",
     "retried",
     "run",
@@ -52,11 +58,12 @@ __all__ = [
     "time_left",
     "was_away",
     "writing",
+    "yield_to_writers",
 ]
 
 
 class Base(orm.DeclarativeBase):
-    """The base of all models, with names for constraints so that migrations can speak of them."""
+    """The base of all models. Constraints have names, so that migrations can refer to them."""
 
     metadata = sa.MetaData(
         naming_convention={
@@ -69,44 +76,53 @@ class Base(orm.DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
-_Kept = TypeVar("_Kept")
+_State = TypeVar("_State")
 _LONGEST_REST: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Access:
-    """The ways to one application's database; `single` makes a transaction of each statement."""
+class Database:
+    """One application's database. Each statement on `single` is a transaction of its own."""
 
     engine: Engine
     single: Engine
     server: Breaker
     writes: Breaker
-    turns: Turns | None
-    kept: dict[type, Any] = field(default_factory=dict)
+    queue: WriteQueue | None
+    state: dict[type, Any] = field(default_factory=dict)
 
     def turn(self, *, writes: bool) -> AbstractContextManager[None]:
-        """Wait for the turn to write, where only one can and there is a point in it."""
-        if not writes or self.turns is None:
+        """Return a context in which no other thread of this process writes, on databases with one writer."""
+        if not writes or self.queue is None:
             return nullcontext()
-        self.writes.look()
-        return self.turns.turn()
+        self.writes.check()
+        return self.queue.exclusive()
 
-    def carry_out(self, call: Call, *, writes: bool) -> None:
-        """Run a statement and commit it, if it writes then with others where only one can write at a time."""
-        if writes and self.turns is not None:
-            self.writes.look()
-            self.turns.share(call, self._write)
+    def execute(self, call: Call, *, writes: bool) -> None:
+        """Run and commit `call`, on SQLite together with the writes of waiting threads."""
+        if writes and self.queue is not None:
+            if self.writes.retry_at is not None:
+                self.writes.check()
+            self.queue.write(call, self._write)
         else:
-            with _Guard(self, writes=writes):
-                carry_out(self.engine, (call,))
+            self._execute_alone(call, writes=writes)
+
+    @retried
+    def _execute_alone(self, call: Call, *, writes: bool) -> None:
+        with _Guard(self, writes=writes):
+            statements.execute(self.engine, (call,))
 
     def _write(self, calls: Sequence[Call]) -> None:
         with _Guard(self, writes=True):
-            carry_out(self.engine, calls, sqlite.BEGIN)
+            statements.execute(self.engine, calls, sqlite.BEGIN)
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Bind the handle to `app`; no connection is opened before the first statement (workers fork first)."""
+context: Final[ContextVar[Database]] = ContextVar("database")
+current: Final = context.get
+
+
+def init_app(app: "Flask", settings: Settings) -> Database:
+    """Bind the handle to `app`. Connections are opened on first use, because workers fork before that."""
     kind: Any = postgresql if settings.database_url.drivername.startswith("postgresql") else sqlite
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
@@ -119,129 +135,125 @@ def init_app(app: Flask, settings: Settings) -> None:
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-    access = _Access(
-        engine,
-        engine.execution_options(single_statement=True),
-        Breaker(),
-        Breaker(),
-        None if kind is postgresql else Turns(),
-    )
-    kind.set_up(engine, access.server)
+    single = engine.execution_options(single_statement=True)
+    database = Database(engine, single, Breaker(), Breaker(), None if kind is postgresql else WriteQueue())
+    kind.set_up(engine, database.server)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if not connection.get_execution_options().get("single_statement"):
             connection.exec_driver_sql(kind.BEGIN)
 
-    app.extensions["tokenapp.db"] = access
+    return database
 
 
-@retried
-def run(statement: Prepared, **parameters: Any) -> Sequence[Any]:
-    """Run a statement that was prepared, as a transaction of its own; return its rows once it is committed."""
-    access = _access()
-    dialect = access.engine.dialect
-    call = statement.call(dialect, parameters)
-    access.carry_out(call, writes=statement.writes)
+def run(statement: Statement, **parameters: Any) -> Sequence[Any]:
+    """Run `statement` as a transaction of its own and return its rows."""
+    database = current()
+    dialect = database.engine.dialect
+    call = statement.bind(dialect, parameters)
+    database.execute(call, writes=statement.writes)
     return statement.rows(dialect, call)
 
 
 @retried
 def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
-    """Run one statement as a transaction of its own; return its rows once it is committed."""
-    access = _access()
+    """Run a SQLAlchemy statement as a transaction of its own and return its rows."""
+    database = current()
     writes = statement.is_dml
-    with access.turn(writes=writes), _Guard(access, writes=writes), access.single.connect() as connection:
+    with (
+        database.turn(writes=writes),
+        _Guard(database, writes=writes),
+        database.single.connect() as connection,
+    ):
         result = connection.execute(statement, parameters)
-        # All rows, never only the first: SQLite commits, and reports a failed commit, at the end of the last one.
+        # Fetch all rows: SQLite commits, and reports a failed commit, after the last one.
         return result.all() if result.returns_rows else ()
 
 
 @contextmanager
 def reading() -> Iterator[orm.Session]:
-    """Give a session for queries, in which each statement sees all that is committed by then and no lock is held."""
-    access = _access()
-    with _Guard(access, writes=False), orm.Session(access.single, expire_on_commit=False) as session:
+    """Provide a session for queries; each sees everything committed by then, and no lock is held."""
+    database = current()
+    with _Guard(database, writes=False), orm.Session(database.single, expire_on_commit=False) as session:
         yield session
 
 
 @contextmanager
 def writing() -> Iterator[orm.Session]:
-    """Give a session whose work is one transaction, committed at the end of the block.
+    """Provide a session for one transaction, committed at the end of the block.
 
-    A function around it is marked as `retried`, if doing it again from its start does the same.
+    Decorate the function around it with `retried` if it can be repeated as a whole.
     """
-    access = _access()
+    database = current()
     with (
-        access.turn(writes=True),
-        _Guard(access, writes=True),
-        orm.Session(access.engine, expire_on_commit=False) as session,
+        database.turn(writes=True),
+        _Guard(database, writes=True),
+        orm.Session(database.engine, expire_on_commit=False) as session,
         session.begin(),
     ):
         yield session
 
 
-def make_way(began: float) -> None:
-    """Let others write, between two batches of which one began then, by the monotonic clock, for as long as it took.
+def yield_to_writers(began: float) -> None:
+    """Pause between two batches for as long as the last one took, so that others can write.
 
-    On SQLite what was written is moved from the log into the file first: a little each time, where otherwise one of the
-    others would have to move it all, and its client to wait.
+    On SQLite, first copy what was written from the log into the file. Otherwise a client's write would have to copy all
+    of it at once.
+
+    Args:
+        began: the monotonic time at which the last batch began.
     """
-    if _access().turns is not None:
+    if current().queue is not None:
         execute_now(sa.text("PRAGMA wal_checkpoint(PASSIVE)"))
     sleep(min(monotonic() - began, _LONGEST_REST))
 
 
-def kept(kind: type[_Kept]) -> _Kept:
-    """Return the one object of that kind that this process keeps about the database of the application at work."""
-    known = _access().kept
-    return cast("_Kept", known[kind] if kind in known else known.setdefault(kind, kind()))
+def per_process(kind: type[_State]) -> _State:
+    """Return this process's one instance of `kind` for the current application, created on first use."""
+    state = current().state
+    return cast("_State", state[kind] if kind in state else state.setdefault(kind, kind()))
 
 
 def was_away(since: timedelta, until: timedelta) -> bool:
-    """Whether this process knows that the database was away `since` ago, and that it came back `until` ago or later."""
-    return _access().server.was_away(since.total_seconds(), until.total_seconds())
+    """Return whether the database was away `since` ago and came back `until` ago or later."""
+    return current().server.was_away(since.total_seconds(), until.total_seconds())
 
 
 def first_id(moment: datetime) -> str:
-    """Return what sorts before all ids made at `moment` or later, and after all made before it."""
+    """Return a string that sorts before all ids made at `moment` or later, and after all earlier ones."""
     return f"{int(moment.timestamp() * 1000):012x}"
 
 
 def new_id(now: datetime) -> str:
-    """Make an id that sorts by time, for the primary key's sake, and holds 128 random bits, for the guesser's."""
+    """Return a new id: time-ordered for the primary key, with 128 random bits against guessing."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_urlsafe(16)}"
 
 
-def _access() -> _Access:
-    app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 -- documented; the proxy costs three times as much
-    return cast("_Access", app.extensions["tokenapp.db"])
-
-
 class _Guard:
-    """Refuses at once what would only wait: nothing is asked of a server that hangs, nor writes of one that is locked.
+    """Rejects at once what could only wait, and reports the outcome to the breakers.
 
-    Reads say nothing about a lock that only writes wait for, so they neither wait for it nor end the waiting.
+    A lock delays writes only. So reads neither wait for the breaker of writes nor close it.
     """
 
     __slots__ = ("_breakers",)
 
-    def __init__(self, access: _Access, *, writes: bool) -> None:
-        self._breakers = (access.server, access.writes) if writes else (access.server,)
+    def __init__(self, database: Database, *, writes: bool) -> None:
+        self._breakers = (database.server, database.writes) if writes else (database.server,)
 
     def __enter__(self) -> None:
-        left = time_left()
-        if (
-            left is not None and left <= 0
-        ):  # as after a stop of this process: whoever asked has gone, and asked elsewhere
-            raise DatabaseAwayError("the time of the request is over")
+        ends_at = deadline.get()
+        if ends_at is not None and ends_at <= monotonic():  # as after a stop of this process
+            raise DatabaseUnavailableError("the request's time is over")
         for breaker in self._breakers:
-            breaker.admit()
+            if breaker.retry_at is not None:
+                breaker.admit()
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        breaker = self._breakers[-1]
         if error is None:
-            self._breakers[-1].close()
-        elif lock_was_taken(error):
-            self._breakers[-1].trip()
+            breaker.retry_at = None
+        elif is_lock_timeout(error):
+            breaker.trip()
         elif isinstance(error, Exception) and (not is_fault(error) or is_conflict(error)):
-            self._breakers[-1].close()
+            breaker.close()

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DisconnectionError
 
-from tokenapp.db.faults import LONG_WAIT, SERVER_TIMEOUT_MS, Breaker, time_left
+from tokenapp.db.breaker import Breaker
+from tokenapp.db.deadline import LONG_WAIT, SERVER_TIMEOUT_MS, time_left
 
 _LOCK_TIMEOUT_MS: Final = 1000
 _PING_AFTER_IDLE: Final = 1.0

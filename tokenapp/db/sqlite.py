@@ -11,7 +11,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
-from tokenapp.db.faults import SERVER_TIMEOUT_MS, Breaker
+from tokenapp.db.breaker import Breaker
+from tokenapp.db.deadline import SERVER_TIMEOUT_MS
 
 CONNECT: Final[Mapping[str, Any]] = {
     "timeout": SERVER_TIMEOUT_MS / 1000,

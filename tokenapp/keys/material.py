@@ -1,11 +1,13 @@
-"""Key material: made, read, checked, shown. What a key may do follows from what it is, not from what a token says."""
+"""Key material: generated, read, checked, and published as JWK."""
 
 import base64
 import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -34,36 +36,30 @@ _PKCS8: Final = serialization.PrivateFormat.PKCS8
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key ready for work; what it may be used for, and with which algorithm, is its own and never the token's say."""
+    """A signing key. Its use and algorithm come from the key itself, never from a token.
+
+    `typ` is the header of the tokens that it signs (RFC 9068, 2.1, for access tokens). ``sign(message)`` returns a
+    signature; ``verifies(message, sig=signature)`` returns whether it is valid.
+    """
 
     kid: str
     use: Use
     alg: Alg
+    typ: str
     secret: Any = field(repr=False)
     public: Any = field(repr=False)
-
-    @property
-    def typ(self) -> str:
-        """The ``typ`` header of the tokens that this key signs (RFC 9068, 2.1, for access tokens)."""
-        return "at+jwt" if self.use == "access" else "refresh+jwt"
-
-    def sign(self, message: bytes) -> bytes:
-        """Sign `message`."""
-        return _IMPLEMENTATIONS[self.alg].sign(message, self.secret)
-
-    def verifies(self, message: bytes, signature: bytes) -> bool:
-        """Whether `signature` is this key's, over `message`."""
-        return _IMPLEMENTATIONS[self.alg].verify(message, self.public, signature)
+    sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
+    verifies: Callable[..., bool] = field(repr=False, compare=False)
 
     def jwk(self) -> dict[str, str] | None:
-        """Return the public key for a JWK set (RFC 7517), or None for a key that has no public part."""
+        """Return the public key as a JWK (RFC 7517), or None for a shared secret."""
         if self.alg == "HS256":
             return None
         return {**_public_members(self.alg, self.public), "kid": self.kid, "use": "sig", "alg": self.alg}
 
 
-def make(alg: Alg) -> bytes:
-    """Make new private key material: PKCS #8, or the bytes of a shared secret."""
+def generate(alg: Alg) -> bytes:
+    """Generate a private key: PKCS #8, or the bytes of a shared secret."""
     if alg == "HS256":
         return secrets.token_bytes(MIN_SECRET_BYTES)
     private: Any
@@ -77,15 +73,15 @@ def make(alg: Alg) -> bytes:
 
 
 def read_pem(pem: bytes) -> tuple[Alg, bytes]:
-    """Return the algorithm and the material of a private key in PEM, unencrypted.
+    """Return the algorithm and the PKCS #8 form of an unencrypted PEM private key.
 
     Raises:
-        errors.KeyRejected: not a private key, or too weak.
+        errors.KeyRejected: it is not a private key, or too weak.
     """
     try:
         private: Any = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise errors.KeyRejected(detail="The file holds no unencrypted private key in PEM.") from None
+        raise errors.KeyRejected(detail="The file does not contain an unencrypted private key in PEM.") from None
     alg: Alg = "EdDSA"
     if isinstance(private, ec.EllipticCurvePrivateKey):
         alg = "ES256"
@@ -97,37 +93,37 @@ def read_pem(pem: bytes) -> tuple[Alg, bytes]:
 
 
 def open_key(kid: str, use: Use, alg: str, material: bytes) -> Key:
-    """Make a key ready for work out of its material, once it is what `alg` asks for and strong enough.
+    """Return a key that can sign, after checking its type and strength.
 
     Raises:
         errors.KeyRejected
     """
     if alg == "HS256":
         if len(material) < MIN_SECRET_BYTES:
-            raise errors.KeyRejected(detail=f"A shared secret has at least {MIN_SECRET_BYTES} bytes.")
-        return Key(kid, use, "HS256", secret=material, public=material)
+            raise errors.KeyRejected(detail=f"A shared secret must have at least {MIN_SECRET_BYTES} bytes.")
+        return _key(kid, use, "HS256", material, material)
     private: Any = serialization.load_der_private_key(material, None)
     if alg == "ES256" and isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name == "secp256r1":
-        return Key(kid, use, "ES256", secret=private, public=private.public_key())
+        return _key(kid, use, "ES256", private, private.public_key())
     if alg == "EdDSA" and isinstance(private, ed25519.Ed25519PrivateKey):
-        return Key(kid, use, "EdDSA", secret=private, public=private.public_key())
+        return _key(kid, use, "EdDSA", private, private.public_key())
     if alg == "RS256" and isinstance(private, rsa.RSAPrivateKey):
         if private.key_size < MIN_RSA_BITS:
-            raise errors.KeyRejected(detail=f"An RSA key has at least {MIN_RSA_BITS} bits.")
-        return Key(kid, use, "RS256", secret=private, public=private.public_key())
-    raise errors.KeyRejected(detail="The key is not P-256, RSA or Ed25519, or not what its algorithm asks for.")
+            raise errors.KeyRejected(detail=f"An RSA key must have at least {MIN_RSA_BITS} bits.")
+        return _key(kid, use, "RS256", private, private.public_key())
+    raise errors.KeyRejected(detail="The key must be P-256, RSA or Ed25519, and match its algorithm.")
 
 
-def of_setting(value: str, use: Use) -> Key:
-    """Make a key of a secret from the settings; its kid is the same in every process and tells nothing of it."""
+def from_setting(value: str, use: Use) -> Key:
+    """Return the key for a secret of the settings. Its kid is derived from it and does not reveal it."""
     secret = value.encode()
     digest = hmac.digest(secret, f"tokenapp kid {use}".encode(), hashlib.sha256)
     kid = base64.urlsafe_b64encode(digest[:12]).decode()
-    return Key(kid, use, "HS256", secret=secret, public=secret)
+    return _key(kid, use, "HS256", secret, secret)
 
 
 def kid_of(alg: str, material: bytes) -> str:
-    """Name a key: by its RFC 7638 thumbprint, or at random where there is no public part.
+    """Return the key's name: its RFC 7638 thumbprint, or a random one for shared secrets.
 
     Raises:
         errors.KeyRejected
@@ -142,6 +138,13 @@ def thumbprint(jwk: dict[str, str]) -> str:
     members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS if name in jwk}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
+
+
+def _key(kid: str, use: Use, alg: Alg, secret: Any, public: Any) -> Key:
+    implementation: Any = _IMPLEMENTATIONS[alg]
+    typ = "at+jwt" if use == "access" else "refresh+jwt"
+    sign, verify = partial(implementation.sign, key=secret), partial(implementation.verify, key=public)
+    return Key(kid, use, alg, typ, secret, public, sign, verify)
 
 
 def _public_members(alg: str, public: Any) -> dict[str, str]:

@@ -1,17 +1,22 @@
-"""The one statement that decides every race over a refresh token, and the row that it leaves behind."""
+"""Refresh-token rotation: one statement that decides every race, and the policy for tokens that did not rotate."""
 
+import logging
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from tokenapp import config, db
+from tokenapp import audit, config, db, errors
 from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User
+from tokenapp.sessions.revocation import revoke
+
+log = logging.getLogger(__name__)
 
 _NOW: Final = bindparam("now", type_=db.Instant())
-_OF_USER: Final = sa.select(User.id).where(User.id == Session.user_id, User.disabled_at.is_(None)).correlate(Session)
+_ACTIVE_USER: Final = sa.select(User.id).where(User.id == Session.user_id, User.disabled_at.is_(None))
 _USERNAME: Final = sa.select(User.username).where(User.id == Session.user_id).correlate(Session).scalar_subquery()
 GRANTED: Final = (
     Session.id,
@@ -19,27 +24,140 @@ GRANTED: Final = (
     _USERNAME.label("username"),
     Session.current_jti,
     Session.generation,
-    Session.created_at,
-    Session.rotated_at,
+    sa.func.coalesce(Session.rotated_at, Session.created_at, type_=db.Instant()).label("issued_at"),
     Session.expires_at,
     Session.ends_at,
     Session.authenticated_at,
+    Session.amr,
 )
 
 
+def refresh(claims: RefreshClaims, now: datetime) -> Grant:
+    """Rotate the refresh token of a session.
+
+    A replaced or just issued token is answered with the current one within the grace period, which serves tabs, retries
+    and lost responses. Reuse of an older token revokes the session; this is committed before the error is raised.
+
+    Raises:
+        errors.RefreshTokenExpired, errors.RefreshTokenRevoked
+        errors.ServiceUnavailable: the row changed twice between two statements.
+    """
+    grace = timedelta(seconds=config.current().refresh_grace)
+    for _ in range(2):
+        rotated = _rotate(claims, now, grace)
+        if rotated is not None:
+            return rotated
+        row = _read(claims.sid)
+        if row is None:
+            raise errors.RefreshTokenRevoked(reason="unknown session", sid=claims.sid, outcome="revoked")
+        if row.revoked_at is not None or row.disabled_at is not None:
+            reason = row.revoked_reason or "user_disabled"
+            raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid, outcome="revoked")
+        if now >= row.expires_at:
+            raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
+        recent = _in_grace_period(row, now, grace)
+        if recent and claims.jti == row.current_jti:
+            return grant("damped", row)
+        if recent and claims.jti == row.previous_jti:
+            return grant("grace", row)
+        if claims.jti != row.current_jti:
+            break
+    else:
+        raise errors.ServiceUnavailable(reason="lost the race twice", sid=claims.sid)
+    if claims.gen > row.generation:
+        log.critical("refresh token is ahead of the database: was a backup restored? sid=%s", claims.sid)
+        audit.record_alone("refresh_ahead", now, sid=claims.sid, user_id=row.user_id)
+        raise errors.RefreshTokenRevoked(reason="generation ahead", sid=claims.sid, outcome="ahead")
+    revoke(claims.sid, "reuse", now)
+    raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid, outcome="reuse")
+
+
+def is_active(claims: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether an authentic token, access or refresh, would be accepted now (RFC 7662, 2.2)."""
+    row = _read(claims["sid"])
+    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.expires_at:
+        return False
+    if claims["type"] == "access":
+        return True
+    grace = timedelta(seconds=config.current().refresh_grace)
+    accepted = {row.current_jti, row.previous_jti} if _in_grace_period(row, now, grace) else {row.current_jti}
+    return claims["jti"] in accepted
+
+
+def grant(outcome: Outcome, row: Any) -> Grant:
+    """Build a Grant from a row of the columns `GRANTED`."""
+    return Grant(
+        outcome,
+        sid=row.id,
+        user_id=row.user_id,
+        username=row.username,
+        jti=row.current_jti,
+        generation=row.generation,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        ends_at=row.ends_at,
+        authenticated_at=row.authenticated_at,
+        amr=tuple(row.amr.split()),
+    )
+
+
+def new_jti() -> str:
+    """Return a new refresh-token id: 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def statement(grace: timedelta) -> db.Statement:
+    """Return the rotation statement for a grace period: with none, a token can be rotated at once."""
+    return _ROTATE[not grace]
+
+
+def parameters(claims: RefreshClaims, now: datetime, grace: timedelta) -> dict[str, Any]:
+    """Return the parameters of the rotation statement."""
+    return {
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "fresh_jti": new_jti(),
+        "now": now,
+        "rotated_before": now - grace,
+        "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
+    }
+
+
+def _rotate(claims: RefreshClaims, now: datetime, grace: timedelta) -> Grant | None:
+    rows = db.run(statement(grace), **parameters(claims, now, grace))
+    return grant("rotated", rows[0]) if rows else None
+
+
+def _read(sid: str) -> Any | None:
+    """Return the session's row with the state of its user."""
+    rows = db.run(_READ, sid=sid)
+    return rows[0] if rows else None
+
+
+def _in_grace_period(row: Any, now: datetime, grace: timedelta) -> bool:
+    """Return whether the last rotation is recent.
+
+    If an outage hid the rotation from the client, the grace period starts when the outage ends.
+    """
+    if not grace or row.rotated_at is None:
+        return False
+    age = now - row.rotated_at
+    return age <= grace or db.was_away(age, grace)
+
+
 def _rotation(*, single_use: bool) -> sa.UpdateBase:
-    """Build the statement that decides every race: who finds the current jti in place, and long enough, moves it on."""
     idle_limit = bindparam("idle_limit", type_=db.Instant())
-    rested = sa.or_(Session.rotated_at.is_(None), Session.rotated_at < bindparam("rested", type_=db.Instant()))
+    rotated_before = bindparam("rotated_before", type_=db.Instant())
+    not_recent = sa.or_(Session.rotated_at.is_(None), Session.rotated_at < rotated_before)
     return (
         sa.update(Session)
         .where(
             Session.id == bindparam("sid"),
             Session.current_jti == bindparam("jti"),
-            sa.true() if single_use else rested,
+            sa.true() if single_use else not_recent,
             Session.revoked_at.is_(None),
             Session.expires_at > _NOW,
-            sa.exists(_OF_USER),
+            sa.exists(_ACTIVE_USER.correlate(Session)),
         )
         .values(
             previous_jti=Session.current_jti,
@@ -52,64 +170,11 @@ def _rotation(*, single_use: bool) -> sa.UpdateBase:
     )
 
 
-_ROTATE: Final = {single_use: db.Prepared(_rotation(single_use=single_use)) for single_use in (False, True)}
-_READ: Final = db.Prepared(
-    sa.select(*GRANTED, Session.previous_jti, Session.revoked_at, Session.revoked_reason, User.disabled_at)
+_ROTATE: Final = {single_use: db.Statement(_rotation(single_use=single_use)) for single_use in (False, True)}
+_READ: Final = db.Statement(
+    sa.select(
+        *GRANTED, Session.previous_jti, Session.rotated_at, Session.revoked_at, Session.revoked_reason, User.disabled_at
+    )
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("sid"))
 )
-
-
-def rotate(claims: RefreshClaims, now: datetime, window: timedelta) -> Grant | None:
-    """Rotate the token `claims` speaks of if it is current and has rested for `window`; None where it did not."""
-    rows = db.run(statement(window), **parameters(claims, now, window))
-    return grant("rotated", rows[0]) if rows else None
-
-
-def statement(window: timedelta) -> db.Prepared:
-    """Return the statement that rotates where the window is as long."""
-    return _ROTATE[not window]
-
-
-def parameters(claims: RefreshClaims, now: datetime, window: timedelta) -> dict[str, Any]:
-    """Return what the statement is to be told, a fresh jti among it."""
-    return {
-        "sid": claims.sid,
-        "jti": claims.jti,
-        "fresh_jti": new_jti(),
-        "now": now,
-        "rested": now - window,
-        "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
-    }
-
-
-def read(sid: str) -> Any | None:
-    """Return the row of the session `sid`, with what is known of its user."""
-    rows = db.run(_READ, sid=sid)
-    return rows[0] if rows else None
-
-
-def is_recent(age: timedelta, window: timedelta) -> bool:
-    """Whether a rotation of that age is in its window, which begins when an outage is over that hid the rotation."""
-    return age <= window or db.was_away(age, window)
-
-
-def grant(outcome: Outcome, row: Any) -> Grant:
-    """Say what a row leads to."""
-    return Grant(
-        outcome,
-        sid=row.id,
-        user_id=row.user_id,
-        username=row.username,
-        jti=row.current_jti,
-        generation=row.generation,
-        issued_at=row.rotated_at or row.created_at,
-        expires_at=row.expires_at,
-        ends_at=row.ends_at,
-        authenticated_at=row.authenticated_at,
-    )
-
-
-def new_jti() -> str:
-    """Make the id of a refresh token: 128 random bits."""
-    return secrets.token_urlsafe(16)

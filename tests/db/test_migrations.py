@@ -1,0 +1,136 @@
+"""Migrations: forward, back, at the same time, and in agreement with the models."""
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import flask_migrate
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from sqlalchemy.engine import make_url
+
+from tests.conftest import Databases
+from tests.support.harness import PASSWORD, ROOT, application, create_user, run_flask
+from tokenapp import db, sign_in
+from tokenapp.db import schema
+
+KINDS = ["sqlite", "postgresql"]
+
+
+def empty_database(databases: Databases, kind: str, folder: Path) -> str:
+    """Return the URL of a database of that kind that has no tables."""
+    if kind == "sqlite":
+        return f"sqlite:///{folder}/new.db"
+    url, name = make_url(databases(kind)), f"new_{uuid4().hex[:12]}"
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template1')
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=KINDS)
+def empty(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Flask]:
+    """Give the application on a database that has no tables, in its context: it serves as the flask command does."""
+    with application(empty_database(databases, request.param, tmp_path)) as app, app.app_context():
+        yield app
+
+
+def tables() -> set[str]:
+    with db.db.engine.connect() as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def readiness(app: Flask) -> int:
+    return app.test_client().get("/readyz").status_code
+
+
+def test_migrations_go_up_and_down_and_up_again(empty: Flask) -> None:
+    for _ in range(2):
+        flask_migrate.upgrade()
+        assert tables() == {"alembic_version", *db.Base.metadata.tables}
+        assert readiness(empty) == 200
+        flask_migrate.downgrade(revision="base")
+        assert tables() == {"alembic_version"}
+
+
+def test_every_migration_can_be_taken_back_by_itself(empty: Flask) -> None:
+    script = ScriptDirectory(str(ROOT / "tokenapp/migrations"))
+    for revision in reversed([step.revision for step in script.walk_revisions()]):
+        flask_migrate.upgrade(revision=revision)
+        flask_migrate.downgrade(revision="-1")
+        flask_migrate.upgrade(revision=revision)
+    assert readiness(empty) == 200
+
+
+def test_the_newest_version_is_the_head_that_alembic_sees() -> None:
+    assert schema.VERSION == ScriptDirectory(str(ROOT / "tokenapp/migrations")).get_current_head()
+
+
+def test_the_tables_are_those_of_the_models(app: Flask) -> None:
+    with app.app_context(), db.db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, db.Base.metadata) == []
+
+
+def test_flask_db_check_finds_no_difference(database_url: str) -> None:
+    checked = run_flask(database_url, "db", "check")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(app: Flask, database_url: str) -> None:
+    user_id = create_user(app)
+    assert run_flask(database_url, "db", "upgrade").returncode == 0
+    with app.app_context():
+        assert sign_in.authenticate(sign_in.Credentials("alice", PASSWORD), datetime.now(UTC)).id == user_id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_upgrades_at_once_both_succeed(databases: Databases, tmp_path: Path, kind: str) -> None:
+    url = empty_database(databases, kind, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda _: run_flask(url, "db", "upgrade"), range(2)))
+    assert [each.returncode for each in ended] == [0, 0], [each.stderr for each in ended]
+    with application(url) as app:
+        assert readiness(app) == 200
+
+
+@contextmanager
+def long_upgrade(url: str) -> Iterator[None]:
+    """Hold what an upgrade holds while it runs: a lock of its own, or SQLite's one write lock."""
+    if url.startswith("postgresql"):
+        with psycopg.connect(url) as other:
+            other.execute("SELECT pg_advisory_xact_lock(7365746)")
+            yield
+            other.rollback()
+    else:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+            other.execute("PRAGMA journal_mode=WAL")
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+
+def test_an_upgrade_waits_for_one_that_takes_longer_than_a_request_may(databases: Databases, tmp_path: Path) -> None:
+    urls = [empty_database(databases, kind, tmp_path) for kind in KINDS]
+    with ThreadPoolExecutor(2) as pool:
+        with long_upgrade(urls[0]), long_upgrade(urls[1]):
+            upgrades = [pool.submit(run_flask, url, "db", "upgrade") for url in urls]
+            _, waiting = wait(upgrades, 4)
+            assert len(waiting) == 2
+        assert [upgrade.result(20).returncode for upgrade in upgrades] == [0, 0]
+
+
+def test_the_service_is_ready_when_its_tables_are(empty: Flask) -> None:
+    assert readiness(empty) == 503
+    flask_migrate.upgrade()
+    assert readiness(empty) == 200
+    db.execute_now(sa.text("UPDATE alembic_version SET version_num = 'behind'"))
+    assert readiness(empty) == 503

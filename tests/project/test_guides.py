@@ -1,0 +1,345 @@
+"""The guides in docs/: their commands run as they are written, and have the effects that are told."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import flask_jwt_extended
+import psycopg
+import pytest
+from flask import Flask
+from sqlalchemy.engine import make_url
+from werkzeug.security import generate_password_hash
+
+from tests.conftest import Databases, Servers
+from tests.support.harness import PASSWORD, ROOT, Server, application, create_user, environment, make_app
+from tokenapp import config
+from tokenapp.db import db
+
+DOCS = ROOT / "docs"
+GUIDES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+NAMES = ("untouched", "refreshed", "ended")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXTERNAL = {"routes", "run", "shell"}  # flask's own
+
+
+def blocks(path: Path, language: str = "sh") -> list[str]:
+    """Return the blocks of code in one language."""
+    return [text for kind, text in BLOCK.findall(path.read_text()) if kind == language]
+
+
+def block(name: str, title: str) -> str:
+    """Return the commands in the guide `name` whose first line is the comment `title`."""
+    return next(text for text in blocks(DOCS / name) if text.startswith(f"# {title}\n"))
+
+
+@dataclass
+class Machine:
+    """A machine on which the guide's commands are run; its folders and its systemctl are the test's."""
+
+    folder: Path
+    database_url: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in ("bin", "lib", "backups", "work"):
+            (self.folder / each).mkdir()
+        command = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flask --app wsgi "$@"\n'
+        called = f'#!/bin/sh\necho "systemctl $*" >> {self.folder}/called\n'
+        for name, text in (("flask", command), ("tokenapp-flask", command), ("systemctl", called)):
+            (self.folder / "bin" / name).write_text(text)
+            (self.folder / "bin" / name).chmod(0o755)
+
+    def run(self, commands: str) -> str:
+        """Run commands, with nothing but folders and the owner's name replaced; return what they print."""
+        for old, new in (
+            ("/var/lib/tokenapp", f"{self.folder}/lib"),
+            ("/var/backups/tokenapp", f"{self.folder}/backups"),
+            ("install -o tokenapp -g tokenapp ", "install "),
+        ):
+            commands = commands.replace(old, new)
+        env = environment(DATABASE_URL=self.database_url) | dict(self.variables)
+        env["PATH"] = f"{self.folder}/bin:{env['PATH']}"
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.folder / "work",
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def machine(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Machine:
+    """Give a machine with the service's database at the place that the guide names."""
+    need("bash", "sqlite3" if request.param == "SQLite" else "pg_dump")
+    url = databases(request.param.lower())
+    if request.param == "PostgreSQL":
+        return Machine(tmp_path, url, {"KIND": request.param})
+    machine = Machine(tmp_path, f"sqlite:///{tmp_path}/lib/tokenapp.db", {"KIND": request.param})
+    shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "lib/tokenapp.db")
+    return machine
+
+
+def need(*programs: str) -> None:
+    """Skip the test where a program is missing, and fail where it must be there."""
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(f"{', '.join(missing)} is not installed")
+
+
+@dataclass
+class Caller:
+    """Somebody with a session, who keeps the tokens of the last good answer."""
+
+    cookie: str = ""
+    bearer: str = ""
+
+    def ask(self, app: Flask, path: str, **more: Any) -> int:
+        headers = {"Cookie": f"refreshToken={self.cookie}", "Authorization": f"Bearer {self.bearer}"}
+        method = "GET" if path == "/api/protected" else "POST"
+        client = app.test_client(use_cookies=False)
+        reply = client.open(path, method=method, headers=headers if self.cookie else {}, **more)
+        if reply.status_code == 200 and reply.headers.get("Set-Cookie"):
+            self.cookie = reply.headers["Set-Cookie"].split(";")[0].partition("=")[2]
+            self.bearer = reply.get_json()["accessToken"]
+        return int(reply.status_code)
+
+    def sign_in(self, app: Flask) -> "Caller":
+        assert self.ask(app, "/api/login", json={"username": "alice", "password": PASSWORD}) == 200
+        return self
+
+    def refresh(self, app: Flask) -> int:
+        return self.ask(app, "/api/token")
+
+
+def back_up_and_go_on(machine: Machine) -> dict[str, Caller]:
+    """Sign in, back up as the guide says, and let each session see something else afterwards."""
+    with application(machine.database_url) as app:
+        create_user(app)
+        callers = {name: Caller().sign_in(app) for name in NAMES}
+        machine.run(block("backup.md", f"back up {machine.variables['KIND']}"))
+        assert callers["refreshed"].refresh(app) == 200
+        assert callers["ended"].ask(app, "/api/logout") == 204
+        assert callers["ended"].refresh(app) == 403
+        callers["opened"] = Caller().sign_in(app)
+    return callers
+
+
+def test_a_restore_as_the_guide_has_it_leaves_no_session_alive(machine: Machine) -> None:
+    callers = back_up_and_go_on(machine)
+    machine.run(block("backup.md", f"restore {machine.variables['KIND']}"))
+    assert [line.split()[1] for line in (machine.folder / "called").read_text().splitlines()] == ["stop", "start"]
+    with application(machine.database_url) as app:
+        for name, caller in callers.items():
+            assert caller.refresh(app) == 403, name
+        assert {name: callers[name].ask(app, "/api/protected") for name in NAMES} == dict.fromkeys(NAMES, 403)
+        assert callers["opened"].ask(app, "/api/protected") == 200
+        assert Caller().sign_in(app).refresh(app) == 200
+    kid = re.findall(r'"kid":\s*"([^"]+)",\s*"use":\s*"access"', machine.run("flask keys list --json"))[0]
+    machine.run(f"flask keys retire {kid} --now --yes")
+    with application(machine.database_url) as app:
+        assert callers["opened"].ask(app, "/api/protected") == 403  # one that the restored database does not know
+
+
+def test_without_that_command_a_restore_does_to_sessions_what_the_guide_tells(machine: Machine) -> None:
+    callers = back_up_and_go_on(machine)
+    line = "tokenapp-flask sessions revoke --everyone --yes\n"
+    restore = block("backup.md", f"restore {machine.variables['KIND']}")
+    assert line in restore
+    machine.run(restore.replace(line, ""))
+    with application(machine.database_url) as app:
+        assert {name: caller.refresh(app) for name, caller in callers.items()} == {
+            "untouched": 200,
+            "refreshed": 403,
+            "ended": 200,
+            "opened": 403,
+        }
+        assert callers["opened"].ask(app, "/api/protected") == 200
+    assert machine.run("flask events list --kind refresh_ahead").count("refresh_ahead") == 1
+    assert "Ended 3 sessions." in machine.run(block("backup.md", "end all sessions"))
+    with application(machine.database_url) as app:
+        assert [callers[name].refresh(app) for name in ("untouched", "ended")] == [403, 403]
+
+
+@pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
+def test_people_move_here_with_their_passwords(kind: str, databases: Databases, tmp_path: Path) -> None:
+    need("bash", "sqlite3" if kind == "SQLite" else "psql")
+    old = f"{tmp_path}/old.db" if kind == "SQLite" else databases("postgresql")
+    variables = {"OLD_DATABASE" if kind == "SQLite" else "OLD_DATABASE_URL": old}
+    machine = Machine(tmp_path, databases("sqlite"), variables)
+    hashed = generate_password_hash(PASSWORD, "scrypt:1024:8:1")
+    rows = "CREATE TABLE users (id integer, username text, password_hash text);"
+    rows += f"INSERT INTO users VALUES (1, 'alice', '{hashed}'), (2, 'Bob, the builder', '{hashed}')"
+    if kind == "SQLite":
+        subprocess.run(["sqlite3", old, rows], check=True)
+    else:
+        with psycopg.connect(old) as connection:
+            connection.execute("DROP TABLE users CASCADE")
+            for statement in rows.split(";"):
+                connection.execute(statement.encode())
+    machine.run(block("moving.md", f"export from {kind}"))
+    assert (machine.folder / "work/users.csv").stat().st_mode & 0o077 == 0
+    assert "imported 2, refused 0" in machine.run(block("moving.md", "import"))
+    assert list((machine.folder / "work").iterdir()) == []
+    with application(machine.database_url) as app:
+        assert Caller().sign_in(app).refresh(app) == 200
+
+
+@pytest.fixture
+def service(databases: Databases, serve: Servers) -> Server:
+    """Give the service in development, with a user."""
+    url = databases("sqlite")
+    with application(url) as app:
+        create_user(app)
+    return serve(url)
+
+
+def test_views_of_the_old_application_take_our_access_tokens(service: Server) -> None:
+    app = Flask("old")
+    address = f"http://localhost:{service.port}"
+    code = blocks(DOCS / "moving.md", "python")[0]
+    assert "https://login.example.com" in code
+    exec(code.replace("https://login.example.com", address), {"app": app})  # noqa: S102 -- the guide's own lines
+
+    @app.get("/me")
+    @flask_jwt_extended.jwt_required()  # type: ignore[untyped-decorator]  # the library has no types for it
+    def me() -> dict[str, Any]:
+        return {"sub": flask_jwt_extended.get_jwt_identity(), "name": flask_jwt_extended.get_jwt()["username"]}
+
+    opened = service.client.login()
+
+    def ask(token: str | None) -> Any:
+        return app.test_client().get("/me", headers={"Authorization": f"Bearer {token}"})
+
+    assert ask(opened.json["accessToken"]).get_json()["name"] == "alice"
+    forged = opened.json["accessToken"][:-8] + "AAAAAAAA"
+    assert [ask(token).status_code for token in (opened.cookie, forged)] == [422, 422]
+
+
+def test_every_function_and_setting_of_the_library_that_the_guide_names_exists() -> None:
+    text = (DOCS / "moving.md").read_text()
+    library = Path(flask_jwt_extended.__file__).parent
+    source = "".join(path.read_text() for path in library.glob("*.py"))
+    named = set(re.findall(r"\bJWT_[A-Z_]+|\b\w+_loader\b|\b(?:un)?set_jwt_cookies|\bcreate_\w+|\bget_jwt\w*", text))
+    assert sorted(name for name in named if name not in source) == []
+
+
+@contextmanager
+def superuser(url: str) -> Iterator[dict[str, str]]:
+    """Give the variables by which psql reaches the server of `url`; take away what the guide makes there."""
+    parts = make_url(url)
+    admin = url.replace(f"/{parts.database}", "/postgres")
+    try:
+        yield {"PGHOST": str(parts.host), "PGPORT": str(parts.port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS tokenapp WITH (FORCE)")
+            connection.execute("DROP ROLE IF EXISTS tokenapp")
+            connection.execute("DROP ROLE IF EXISTS tokenapp_owner")
+
+
+def test_the_service_runs_with_the_rights_of_the_guide_and_no_more(databases: Databases, tmp_path: Path) -> None:
+    need("bash", "psql")
+    url = databases("postgresql")
+    host = f"127.0.0.1:{make_url(url).port}"
+    roles, commands = blocks(DOCS / "postgresql.md")
+    with superuser(url) as variables:
+        machine = Machine(tmp_path, url, variables)
+        machine.run(roles)
+        assert "@db.internal/" in commands
+        machine.run(f"echo {shlex.quote(PASSWORD)} > in; {{ {commands} }} < in".replace("db.internal", host))
+        ours = f"postgresql://tokenapp@{host}/tokenapp"
+        with application(ours) as app:
+            caller = Caller().sign_in(app)
+            assert (caller.refresh(app), caller.ask(app, "/api/protected")) == (200, 200)
+            assert app.test_client().get("/readyz").status_code == 200
+        with application(ours) as app:
+            prunes = [app.test_cli_runner().invoke(args=[each, "prune"]) for each in ("sessions", "events")]
+            assert [done.exit_code for done in prunes] == [0, 0], [done.output for done in prunes]
+        with psycopg.connect(ours) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DROP TABLE sessions")
+
+
+def test_every_setting_is_either_equal_on_all_hosts_or_each_hosts_own() -> None:
+    text = (DOCS / "postgresql.md").read_text().partition("## Settings")[2].partition("To change a secret")[0]
+    firsts = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
+    named = Counter(re.findall(r"`([A-Z_]+)`", firsts + text.partition("Each host's own:")[2]))
+    assert named == Counter(setting.name for setting in config.SETTINGS)
+
+
+def test_a_worker_opens_at_most_the_connections_that_the_guide_says(databases: Databases) -> None:
+    times = "\N{MULTIPLICATION SIGN}"
+    assert f"WEB_CONCURRENCY {times} (TOKENAPP_THREADS {times} 2 + 2)" in (DOCS / "postgresql.md").read_text()
+    app = make_app(databases("sqlite"), TOKENAPP_THREADS="5")
+    with app.app_context():
+        pool: Any = db.engine.pool
+        assert pool.size() + pool._max_overflow == 5 * 2 + 2
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_shell_commands_are_well_formed(path: Path) -> None:
+    for text in blocks(path):
+        done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def named_commands(path: Path) -> list[list[str]]:
+    """Return what follows ``flask`` where a guide names a command: in blocks of shell commands and in `code`."""
+    text = path.read_text()
+    code = [line for each in blocks(path) for line in each.splitlines() if not line.startswith("#")]
+    code += re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
+    found = (re.search(r"(?:^|[\s/;-])flask ([a-z].*)", line) for line in code)
+    return [re.split(r"\s+[#<>|]", match[1])[0].split() for match in found if match]
+
+
+@pytest.mark.parametrize("path", [path for path in GUIDES if named_commands(path)], ids=lambda path: path.name)
+def test_every_flask_command_that_a_guide_names_exists_with_its_options(path: Path, tmp_path: Path) -> None:
+    app = make_app(f"sqlite:///{tmp_path}/never-opened.db")
+    for words in named_commands(path):
+        for spelled in alternatives(words):
+            check_command(app, spelled)
+
+
+def alternatives(words: list[str]) -> Iterator[list[str]]:
+    """Spell out ``users list|show``: each word is a command."""
+    for position, word in enumerate(words):
+        if "|" in word and not word.startswith("<"):
+            for each in word.split("|"):
+                yield from alternatives([*words[:position], each, *words[position + 1 :]])
+            return
+    yield words
+
+
+def check_command(app: Flask, words: list[str]) -> None:
+    """Follow the words down the groups; check the options of the command at their end."""
+    command: click.Command = app.cli
+    rest = list(words)
+    if rest[0] == "db" or rest[0] in EXTERNAL:
+        return  # another package's, and named by its own documentation
+    with click.Context(command) as context:
+        while isinstance(command, click.Group):
+            if not rest:
+                return  # the guide speaks of the whole group
+            word = rest.pop(0)
+            found = command.get_command(context, word)
+            assert found is not None, f"flask {' '.join(words)}: no {word}"
+            command = found
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    wrong = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
+    assert wrong == [], f"flask {' '.join(words)}"

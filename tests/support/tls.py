@@ -1,0 +1,124 @@
+"""Several sites behind one nginx that ends TLS with certificates of an authority made for the occasion."""
+
+import os
+import socket
+import ssl
+import subprocess
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from tests.server.test_deploy import program
+from tests.support.harness import ROOT, free_port, wait_until
+
+_GUIDE = ROOT / "docs/deploy/nginx.conf"
+_GUIDES_NAME = "login.example.com"
+
+
+class Sites:
+    """The service at `login`, set up as the guide says, and folders of static files at other names.
+
+    Browsers that are started with `browser_arguments` find all of them at https and the usual port.
+    """
+
+    def __init__(self, folder: Path, upstream: int, login: str, static: Mapping[str, Path]) -> None:
+        self.folder, self.upstream, self.login, self.static = folder, upstream, login, static
+        self.port, self._plain = free_port(), free_port()
+
+    def __enter__(self) -> Self:
+        self._certify()
+        (self.folder / "login.conf").write_text(self._login_site())
+        (self.folder / "main.conf").write_text(self._main())
+        command = [program("nginx"), "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/main.conf"]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(self._answers, what="nginx")
+        except BaseException:
+            self._process.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(5)
+
+    @property
+    def browser_arguments(self) -> tuple[str, ...]:
+        """What makes Chromium find the sites, and trust them."""
+        rules = f"MAP *:443 127.0.0.1:{self.port}, MAP * 127.0.0.1"
+        return f"--host-resolver-rules={rules}", f"--ignore-certificate-errors-spki-list={self._pin}"
+
+    def _main(self) -> str:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in kinds)
+        tls = f"ssl_certificate {self.folder}/fullchain.pem; ssl_certificate_key {self.folder}/privkey.pem;"
+        sites = "".join(
+            f"server {{ listen 127.0.0.1:{self.port} ssl; server_name {name}; {tls} root {root}; }}\n"
+            for name, root in self.static.items()
+        )
+        types = "types { text/html html; text/javascript js; }"
+        user = "user root;\n" if os.getuid() == 0 else ""
+        return (
+            f"{user}daemon off;\nworker_processes 1;\npid {self.folder}/pid;\nerror_log {self.folder}/error.log;\n"
+            f"events {{ worker_connections 512; }}\n"
+            f"http {{\n{temporary}{types}\naccess_log off;\ninclude {self.folder}/login.conf;\n{sites}}}\n"
+        )
+
+    def _login_site(self) -> str:
+        text = _GUIDE.read_text()
+        for old, new in {
+            "    listen [::]:80;\n": "",
+            "    listen [::]:443 ssl;\n": "",
+            "listen 80;": f"listen 127.0.0.1:{self._plain};",
+            "listen 443 ssl;": f"listen 127.0.0.1:{self.port} ssl;",
+            "/etc/tokenapp/tls/": f"{self.folder}/",
+            "127.0.0.1:3005": f"127.0.0.1:{self.upstream}",
+            _GUIDES_NAME: self.login,
+        }.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        return text
+
+    def _certify(self) -> None:
+        """Make an authority, ``ca.pem``, and from it a certificate for all names."""
+        now = datetime.now(UTC)
+        authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        issuer, subject = (
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("An authority", self.login)
+        )
+        ca = x509.BasicConstraints(ca=True, path_length=0)
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (self.login, *self.static)])
+        identifier = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+        for file, holder, public, extension in (
+            ("ca.pem", issuer, authority.public_key(), ca),
+            ("fullchain.pem", subject, key.public_key(), names),
+        ):
+            builder = x509.CertificateBuilder(issuer, holder, public, x509.random_serial_number())
+            builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+            builder = builder.add_extension(extension, critical=extension is ca)
+            builder = builder.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+            )
+            (self.folder / file).write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
+        (self.folder / "privkey.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._pin = b64encode(sha256(public_key).digest()).decode()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self.folder / "error.log").read_text()
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
+                context.wrap_socket(plain, server_hostname=self.login).close()
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,69 @@
+"""The account blueprint: one's own account, password and re-authentication."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from flask import Blueprint, Response
+
+from tokenapp import accounts, errors, sign_in, tokens
+from tokenapp.http import requests
+from tokenapp.http.endpoint import endpoint, password
+from tokenapp.http.principal import Principal
+
+bp = Blueprint("account", __name__, url_prefix="/api")
+Password = Annotated[str, password("At most 1,024 bytes.")]
+NewPassword = Annotated[str, msgspec.Meta(description="At most 1,024 bytes.", extra_json_schema={"format": "password"})]
+
+
+class Me(msgspec.Struct, rename="camel"):
+    """The account of the caller."""
+
+    id: str
+    username: str
+    created_at: datetime
+
+
+class NewPasswordBody(msgspec.Struct, rename="camel"):
+    """A new password, and the current one."""
+
+    current_password: Password
+    new_password: NewPassword
+
+
+class PasswordBody(msgspec.Struct):
+    """The current password."""
+
+    password: Password
+
+
+class AccessResponse(msgspec.Struct, rename="camel"):
+    """An access token, valid for `expiresIn` seconds."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+@bp.get("/me")
+@endpoint(response=Me, credential="bearer")
+def me(principal: Principal) -> Response:
+    """Return the account of the caller."""
+    user = accounts.get_active(principal.user_id)
+    return requests.json_response(Me(user.id, user.username, user.created_at))
+
+
+@bp.put("/me/password")
+@endpoint(body=NewPasswordBody, credential="bearer", rate_limited=True, errors=(errors.PasswordRejected,))
+def change_password(body: NewPasswordBody, principal: Principal, now: datetime) -> Response:
+    """Change the password, given the current one; revoke all other sessions."""
+    sign_in.change_password(principal.user_id, principal.sid, body.current_password, body.new_password, now)
+    return requests.no_content()
+
+
+@bp.post("/reauthenticate")
+@endpoint(body=PasswordBody, response=AccessResponse, credential="bearer", rate_limited=True)
+def reauthenticate(body: PasswordBody, principal: Principal, now: datetime) -> Response:
+    """Exchange the password for a fresh access token of the same session."""
+    minted = tokens.mint(sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now), now)
+    return requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))

@@ -1,0 +1,105 @@
+"""The auth blueprint: sign in, refresh, sign out, and a protected example route."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from flask import Blueprint, Response, g
+
+from tokenapp import errors, sessions, sign_in, tokens
+from tokenapp.http import principal, requests
+from tokenapp.http.endpoint import endpoint, password, text
+from tokenapp.http.principal import Principal
+from tokenapp.models import Grant
+
+bp = Blueprint("auth", __name__, url_prefix="/api")
+
+
+class LoginBody(msgspec.Struct):
+    """The credentials of a user."""
+
+    username: Annotated[str, text(256, "The user name, in any spelling.")]
+    password: Annotated[str, password("At most 1,024 bytes.")]
+
+
+class TokenResponse(msgspec.Struct, rename="camel"):
+    """An access token, valid for `expiresIn` seconds. The refresh token is in the cookie."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class LoginResponse(TokenResponse):
+    """An access token and a message."""
+
+    message: str
+
+
+class Greeting(msgspec.Struct):
+    """The message of the protected example route."""
+
+    message: str
+
+
+@bp.post("/login")
+@endpoint(
+    body=LoginBody,
+    response=LoginResponse,
+    credential="cookie, if any",
+    cookie="set",
+    rate_limited=True,
+    errors=(errors.InvalidCredentials,),
+)
+def login(body: LoginBody, now: datetime) -> Response:
+    """Sign in with a password. This opens a session and revokes the one of a refresh cookie sent along."""
+    replaced = tokens.sids_of_cookies(most=1)
+    grant = sign_in.sign_in(
+        sign_in.Credentials(body.username, body.password),
+        sessions.Device(requests.client_address(), requests.user_agent()),
+        now,
+        replaces=replaced[0] if replaced else None,
+    )
+    minted = _mint(grant, now)
+    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
+    return _respond(reply, minted)
+
+
+@bp.post("/token")
+@endpoint(response=TokenResponse, credential="cookie", cookie="set")
+def refresh(now: datetime) -> Response:
+    """Exchange the refresh token for a new access token and the session's current refresh token."""
+    claims = g.state.claims = tokens.read_cookie()
+    grant = sessions.refresh(claims, now)
+    minted = _mint(grant, now)
+    return _respond(TokenResponse(minted.access_token, "Bearer", minted.expires_in), minted)
+
+
+@bp.post("/logout")
+@endpoint(credential="cookie or bearer, if any", cookie="cleared")
+def logout(now: datetime) -> Response:
+    """Sign out: revoke the session of the refresh cookie or, without one, of the bearer token."""
+    for sid in tokens.sids_of_cookies() or principal.sids_of_bearer():
+        sessions.revoke(sid, "logout", now)
+        g.state.sid = sid
+    response = requests.no_content()
+    tokens.clear_cookie(response)
+    return response
+
+
+@bp.get("/protected")
+@endpoint(response=Greeting, credential="bearer")
+def protected(principal: Principal) -> Response:
+    """Greet the owner of a valid access token."""
+    return requests.json_response(Greeting(f"Welcome, {principal.username}! This is protected data."))
+
+
+def _mint(grant: Grant, now: datetime) -> tokens.Minted:
+    g.state.grant = grant
+    return tokens.mint(grant, now)
+
+
+def _respond(body: TokenResponse, minted: tokens.Minted) -> Response:
+    response = requests.json_response(body)
+    tokens.set_cookie(response, minted)
+    return response

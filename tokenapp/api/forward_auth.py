@@ -1,0 +1,25 @@
+"""Forward authentication: a proxy asks whether to let a request pass."""
+
+from urllib.parse import quote
+
+from flask import Blueprint, Response
+
+from tokenapp.http import requests
+from tokenapp.http.endpoint import endpoint
+from tokenapp.http.principal import Principal
+
+bp = Blueprint("forward_auth", __name__, url_prefix="/api")
+
+
+@bp.get("/verify")
+@endpoint(credential="bearer, for a proxy", headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session"))
+def verify(principal: Principal) -> Response:
+    """Tell a proxy whether to let a request pass, and who sent it. The user name is percent-encoded.
+
+    Proxies handle success, 401 and 403, so every problem with the credential is one of these.
+    """
+    response = requests.no_content()
+    response.headers["X-Auth-User"] = quote(principal.username, safe="")
+    response.headers["X-Auth-Subject"] = principal.user_id
+    response.headers["X-Auth-Session"] = principal.sid
+    return response

@@ -1,0 +1,139 @@
+"""The oauth blueprint for other services: metadata, keys, introspection, revocation and the revocation feed."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from flask import Blueprint, Response, g
+
+from tokenapp import config, errors, keys, sessions, tokens
+from tokenapp.http import requests
+from tokenapp.http.endpoint import endpoint
+
+bp = Blueprint("oauth", __name__)
+
+
+class Metadata(msgspec.Struct):
+    """The server's metadata (RFC 8414)."""
+
+    issuer: str
+    jwks_uri: str
+    introspection_endpoint: str
+    revocation_endpoint: str
+    response_types_supported: tuple[str, ...] = ()
+    grant_types_supported: tuple[str, ...] = ()
+    introspection_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+
+
+class KeySet(msgspec.Struct):
+    """Public keys (RFC 7517, 5)."""
+
+    keys: list[dict[str, str]]
+
+
+class TokenForm(msgspec.Struct):
+    """A token of either kind; other parameters, such as `token_type_hint`, are ignored."""
+
+    token: Annotated[str, msgspec.Meta(min_length=1, description="An access token or a refresh token.")]
+
+
+class FeedQuery(msgspec.Struct):
+    """Where the page starts."""
+
+    since: (
+        Annotated[
+            str,
+            msgspec.Meta(pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$", description="The `cursor` of the previous page."),
+        ]
+        | None
+    ) = None
+
+
+class Introspection(msgspec.Struct, omit_defaults=True):
+    """The state of a token; for an inactive one there is only `active`."""
+
+    active: bool
+    token_type: Literal["Bearer", "refresh_token"] | msgspec.UnsetType = msgspec.UNSET
+    iss: str | msgspec.UnsetType = msgspec.UNSET
+    sub: str | msgspec.UnsetType = msgspec.UNSET
+    aud: str | msgspec.UnsetType = msgspec.UNSET
+    exp: int | msgspec.UnsetType = msgspec.UNSET
+    iat: int | msgspec.UnsetType = msgspec.UNSET
+    jti: str | msgspec.UnsetType = msgspec.UNSET
+    sid: str | msgspec.UnsetType = msgspec.UNSET
+    auth_time: int | msgspec.UnsetType = msgspec.UNSET
+    username: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class RevokedSession(msgspec.Struct, rename="camel"):
+    """A revoked session."""
+
+    sid: str
+    ended_at: datetime
+
+
+class Revocations(msgspec.Struct, rename="camel"):
+    """Revoked sessions since the request's cursor. Continue from `cursor`, at once if there are `more`."""
+
+    items: list[RevokedSession]
+    cursor: str
+    more: bool
+
+
+class Empty(msgspec.Struct):
+    """An empty object."""
+
+
+@bp.get("/.well-known/jwks.json")
+@endpoint(response=KeySet, media_type="application/jwk-set+json", cache="key set", errors=(errors.ServiceUnavailable,))
+def jwks() -> Response:
+    """Return the public keys of access tokens. A new key is published for this long before it becomes active."""
+    public = KeySet([dict(jwk) for jwk in keys.public_set(datetime.now(UTC))])
+    return _cacheable(requests.json_response(public, "application/jwk-set+json"))
+
+
+@bp.get("/.well-known/oauth-authorization-server")
+@endpoint(response=Metadata, cache="key set")
+def metadata() -> Response:
+    """Return the server's metadata (RFC 8414)."""
+    issuer = config.current().issuer
+    document = Metadata(issuer, f"{issuer}/.well-known/jwks.json", f"{issuer}/api/introspect", f"{issuer}/api/revoke")
+    return _cacheable(requests.json_response(document))
+
+
+@bp.post("/api/introspect")
+@endpoint(form=TokenForm, response=Introspection, credential="client")
+def introspect(form: TokenForm, now: datetime) -> Response:
+    """Return the current state of a token (RFC 7662)."""
+    keys.load(now)  # another process may just have dropped a key
+    claims = tokens.try_read(form.token, now)
+    if claims is None or not sessions.is_active(claims, now):
+        return requests.json_response(Introspection(active=False))
+    stated = {name: claims[name] for name in Introspection.__struct_fields__ if name in claims}
+    kind: Literal["Bearer", "refresh_token"] = "Bearer" if claims["type"] == "access" else "refresh_token"
+    return requests.json_response(Introspection(active=True, token_type=kind, **stated))
+
+
+@bp.post("/api/revoke")
+@endpoint(form=TokenForm, response=Empty, credential="client")
+def revoke(form: TokenForm, now: datetime) -> Response:
+    """Revoke the session of a token (RFC 7009). The response does not reveal whether there was one."""
+    claims = tokens.try_read(form.token, now, allow_expired=True)
+    if claims is not None:
+        sessions.revoke(claims["sid"], "revoked_by_client", now)
+        g.state.sid = claims["sid"]
+    return requests.json_response(Empty())
+
+
+@bp.get("/api/revocations")
+@endpoint(response=Revocations, query=FeedQuery, credential="client")
+def revocations(query: FeedQuery, now: datetime) -> Response:
+    """List recently revoked sessions, for services that verify access tokens themselves."""
+    revoked, cursor, more = sessions.revoked_since(query.since, now)
+    return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
+
+
+def _cacheable(response: Response) -> Response:
+    response.headers["Cache-Control"] = f"public, max-age={config.current().jwks_lifetime}"
+    return response

@@ -1,0 +1,32 @@
+"""The time that one request may spend waiting for the database."""
+
+from contextvars import ContextVar
+from time import monotonic
+from typing import Final
+
+REQUEST_BUDGET: Final = 3.0  # seconds
+SERVER_TIMEOUT_MS: Final = 2500
+LONG_WAIT: Final = 1.0
+
+# The monotonic time at which the current request must stop waiting. None outside of requests.
+deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
+
+
+class DatabaseUnavailableError(Exception):
+    """The database did not answer in time, or is not asked because it did not answer a moment ago."""
+
+
+def start_budget() -> None:
+    """Start the time budget of the current request."""
+    deadline.set(monotonic() + REQUEST_BUDGET)
+
+
+def end_budget() -> None:
+    """Remove the time limit from this thread."""
+    deadline.set(None)
+
+
+def time_left() -> float | None:
+    """Return the seconds left to the current request, or None outside of requests."""
+    ends_at = deadline.get()
+    return None if ends_at is None else ends_at - monotonic()

@@ -1,0 +1,50 @@
+"""Encryption of stored values with AES-256-GCM, under keys derived from ``SECRET_KEY`` by HKDF (RFC 5869)."""
+
+import os
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tokenapp import config
+
+_NONCE_BYTES: Final = 12
+
+
+class UndecryptableError(Exception):
+    """Neither ``SECRET_KEY`` nor one of its fallbacks decrypts the value."""
+
+
+def encrypt(plaintext: bytes, *, purpose: str, context: str) -> bytes:
+    """Encrypt `plaintext` under the current ``SECRET_KEY``.
+
+    Args:
+        purpose: the kind of value, such as ``signing keys``; each has a key of its own.
+        context: what the value belongs to. The same context is needed to decrypt it.
+    """
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + _cipher(config.current().secret_key, purpose).encrypt(nonce, plaintext, context.encode())
+
+
+def decrypt(encrypted: bytes, *, purpose: str, context: str) -> tuple[bytes, bool]:
+    """Return the plaintext, and whether it was encrypted under a former ``SECRET_KEY``.
+
+    Raises:
+        UndecryptableError: it was encrypted under another ``SECRET_KEY``, purpose or context.
+    """
+    settings = config.current()
+    nonce, ciphertext = encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:]
+    for secret_key in (settings.secret_key, *settings.secret_key_fallbacks):
+        try:
+            plaintext = _cipher(secret_key, purpose).decrypt(nonce, ciphertext, context.encode())
+        except InvalidTag:
+            continue
+        return plaintext, secret_key != settings.secret_key
+    raise UndecryptableError
+
+
+def _cipher(secret_key: str, purpose: str) -> AESGCM:
+    hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"tokenapp {purpose} v1".encode())
+    return AESGCM(hkdf.derive(secret_key.encode()))

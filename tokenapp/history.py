@@ -1,0 +1,83 @@
+"""The history of a session: why it ended, in a sentence that an operator can read to its user."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from tokenapp import accounts, audit, errors, sessions
+from tokenapp.models import AuditEvent, Session
+from tokenapp.sessions import device_names
+
+_SHOWN: Final = 5
+
+
+def explain(subject: str, now: datetime) -> Iterator[str]:
+    """Yield a sentence for the session with the id `subject`, or for each of the latest sessions of that user.
+
+    Raises:
+        errors.UserNotFound: it is neither.
+    """
+    row = sessions.get(subject)
+    if row is not None:
+        yield _sentence(row, now)
+        return
+    events = audit.list_events(sid=subject)
+    if events:
+        yield from _sentences_of_pruned(subject, events)
+        return
+    try:
+        user = accounts.find(subject)
+    except errors.UserNotFound:
+        raise errors.UserNotFound(detail="There is no session or user with that name.") from None
+    latest = sessions.latest_of(user.id, limit=_SHOWN)
+    if not latest:
+        yield f"{user.username} has no session, and no recent one is known."
+    for session in latest:
+        yield _sentence(session, now)
+
+
+def _sentence(row: Session, now: datetime) -> str:
+    last_seen = row.rotated_at or row.created_at
+    subject = f"The session {row.id} ({device_names.describe(row.user_agent)}), opened {_at(row.created_at)},"
+    refreshed = f"last refreshed {_at(last_seen)}"
+    if row.revoked_at is not None:
+        cause = _cause(row.revoked_reason)
+        return f"{subject} was revoked {_at(row.revoked_at)} because {cause}{_actor(row.id)}; {refreshed}."
+    if now >= row.ends_at:
+        return f"{subject} reached its maximum lifetime {_at(row.ends_at)}; {refreshed}."
+    if now >= row.expires_at:
+        return f"{subject} was idle for too long and expired {_at(row.expires_at)}; {refreshed}."
+    return f"{subject} is live; {refreshed}, valid until {_at(row.expires_at)} if unused.{_ahead(row.id)}"
+
+
+def _sentences_of_pruned(sid: str, events: Sequence[AuditEvent]) -> Iterator[str]:
+    """Explain a session whose row was pruned, from the audit log."""
+    revocations = [event for event in events if event.kind == "session_ended"]
+    for event in revocations:
+        yield f"The session {sid} was revoked {_at(event.at)} because {_cause(event.reason)}."
+    if not revocations:
+        yield f"The session {sid} was pruned. The audit log contains no revocation, so it expired."
+
+
+def _cause(reason: str | None) -> str:
+    return sessions.REASONS.get(reason or "", reason or "of an unknown reason")
+
+
+def _ahead(sid: str) -> str:
+    events = audit.list_events(sid=sid, kind="refresh_ahead")
+    if not events:
+        return ""
+    return f" A refresh token newer than the database was rejected {_at(events[-1].at)}, as after restoring a backup."
+
+
+def _actor(sid: str) -> str:
+    for event in audit.list_events(sid=sid, kind="session_ended"):
+        if event.actor == "operator":
+            return " (a command)"
+        if event.ip_address:
+            return f" (request {event.request_id} from {event.ip_address})"
+    return ""
+
+
+def _at(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")

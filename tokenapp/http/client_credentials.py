@@ -1,0 +1,27 @@
+"""The credentials of other services, in HTTP Basic (RFC 6749, 2.3.1; RFC 7617)."""
+
+import base64
+import re
+from typing import Final
+
+from flask import request
+
+from tokenapp import clients, errors
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def authenticate() -> None:
+    """Check the client id and secret of the request.
+
+    Raises:
+        errors.InvalidClient
+    """
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    try:
+        client_id, _, secret = base64.b64decode(given.strip(" "), validate=True).decode().partition(":")
+    except ValueError:
+        client_id = secret = ""
+    plain = _PLAIN.fullmatch(client_id) and _PLAIN.fullmatch(secret)
+    if scheme.lower() != "basic" or not plain or not clients.authenticate(client_id, secret):
+        raise errors.InvalidClient

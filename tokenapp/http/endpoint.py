@@ -1,0 +1,209 @@
+"""The decorator that enforces and documents a route: body, query, credential, same-site rule, rate limit, errors."""
+
+import inspect
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial, wraps
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from flask import Response
+
+from tokenapp import errors
+from tokenapp.errors import TokenappError
+from tokenapp.http import client_credentials, principal, problems, rate_limit, requests
+
+Credential = Literal[
+    "bearer", "fresh bearer", "bearer, for a proxy", "client", "cookie", "cookie, if any", "cookie or bearer, if any"
+]
+Cookie = Literal["set", "cleared", "cleared with its session"]
+Security = list[dict[str, list[str]]]
+View = Callable[..., Response]
+Step = Callable[[dict[str, Any]], object]
+
+_BEARER: Final = (
+    errors.AccessTokenMissing,
+    errors.AccessTokenInvalid,
+    errors.InvalidRequest,
+    errors.ServiceUnavailable,
+)
+_COOKIE: Final = (errors.CrossSiteRequest, errors.ServiceUnavailable)
+_REFRESH: Final = (errors.RefreshTokenMissing, errors.RefreshTokenExpired, errors.RefreshTokenRevoked)
+_CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[TokenappError], ...]]]] = {
+    None: ([], ()),
+    "bearer": ([{"bearer": []}], _BEARER),
+    "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
+    "bearer, for a proxy": ([{"bearer": []}], tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest)),
+    "client": ([{"client": []}], (errors.ServiceUnavailable,)),
+    "cookie": ([{"refreshCookie": []}], (*_COOKIE, *_REFRESH)),
+    "cookie, if any": ([{}, {"refreshCookie": []}], _COOKIE),
+    "cookie or bearer, if any": ([{"refreshCookie": []}, {"bearer": []}, {}], _COOKIE),
+}
+_AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
+    "bearer": principal.authenticate,
+    "fresh bearer": partial(principal.authenticate, fresh=True),
+    "bearer, for a proxy": principal.authenticate_for_proxy,
+    "client": client_credentials.authenticate,
+}
+_SAME_SITE: Final = {"cookie", "cookie, if any", "cookie or bearer, if any"}
+_NAME: Final = "endpoint"
+
+
+class PathId(NamedTuple):
+    """A path variable that is an id; `otherwise` is raised for anything else."""
+
+    otherwise: type[TokenappError]
+    pattern: str = "^[A-Za-z0-9_-]{1,64}$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class endpoint:  # noqa: N801 -- used as a decorator
+    """A route's facts, each stated once. The OpenAPI document is generated from the same object that enforces them.
+
+    The view receives by name what it declares: `body`, `form`, `query`, `principal`, `now`, and path variables. It is
+    called when everything else was checked.
+
+    Args:
+        body, form, query: the Structs that the JSON body, the form and the query must match.
+        response: the Struct of the response; None for 204; media types for files.
+        credential: what authenticates the request. Routes that take the cookie are for the same site only.
+        cookie: what a successful response does to the refresh cookie.
+        path: the path variables that are ids.
+        rate_limited: whether wrong passwords on this route count for the client's address.
+        errors: the errors that the view raises, beside those of the other facts.
+        cacheable: whether the response has an ETag and may be stored and revalidated.
+        cache: an exception from that: for the lifetime of the JWK set, or immutable for versioned files.
+        media_type: of a response that is not plain JSON.
+        headers: more headers of a successful response.
+    """
+
+    body: type[msgspec.Struct] | None = None
+    form: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | tuple[str, ...] | None = None
+    credential: Credential | None = None
+    cookie: Cookie | None = None
+    path: Mapping[str, PathId] = field(default_factory=dict)
+    rate_limited: bool = False
+    errors: tuple[type[TokenappError], ...] = ()
+    cacheable: bool = False
+    cache: Literal["key set", "revalidated or immutable"] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+    @property
+    def security(self) -> Security:
+        """The alternative credentials, as OpenAPI lists them."""
+        return _CREDENTIALS[self.credential][0]
+
+    @property
+    def oauth_errors(self) -> dict[int, str]:
+        """The OAuth errors of a route for clients, by status."""
+        if self.credential != "client":
+            return {}
+        return {400: errors.InvalidRequest.code, 401: errors.InvalidClient.code}
+
+    @property
+    def all_errors(self) -> list[type[TokenappError]]:
+        """Every error of the route, by status and code."""
+        kinds = {errors.RequestTooLarge}.union(_CREDENTIALS[self.credential][1], self.errors)
+        if self.body is not None:
+            kinds |= {errors.InvalidRequest, errors.UnsupportedMediaType}
+        if self.query is not None and self.credential != "client":
+            kinds |= {errors.InvalidRequest}
+        if self.rate_limited:
+            kinds |= {errors.InvalidCredentials, errors.TooManyAttempts}
+        return sorted(
+            kinds | {path.otherwise for path in self.path.values()}, key=lambda kind: (kind.status, kind.code)
+        )
+
+    def __call__(self, view: View) -> View:
+        """Return `view` with the checks around it."""
+        enforced = self._enforce(view)
+        if self.credential == "client":
+            enforced = _oauth(enforced)
+        if self.rate_limited:
+            enforced = rate_limit.limited(enforced)
+        enforced = wraps(view)(enforced)
+        vars(enforced)[_NAME] = self
+        return enforced
+
+    def _enforce(self, view: View) -> View:
+        steps = tuple(self._steps(inspect.signature(view).parameters))
+
+        def enforced(**values: Any) -> Response:
+            for step in steps:
+                step(values)
+            return view(**values)
+
+        return enforced
+
+    def _steps(self, wanted: Container[str]) -> Iterator[Step]:
+        """Yield the checks of the route in order. Each can raise an error, or add to the view's arguments."""
+        if self.credential in _SAME_SITE:
+            yield lambda _values: requests.check_same_site()
+        authenticate = _AUTHENTICATE.get(self.credential)
+        if authenticate is not None:
+            yield _provide("principal", authenticate) if "principal" in wanted else lambda _values: authenticate()
+        for name, path in self.path.items():
+            yield _check_path(name, re.compile(path.pattern), path.otherwise)
+        if self.body is not None:
+            # Made here, before there are threads: msgspec is not thread-safe when it prepares a type.
+            yield _provide("body", partial(requests.parse_json, msgspec.json.Decoder(self.body)))
+        if self.form is not None:
+            msgspec.json.Decoder(self.form)
+            yield _provide("form", partial(requests.parse_form, self.form))
+        if self.query is not None:
+            msgspec.json.Decoder(self.query)
+            yield _provide("query", partial(requests.parse_query, self.query))
+        if "now" in wanted:
+            yield _provide("now", partial(datetime.now, UTC))
+
+
+def described(view: Callable[..., Any]) -> endpoint | None:
+    """Return the endpoint of a view."""
+    return vars(view).get(_NAME)
+
+
+def text(longest: int, description: str) -> msgspec.Meta:
+    """Return the constraints of a text: its greatest length in characters, and no NUL, which databases cannot store."""
+    return msgspec.Meta(max_length=longest, pattern=r"^[^\x00]*$", description=description)
+
+
+def password(description: str) -> msgspec.Meta:
+    """Return the constraints of an existing password."""
+    return msgspec.Meta(
+        max_length=1024,
+        pattern=r"^[^\x00]*$",
+        description=description,
+        extra_json_schema={"format": "password"},
+    )
+
+
+def _provide(name: str, get: Callable[[], Any]) -> Step:
+    def step(values: dict[str, Any]) -> None:
+        values[name] = get()
+
+    return step
+
+
+def _check_path(name: str, pattern: re.Pattern[str], otherwise: type[TokenappError]) -> Step:
+    def step(values: dict[str, Any]) -> None:
+        if not pattern.fullmatch(values[name]):
+            raise otherwise
+
+    return step
+
+
+def _oauth(view: View) -> View:
+    """Render the errors of a route for clients as OAuth's."""
+
+    def rendered(**values: Any) -> Response:
+        try:
+            return view(**values)
+        except (errors.InvalidClient, errors.InvalidRequest) as error:
+            return problems.render_oauth(error)
+
+    return rendered

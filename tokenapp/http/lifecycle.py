@@ -1,0 +1,127 @@
+"""What every request gets, whatever its route: an id, a time budget, security headers, CORS, and a log line."""
+
+import re
+import secrets
+from contextvars import ContextVar, Token
+from time import monotonic, perf_counter
+from typing import Any, Final, cast
+
+from flask import Flask, Request, Response, g, request
+from flask.ctx import AppContext
+from flask_cors import CORS
+
+from tokenapp import audit, config, db
+from tokenapp.config import Settings
+from tokenapp.db import Database
+from tokenapp.http import logs, rate_limit, requests
+from tokenapp.http.principal import RequestState
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+# On every response of ours. Responses that gunicorn gives itself to malformed requests do not have them.
+_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+)
+_HSTS: Final = ("Strict-Transport-Security", "max-age=31536000")
+_METHODS: Final = ("DELETE", "GET", "POST", "PUT")
+_ALLOWED_HEADERS: Final = ("Authorization", "Content-Type", "X-Request-ID")
+_EXPOSED_HEADERS: Final = (*rate_limit.HEADERS, "Retry-After", "WWW-Authenticate", "X-Request-ID")
+_PREFLIGHT_AGE: Final = 3600
+
+
+class App(Flask):
+    """Flask, with the settings and the database of the application as context variables.
+
+    So the domain finds them without knowing Flask.
+    """
+
+    variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
+
+    def bind(self, settings: Settings, database: Database) -> None:
+        """Make these the current settings and database wherever the application's context is active."""
+        self.variables = ((config.context, settings), (db.context, database))
+
+    def app_context(self) -> AppContext:
+        """Return an application context that also sets the context variables."""
+        return _Context(self)
+
+
+class _Context(AppContext):
+    """An application context that sets the variables of its application for as long as it is active."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app)
+        self._variables = app.variables
+        self._resets: list[list[tuple[ContextVar[Any], Token[Any]]]] = []
+
+    def push(self) -> None:
+        self._resets.append([(variable, variable.set(value)) for variable, value in self._variables])
+        super().push()
+
+    def pop(self, *error: Any) -> None:
+        try:
+            super().pop(*error)
+        finally:
+            for variable, token in self._resets.pop():
+                variable.reset(token)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Add what every request gets to `app`."""
+    logs.set_up(settings.log_format)
+    headers = (*_HEADERS, _HSTS) if settings.production else _HEADERS
+    if settings.allowed_origins:
+        _allow_origins(app, settings.allowed_origins)
+
+    @app.before_request
+    def begin() -> None:
+        current = _current_request()
+        given = current.headers.get("X-Request-ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_urlsafe(12)
+        g.state = RequestState(perf_counter(), request_id)
+        db.deadline.set(monotonic() + db.REQUEST_BUDGET)
+        audit.actor.set(_actor)
+        requests.check_framing(current)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        state: RequestState = g.state
+        present = response.headers
+        present["X-Request-ID"] = state.request_id
+        for name, value in headers:
+            present.setdefault(name, value)
+        if settings.allowed_origins:
+            response.vary.add("Origin")  # on all responses, or a cache would serve one origin the headers of another
+        logs.write_request(_current_request(), state, response.status_code)
+        return response
+
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        db.deadline.set(None)
+        audit.actor.set(audit.Actor)
+
+
+def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
+    """Allow pages of exactly these origins to send requests with the cookie (CORS)."""
+    CORS(
+        app,
+        # As patterns, because the library would take some texts for patterns: https://[::1] has brackets.
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
+        methods=_METHODS,
+        allow_headers=_ALLOWED_HEADERS,
+        expose_headers=_EXPOSED_HEADERS,
+        supports_credentials=True,
+        max_age=_PREFLIGHT_AGE,
+        vary_header=False,
+        intercept_exceptions=False,
+    )
+
+
+def _current_request() -> Request:
+    return cast("Any", request)._get_current_object()  # type: ignore[no-any-return]  # noqa: SLF001 -- documented; the proxy looks it up each time
+
+
+def _actor() -> audit.Actor:
+    return audit.Actor("request", g.state.request_id, requests.client_address())

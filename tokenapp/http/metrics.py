@@ -1,0 +1,171 @@
+"""Prometheus metrics: what is measured, and the counting at the end of each request.
+
+Off unless TOKENAPP_METRICS_BIND says where they are served: then no request pays for them, and nothing is imported.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from flask import Flask, Request, Response, g, request
+
+from tokenapp import errors, keys, passwords
+from tokenapp.http import logs
+from tokenapp.http.principal import RequestState
+from tokenapp.sessions import revocation_list
+
+REFRESHES: Final = (
+    *("rotated", "damped", "grace"),
+    *("reuse", "expired", "revoked", "ahead", "missing", "invalid", "unavailable"),
+)
+SIGN_INS: Final = ("success", "invalid", "throttled", "refused", "unavailable")
+_REFRESH_CODES: Final = {"refresh_token_missing": "missing", "refresh_token_expired": "expired"}
+_SIGN_IN_CODES: Final = {"invalid_credentials": "invalid", "too_many_attempts": "throttled"}
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_HASH_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_SAMPLE_INTERVAL: Final = 0.5
+log = logging.getLogger(__name__)
+
+
+class Metric(NamedTuple):
+    """What is measured. `over_workers` is how a gauge's values in the live workers become one."""
+
+    kind: str
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    over_workers: str = ""
+
+
+METRICS: Final = (
+    Metric("Counter", "tokenapp_refreshes_total", "Refresh tokens presented, by what came of it.", ("outcome",)),
+    Metric("Counter", "tokenapp_sign_ins_total", "Attempts to sign in, by what came of them.", ("result",)),
+    Metric(
+        "Histogram",
+        "tokenapp_request_seconds",
+        "Time from a request's arrival in a worker to its answer.",
+        labels=("route", "method", "status"),
+        buckets=_REQUEST_BUCKETS,
+    ),
+    Metric("Histogram", "tokenapp_hash_seconds", "Time to hash one password, without the wait.", buckets=_HASH_BUCKETS),
+    Metric("Gauge", "tokenapp_hash_queue", "Passwords that are hashed or wait for it.", over_workers="livesum"),
+    Metric(
+        "Gauge",
+        "tokenapp_signing_keys",
+        "Keys that sign or still verify.",
+        labels=("use", "state"),
+        over_workers="livemostrecent",
+    ),
+    Metric(
+        "Gauge", "tokenapp_revoked_sessions_known", "Sids on a worker's list of ended ones.", over_workers="livemax"
+    ),
+    Metric(
+        "Gauge",
+        "tokenapp_revoked_sessions_read_timestamp_seconds",
+        "When a worker last read that list.",
+        over_workers="livemax",
+    ),
+    Metric("Gauge", "tokenapp_build_info", "Always 1.", labels=("version", "python"), over_workers="livemax"),
+)
+
+
+def init_app(app: Flask, version: str) -> None:
+    """Count every request of `app`, if the server has prepared for it."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
+    made = {metric.name: _make(metric) for metric in METRICS}
+    made["tokenapp_build_info"].labels(version, platform.python_version()).set(1)
+    passwords.watch.queue = made["tokenapp_hash_queue"].inc
+    passwords.watch.seconds = made["tokenapp_hash_seconds"].observe
+    count_request = _request_counter(made["tokenapp_request_seconds"])
+    refreshes = {outcome: made["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
+    sign_ins = {result: made["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
+    sample = _sampler(made)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        try:
+            state: RequestState = g.state
+            count_request(request, perf_counter() - state.began, response.status_code)
+            if request.method == "POST" and request.endpoint == "auth.refresh":
+                refreshes[_refresh_outcome(state)].inc()
+            elif request.method == "POST" and request.endpoint == "auth.login":
+                sign_ins[_sign_in_result(state)].inc()
+            sample(state.began)
+        except Exception:
+            log.exception("a request was not counted")  # and is answered nevertheless
+        return response
+
+
+def _make(metric: Metric) -> Any:
+    """Make prometheus_client's object; its values are kept in the shared files, so no registry need know it."""
+    import prometheus_client  # noqa: PLC0415 -- it reads where the files are when it is imported
+
+    options: dict[str, Any] = {"registry": None}
+    if metric.buckets:
+        options["buckets"] = metric.buckets
+    if metric.over_workers:
+        options["multiprocess_mode"] = metric.over_workers
+    return getattr(prometheus_client, metric.kind)(metric.name, metric.help, metric.labels, **options)
+
+
+def _request_counter(seconds: Any) -> Callable[[Request, float, int], None]:
+    """Make the function that notes a request's time under its route, so that callers cannot invent labels."""
+    timers: dict[tuple[str, str, int], Any] = {}
+
+    def count(asked: Request, took: float, status: int) -> None:
+        route = logs.route(asked.url_rule.rule) if asked.url_rule is not None else "unknown"
+        label = (route, asked.method if asked.method in _METHODS else "other", status // 100)
+        timer = timers.get(label)
+        if timer is None:
+            timer = timers[label] = seconds.labels(*label[:2], f"{label[2]}xx")
+        timer.observe(took)
+
+    return count
+
+
+def _sampler(made: dict[str, Any]) -> Callable[[float], None]:
+    """Make the function that notes, now and then, what this worker knows of keys and of ended sessions."""
+    live_keys, size = made["tokenapp_signing_keys"], made["tokenapp_revoked_sessions_known"]
+    read_at = made["tokenapp_revoked_sessions_read_timestamp_seconds"]
+    due = 0.0
+
+    def sample(moment: float) -> None:
+        nonlocal due
+        if moment < due:
+            return
+        ring, ended = keys.cached(), revocation_list.state()
+        if ring is None:
+            return
+        due = moment + _SAMPLE_INTERVAL
+        for use in keys.USES:
+            live_keys.labels(use, "signing").set(1)
+            live_keys.labels(use, "verifying").set(sum(key.use == use for key in ring.by_kid.values()) - 1)
+        if ended is not None:
+            size.set(ended[0])
+            read_at.set(ended[1].timestamp())
+
+    return sample
+
+
+def _refresh_outcome(state: RequestState) -> str:
+    error = state.error
+    if error is None:
+        return str(state.grant.outcome) if state.grant is not None else "unavailable"
+    if error.status >= errors.InternalError.status:
+        return "unavailable"
+    return error.outcome or _REFRESH_CODES.get(error.code, "invalid")
+
+
+def _sign_in_result(state: RequestState) -> str:
+    error = state.error
+    if error is None:
+        return "success"
+    if error.status >= errors.InternalError.status:
+        return "unavailable"
+    return _SIGN_IN_CODES.get(error.code, "refused")

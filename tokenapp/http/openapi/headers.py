@@ -1,0 +1,101 @@
+"""The response headers of the OpenAPI document."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tokenapp.config import Settings
+
+Header = dict[str, Any]
+
+_TEXT: Final = {"type": "string"}
+_HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "X-Request-ID": (
+        "The id of the request, as sent by the client if it is well-formed. The log contains it, too.",
+        {"type": "string", "pattern": "^[A-Za-z0-9._~+/=-]{1,128}$"},
+    ),
+    "X-Content-Type-Options": ("Disables content sniffing.", {"const": "nosniff"}),
+    "Content-Security-Policy": ("Forbids framing and resources of other hosts.", _TEXT),
+    "Referrer-Policy": ("Disables the `Referer` header.", {"const": "no-referrer"}),
+    "Strict-Transport-Security": ("Requires https.", _TEXT),
+    "Cache-Control": ("Forbids caching.", {"const": "no-store"}),
+    "ETag": ("The version of the document.", _TEXT),
+    "Last-Modified": ("When the file was changed.", _TEXT),
+    "Vary": ("The response depends on the origin.", {"const": "Origin"}),
+    "Cross-Origin-Resource-Policy": ("Pages of any origin may load the file.", {"const": "cross-origin"}),
+    "Access-Control-Allow-Origin": ("The origin of the request, if it is allowed.", _TEXT),
+    "Access-Control-Allow-Credentials": ("Requests may include the cookie.", {"const": "true"}),
+    "Access-Control-Expose-Headers": ("The headers that pages of the origin may read.", _TEXT),
+    "WWW-Authenticate": (
+        "The challenge (RFC 6750), with parameters of RFC 9470 if the user must authenticate again.",
+        {"type": "string", "pattern": '^Bearer realm="[^"]*"'},
+    ),
+    "Retry-After": ("Seconds to wait before a retry.", {"type": "integer", "minimum": 1}),
+    "RateLimit-Limit": ("Wrong passwords allowed per address and minute.", {"type": "integer", "minimum": 1}),
+    "RateLimit-Remaining": ("Wrong passwords left in this minute.", {"type": "integer", "minimum": 0}),
+    "RateLimit-Reset": ("Seconds until the limit is reset.", {"type": "integer", "minimum": 1}),
+    "X-Auth-User": ("The user name, percent-encoded.", _TEXT),
+    "X-Auth-Subject": ("The user id.", _TEXT),
+    "X-Auth-Session": ("The session id.", _TEXT),
+    "Allow": ("The methods that the path supports.", _TEXT),
+}
+RATE_LIMIT: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+_ALWAYS: Final = ("X-Request-ID", "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy")
+_CROSS_ORIGIN: Final = (
+    "Access-Control-Allow-Origin",
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Expose-Headers",
+)
+
+
+def on_every_response(settings: Settings, *, cacheable: bool) -> dict[str, Header]:
+    """Return the headers of every response, cacheable or not."""
+    names = [*_ALWAYS, *(["Strict-Transport-Security"] if settings.production else [])]
+    headers = {name: header(name) for name in names}
+    if cacheable:
+        headers["Cache-Control"] = _inline("Requires revalidation.", {"const": "public, no-cache"})
+        headers["ETag"] = header("ETag")
+    else:
+        headers["Cache-Control"] = header("Cache-Control")
+    if settings.allowed_origins:
+        headers["Vary"] = header("Vary")
+        headers |= {name: header(name, required=False) for name in _CROSS_ORIGIN}
+    return headers
+
+
+def header(name: str, *, required: bool = True) -> Header:
+    """Return the header `name`."""
+    return {"$ref": f"#/components/headers/{name}"} if required else _inline(*_HEADERS[name], required=False)
+
+
+def cached_as_key_set(settings: Settings) -> Header:
+    """Return the ``Cache-Control`` of documents that may be cached as long as the JWK set."""
+    return _inline("How long the document may be cached.", {"const": f"public, max-age={settings.jwks_lifetime}"})
+
+
+def revalidated_or_immutable() -> Header:
+    """Return the ``Cache-Control`` of files, some of which have a version in their name."""
+    values = ["public, no-cache", "public, max-age=31536000, immutable"]
+    return _inline("Requires revalidation or, for a file with a version in its name, none.", {"enum": values})
+
+
+def basic_challenge() -> Header:
+    """Return the ``WWW-Authenticate`` that asks for client credentials."""
+    return _inline("The challenge (RFC 7617).", {"type": "string", "pattern": '^Basic realm="[^"]*"'})
+
+
+def refresh_cookie(settings: Settings, cookie: str) -> Header:
+    """Return the ``Set-Cookie`` of a route that sets or clears the refresh cookie."""
+    cleared = cookie != "set"
+    description = "Clears the refresh cookie." if cleared else "Sets the refresh cookie."
+    value = "" if cleared else "[A-Za-z0-9._-]+"
+    schema = {"type": "string", "pattern": f"^{settings.cookie_name}={value};"}
+    return _inline(description, schema, required=cookie != "cleared with its session")
+
+
+def components() -> dict[str, Header]:
+    """Return all headers by name."""
+    return {name: _inline(*row) for name, row in _HEADERS.items()}
+
+
+def _inline(description: str, schema: Mapping[str, Any], *, required: bool = True) -> Header:
+    return {"description": description, "required": required, "schema": dict(schema)}

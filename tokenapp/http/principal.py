@@ -1,0 +1,125 @@
+"""Who makes a request: the `Principal` of a bearer token, and the record that the parts of a request share."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+import jwt
+import msgspec
+from flask import g, request
+from flask_jwt_extended import verify_jwt_in_request
+from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
+
+from tokenapp import errors, tokens
+from tokenapp.models import Grant, RefreshClaims
+from tokenapp.sessions import revocation_list
+
+_BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
+_CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The authenticated caller of a request; `authenticated_at` and `amr` describe the sign-in."""
+
+    user_id: str
+    sid: str
+    username: str
+    authenticated_at: datetime
+    amr: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+
+class RequestState(msgspec.Struct):
+    """The state of one request, at ``flask.g.state``.
+
+    `began` is a `perf_counter` time; `body` was read before the view; `sid` is the session that the request changed.
+    """
+
+    began: float
+    request_id: str
+    body: bytes | None = None
+    principal: Principal | None = None
+    claims: RefreshClaims | None = None
+    grant: Grant | None = None
+    sid: str | None = None
+    error: errors.TokenappError | None = None
+
+
+def authenticate(*, fresh: bool = False) -> Principal:
+    """Return the principal of the request's bearer token.
+
+    Args:
+        fresh: whether the user must have signed in within the last 15 minutes.
+
+    Raises:
+        errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest (RFC 6750, 3.1)
+        errors.ReauthenticationRequired (RFC 9470, 3)
+    """
+    token = _bearer_token()
+    try:
+        claims = tokens.decode(token)
+        if claims["type"] != "access":
+            _reject("not an access token")
+        if revocation_list.is_revoked(claims["sid"], datetime.now(UTC)):
+            _reject("session ended")
+        principal = g.state.principal = _principal(claims)
+        if fresh:  # only now: the holder of a revoked token must not be told to authenticate again
+            verify_jwt_in_request(fresh=True, locations="headers")
+    except FreshTokenRequired:
+        challenge = f'error="insufficient_user_authentication", max_age="{tokens.FRESH_FOR}"'
+        raise errors.ReauthenticationRequired(challenge=challenge) from None
+    except (JWTExtendedException, jwt.PyJWTError) as error:
+        _reject(str(error))
+    return principal
+
+
+def authenticate_for_proxy() -> Principal:
+    """Return the principal for a proxy, which knows no other answers than success, 401 and 403.
+
+    Raises:
+        errors.AccessTokenMissing, errors.AccessTokenInvalid
+    """
+    try:
+        return authenticate()
+    except errors.InvalidRequest as error:
+        raise errors.AccessTokenInvalid(reason=error.reason) from None
+
+
+def sids_of_bearer() -> list[str]:
+    """Return the session of the request's bearer token, if the token is valid."""
+    scheme, token = _authorization()
+    return tokens.sids_of(token, "access") if scheme == "bearer" else []
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    return Principal(
+        claims["sub"],
+        claims["sid"],
+        claims["username"],
+        datetime.fromtimestamp(claims["auth_time"], UTC),
+        tuple(claims.get("amr", ())),
+    )
+
+
+def _bearer_token() -> str:
+    """Return the one well-formed bearer token of the request, and normalise the header for the library."""
+    if len(_CREDENTIAL.findall(request.headers.get("Authorization", ""))) > 1:
+        raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
+    scheme, token = _authorization()
+    if scheme != "bearer" or not token:
+        raise errors.AccessTokenMissing
+    if not _BEARER_TOKEN.fullmatch(token):
+        _reject("malformed header")
+    request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    return token
+
+
+def _authorization() -> tuple[str, str]:
+    """Return the lower-case scheme (RFC 9110, 11.1: case-insensitive) and the rest of ``Authorization``."""
+    scheme, _, token = request.headers.get("Authorization", "").strip(" \t").partition(" ")
+    return scheme.lower(), token.strip(" \t")
+
+
+def _reject(reason: str) -> NoReturn:
+    raise errors.AccessTokenInvalid(reason=reason)

@@ -1,0 +1,55 @@
+"""The rate limit of wrong passwords per client address, with its headers."""
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from flask import Response, after_this_request
+
+from tokenapp import errors
+from tokenapp.http import requests
+from tokenapp.throttle import rate_limit
+
+HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
+
+def limited(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Reject requests from addresses with too many wrong passwords in the current minute, before `view` runs.
+
+    Only a password that was checked and found wrong counts. Attempts that the lockout of the account rejects do not:
+    otherwise one program that tries a locked account would block everyone at its address. Concurrent attempts can
+    exceed the limit by less than the number of threads.
+    """
+
+    def enforced(**values: Any) -> Response:
+        client = client_network()
+        status = rate_limit.status(client)
+        remaining = status.remaining
+
+        @after_this_request
+        def add_headers(response: Response) -> Response:
+            numbers = (status.limit, remaining, status.reset)
+            response.headers.update({name: str(number) for name, number in zip(HEADERS, numbers, strict=True)})
+            return response
+
+        if not remaining:
+            raise errors.TooManyAttempts(reason="address", retry_after=status.reset)
+        try:
+            return view(**values)
+        except errors.InvalidCredentials:
+            rate_limit.count_failure(client)
+            remaining -= 1
+            raise
+
+    return enforced
+
+
+def client_network() -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    try:
+        address = ip_address(requests.client_address() or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    return str(address)

@@ -1,0 +1,186 @@
+"""Parse and validate requests (body, query, client address, origin), and build plain responses."""
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from flask import Request, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from tokenapp import config, db, errors
+
+MAX_BODY: Final = 16 * 1024
+MAX_FIELDS: Final = 64
+FORM: Final = "application/x-www-form-urlencoded"
+_JSON_TYPE: Final = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
+_FORM_TYPE: Final = re.compile(rf"{FORM}\s*(;|$)", re.IGNORECASE)
+_SITE: Final = re.compile(r"[a-z-]{1,32}|https?://[a-z0-9.\[\]:-]{1,128}", re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CREDENTIALS: Final = {"client_secret", "client_assertion"}
+_TRUNCATED: Final = "The request body is truncated or badly framed."
+
+
+def check_framing(current: Request) -> None:
+    """Reject what not every server rejects itself, and bodies over 16 KiB, for all routes.
+
+    These are two ``Host`` headers and transfer codings other than chunked (RFC 9112, 3.2 and 6.1).
+
+    Raises:
+        errors.InvalidRequest, errors.RequestTooLarge
+    """
+    environ = current.environ
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    if "," in environ.get("HTTP_HOST", "") or (coding is not None and coding.lower() != "chunked"):
+        raise errors.InvalidRequest(reason="two hosts or codings")
+    length = current.content_length
+    if (length or 0) > MAX_BODY:
+        raise errors.RequestTooLarge
+    if length is None and coding is not None:
+        g.state.body = _receive_body()  # the length of a chunked body is known only once it is read
+
+
+def parse_json(decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Parse and validate the body as a JSON object; unknown fields are ignored.
+
+    Raises:
+        errors.UnsupportedMediaType, errors.RequestTooLarge, errors.InvalidRequest
+    """
+    if not _JSON_TYPE.match(request.headers.get("Content-Type", "")):
+        raise errors.UnsupportedMediaType
+    raw = _body()
+    try:
+        # Decoded here, because msgspec does not check the encoding of fields that it skips.
+        return decoder.decode(raw.decode())
+    except msgspec.ValidationError as error:
+        # The message names the field and the expected type, and never the value.
+        raise errors.InvalidRequest(detail=f"The request body is malformed: {error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.InvalidRequest(detail="The request body is not a JSON object.") from None
+
+
+def parse_form(kind: type[msgspec.Struct]) -> Any:
+    """Parse and validate the body as a form. Empty parameters count as missing (RFC 6749, 3.2).
+
+    Raises:
+        errors.RequestTooLarge, errors.InvalidRequest
+    """
+    if not _FORM_TYPE.match(request.headers.get("Content-Type", "")):
+        raise errors.InvalidRequest(detail=f"The request body must be {FORM}.")
+    try:
+        fields = parse_qsl(_body().decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise errors.InvalidRequest(detail="The request body is not a form.") from None
+    if _CREDENTIALS & dict(fields).keys():
+        raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
+    return _convert(fields, kind, "request body")
+
+
+def parse_query(kind: type[msgspec.Struct]) -> Any:
+    """Parse and validate the query; unknown parameters are ignored.
+
+    Raises:
+        errors.InvalidRequest
+    """
+    return _convert([*request.args.items(multi=True)], kind, "query")
+
+
+def json_response(body: msgspec.Struct, media_type: str = "application/json") -> Response:
+    """Return a response with `body` as JSON."""
+    return Response(msgspec.json.encode(body), mimetype=media_type)
+
+
+def no_content() -> Response:
+    """Return a 204 response."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def client_address() -> str | None:
+    """Return the address of the client: the peer's, or the one that a chain of trusted proxies forwards."""
+    address = request.remote_addr or None
+    proxies = config.current().trusted_proxies
+    if not proxies:
+        return address
+    trusted = [ip_network(network) for network in proxies]
+    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        try:
+            believed = address is not None and any(ip_address(address) in network for network in trusted)
+            candidate = str(ip_address(hop.strip().partition("%")[0]))  # without a zone, which can be any text
+        except ValueError:
+            break
+        if not believed:
+            break
+        address = candidate
+    return address
+
+
+def user_agent() -> str | None:
+    """Return up to 256 characters of the ``User-Agent``, without control characters."""
+    return _CONTROL.sub("", request.headers.get("User-Agent", ""))[:256] or None
+
+
+def check_same_site() -> None:
+    """Reject requests that a page of another site made a browser send.
+
+    ``Sec-Fetch-Site`` decides if present (Fetch Metadata), else ``Origin``. An allowed origin is always served. A
+    request with neither header does not come from a browser.
+
+    Raises:
+        errors.CrossSiteRequest
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and origin in config.current().allowed_origins:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    ours = site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_own_origin(origin)
+    if not ours:
+        raise errors.CrossSiteRequest(reason=f"site {_for_log(site)}, origin {_for_log(origin)}")
+
+
+def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: str) -> Any:
+    values = dict(fields)
+    if len(values) != len(fields):
+        raise errors.InvalidRequest(detail=f"The {part} repeats a parameter.")
+    try:
+        return msgspec.convert({name: value for name, value in values.items() if value}, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise errors.InvalidRequest(detail=f"The {part} is malformed: {error}.") from None
+
+
+def _body() -> bytes:
+    body: bytes = _receive_body() if g.state.body is None else g.state.body
+    db.start_budget()  # a client that sends slowly takes no time from the database
+    return body
+
+
+def _receive_body() -> bytes:
+    # One byte more than allowed: a chunked body that is cut at the limit looks like one that ends there.
+    request.max_content_length = MAX_BODY + 1
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # noqa: BLE001 -- each server has its own exception for a malformed body
+        raise errors.InvalidRequest(reason=type(error).__name__, detail=_TRUNCATED) from None
+    if len(raw) > MAX_BODY:
+        raise errors.RequestTooLarge
+    if len(raw) < (request.content_length or 0):
+        raise errors.InvalidRequest(reason="truncated", detail=_TRUNCATED)  # some servers end it silently
+    return raw
+
+
+def _for_log(sent: str | None) -> str:
+    """Return a site or an origin if it is well-formed."""
+    return "none" if sent is None else sent if _SITE.fullmatch(sent) else "malformed"
+
+
+def _is_own_origin(origin: str) -> bool:
+    """Return whether `origin` is the issuer's or, in development, the one that the request was sent to."""
+    settings = config.current()
+    issuer: Any = urlsplit(settings.issuer)
+    if origin.lower() == f"{issuer.scheme}://{issuer.netloc}".lower():
+        return True
+    return not settings.production and origin.lower() == request.host_url.rstrip("/").lower()

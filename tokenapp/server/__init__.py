@@ -1,0 +1,1 @@
+"""The gunicorn side of the service: worker, allocator and metrics listener."""

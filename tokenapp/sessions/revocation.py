@@ -1,0 +1,98 @@
+"""Revoking sessions, for every reason there is, each with an audit event in the same transaction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from tokenapp import audit, db
+from tokenapp.models import Session
+
+Reason = Literal[
+    "logout",
+    "replaced",
+    "reuse",
+    "password_changed",
+    "user_disabled",
+    "operator",
+    "ended_by_user",
+    "signed_out_everywhere",
+    "revoked_by_client",
+    "key_dropped",
+]
+# Each reason completes the sentence "The session was revoked because …", which operators read out to users.
+REASONS: Final[Mapping[str, str]] = {
+    "logout": "the user signed out",
+    "replaced": "the user signed in again in the same browser",
+    "reuse": "a replaced refresh token was used again after the grace period, which suggests theft",
+    "password_changed": "the password was changed",
+    "user_disabled": "the user was disabled",
+    "operator": "an operator revoked it",
+    "ended_by_user": "the user signed it out from the device list",
+    "signed_out_everywhere": "the user signed out everywhere",
+    "revoked_by_client": "another service revoked it",
+    "key_dropped": "the signing key of its refresh token was dropped",
+}
+BATCH: Final = 1000
+
+
+@db.retried
+def revoke(sid: str, reason: Reason, now: datetime) -> bool:
+    """Revoke the session `sid` and return whether it was live.
+
+    No refresh of the session that starts after this returns can succeed.
+    """
+    with db.writing() as writer:
+        return bool(revoke_where(writer, Session.id == sid, reason, now))
+
+
+@db.retried
+def revoke_own(user_id: str, sid: str, now: datetime) -> bool:
+    """Revoke the session `sid` if it is live and belongs to the user; return whether it was so."""
+    with db.writing() as writer:
+        own = sa.and_(Session.id == sid, Session.user_id == user_id, Session.expires_at > now)
+        return bool(revoke_where(writer, own, "ended_by_user", now))
+
+
+@db.retried
+def revoke_all_of(user_id: str, reason: Reason, now: datetime, *, keep: str | None = None) -> int:
+    """Revoke all sessions of a user except `keep`, in one transaction; return how many were live."""
+    with db.writing() as writer:
+        others = sa.and_(Session.user_id == user_id, Session.id != (keep or ""))
+        return len(revoke_where(writer, others, reason, now))
+
+
+def revoke_batches(which: sa.ColumnElement[bool], reason: Reason, now: datetime) -> Iterator[int]:
+    """Revoke the sessions that match `which` in batches, each committed; yield how many of each were live.
+
+    A single statement for a million sessions would exceed the database's time limit and block refreshes until then.
+    """
+    page = sa.select(Session.id).where(which).order_by(Session.id).limit(BATCH)
+    last = ""
+    while rows := db.execute_now(page.where(Session.id > last)):
+        last = rows[-1].id
+        yield _revoke_each([row.id for row in rows], reason, now)
+
+
+def revoke_where(writer: orm.Session, which: sa.ColumnElement[bool], reason: Reason, now: datetime) -> Sequence[str]:
+    """Revoke the live sessions that match `which` in the transaction of `writer`; return their ids.
+
+    This is the only place that revokes sessions, so that none is revoked without an audit event.
+    """
+    revoked = writer.connection().execute(
+        sa.update(Session)
+        .where(Session.revoked_at.is_(None), which)
+        .values(revoked_at=db.not_before(sa.literal(now, db.Instant())), revoked_reason=reason)
+        .returning(Session.id, Session.user_id)
+    )
+    rows = [audit.event("session_ended", now, user_id=row[1], sid=row[0], reason=reason) for row in revoked]
+    audit.record_all(writer, rows)
+    return [row["sid"] for row in rows]
+
+
+@db.retried
+def _revoke_each(sids: Sequence[str], reason: Reason, now: datetime) -> int:
+    with db.writing() as writer:
+        return len(revoke_where(writer, Session.id.in_(sids), reason, now))

@@ -1,0 +1,146 @@
+"""The lockout of accounts: after failed attempts, a growing wait before the next one is checked.
+
+An attempt is counted as failed before it is checked, and cleared if it succeeds. So concurrent guesses, over any number
+of workers, get no more attempts than the limit, and a crash does not reset it. Each worker handles the attempts on one
+account in turn, so that concurrent sign-ins with the right password do not count as failures of each other.
+"""
+
+import base64
+import hashlib
+import hmac
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tokenapp import config, db, errors
+from tokenapp.models import Throttle
+
+Purpose = Literal["password"]
+FREE_FAILURES: Final = 4
+LOCK_AFTER: Final = 100
+FIRST_WAIT: Final = timedelta(seconds=30)
+LONGEST_WAIT: Final = timedelta(hours=1)
+PRUNE_BATCH: Final = 1000
+# Part of the stored digests: never change one.
+_LABELS: Final[Mapping[Purpose, bytes]] = {"password": b"throttle "}
+_DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
+_LONGEST_TURN: Final = 2.0
+_locks: Final = [threading.Lock() for _ in range(64)]
+
+
+def wait_after(failures: int) -> timedelta:
+    """Return the wait after that many consecutive failures: 30 s from the fifth, doubling up to an hour."""
+    if failures <= FREE_FAILURES:
+        return timedelta(0)
+    doublings: int = min(failures, _DOUBLINGS[-1]) - _DOUBLINGS[0]
+    return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Wait up to two seconds for this process's other attempts on the account."""
+    lock = _locks[hash(name) % len(_locks)]
+    held = lock.acquire(timeout=_LONGEST_TURN)
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()
+
+
+def count_attempt(purpose: Purpose, name: str, now: datetime) -> int:
+    """Count an attempt on an account, existing or not, before it is checked.
+
+    Args:
+        name: the canonical user name.
+
+    Returns:
+        The number of consecutive attempts, including this one.
+
+    Raises:
+        errors.TooManyAttempts: it is too early, or the account is locked after 100 consecutive failures.
+    """
+    account = _account(purpose, name)
+    parameters = {"account": account, "now": now}
+    parameters |= {f"wait_{failures}": now - wait_after(failures) for failures in _DOUBLINGS}
+    if counted := db.execute_now(_counting(db.current().engine.dialect.name), parameters):
+        return int(counted[0][0])
+    rows = db.execute_now(sa.select(Throttle.failures, Throttle.last_failed_at).where(Throttle.account == account))
+    wait = timedelta(seconds=1)
+    if rows:
+        failures, last = rows[0].failures, rows[0].last_failed_at
+        wait = LONGEST_WAIT if failures >= LOCK_AFTER else last + wait_after(failures) - now
+    raise errors.TooManyAttempts(reason="account", retry_after=max(1, -(-wait // timedelta(seconds=1))))
+
+
+def undo_attempt(purpose: Purpose, name: str, failures: int, now: datetime) -> None:
+    """Undo the attempt that was counted as number `failures`, because it was not checked.
+
+    The next attempt is allowed at once, as this one was. If others were counted since, theirs stay.
+    """
+    this = (Throttle.account == _account(purpose, name), Throttle.failures == failures)
+    before = {"failures": failures - 1, "last_failed_at": now - wait_after(failures - 1)}
+    db.execute_now(sa.update(Throttle).where(*this).values(before))
+
+
+def clear(purpose: Purpose, name: str) -> None:
+    """Clear the failures on an account after a successful attempt."""
+    db.execute_now(clearing(purpose, name))
+
+
+def clearing(purpose: Purpose, name: str) -> sa.Delete:
+    """Return the statement that clears the failures on an account, for use in a larger transaction."""
+    return sa.delete(Throttle).where(Throttle.account == _account(purpose, name))
+
+
+def prune(now: datetime, keep: timedelta) -> int:
+    """Delete counts whose last failure is older than `keep`, except those of locked accounts; return how many.
+
+    Counts are kept for at least the longest wait, so that no wait is shortened.
+    """
+    old = (Throttle.last_failed_at < now - max(keep, LONGEST_WAIT), Throttle.failures < LOCK_AFTER)
+    page = sa.select(Throttle.account).where(*old).order_by(Throttle.account).limit(PRUNE_BATCH)
+    deleted, last = 0, ""
+    while accounts := [row[0] for row in db.execute_now(page.where(Throttle.account > last))]:
+        last = accounts[-1]
+        batch = sa.delete(Throttle).where(Throttle.account.in_(accounts), *old).returning(Throttle.account)
+        deleted += len(db.execute_now(batch))
+    return deleted
+
+
+def _account(purpose: Purpose, name: str) -> str:
+    """Return the keyed digest of an account.
+
+    Names are not stored, because people type passwords into the name field.
+    """
+    key = config.current().secret_key.encode()
+    return base64.urlsafe_b64encode(hmac.digest(key, _LABELS[purpose] + name.encode(), hashlib.sha256)).decode()
+
+
+@cache
+def _counting(dialect: str) -> sa.Executable:
+    """Return the statement that counts an attempt if it is due, and else changes nothing."""
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    waits = {failures: bindparam(f"wait_{failures}", type_=db.Instant()) for failures in _DOUBLINGS}
+    longest = waits.pop(_DOUBLINGS[-1])
+    due = sa.case(*((Throttle.failures == failures, wait) for failures, wait in waits.items()), else_=longest)
+    is_due = sa.or_(Throttle.failures <= FREE_FAILURES, Throttle.last_failed_at <= due)
+    first = {"account": bindparam("account"), "failures": 1, "last_failed_at": bindparam("now", type_=db.Instant())}
+    statement: sa.Executable = (
+        insert(Throttle)
+        .values(first)
+        .on_conflict_do_update(
+            index_elements=[Throttle.account],
+            set_={"failures": Throttle.failures + 1, "last_failed_at": bindparam("now", type_=db.Instant())},
+            where=sa.and_(Throttle.failures < LOCK_AFTER, is_due),
+        )
+        .returning(Throttle.failures)
+    )
+    return statement
