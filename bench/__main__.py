@@ -22,7 +22,7 @@ from typing import Any
 from bench import compare, extras, plots, report
 from bench.instructions import instructions
 from bench.programs import EXPRESS, Place, start_all
-from tests.support.harness import Postgres
+from tests.support.postgres import Postgres
 
 PACKAGES = (
     *(

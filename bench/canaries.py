@@ -27,7 +27,9 @@ import psycopg
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.support.harness import Client, Reply, Server, create_user, free_port, make_app
+from tests.support.app import create_user, make_app
+from tests.support.client import Client, Response
+from tests.support.server import Server, free_port
 from tokenapp.db import db
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
@@ -56,7 +58,7 @@ class Aviary:
         """What looks like client credentials."""
         return base64.b64encode(f"user:{self.core}".encode()).decode()
 
-    def note(self, reply: Reply) -> Reply:
+    def note(self, reply: Response) -> Response:
         """Remember the tokens in `reply`."""
         with suppress(ValueError, AttributeError):
             self.seen += filter(None, [reply.json.get("accessToken"), reply.cookie])

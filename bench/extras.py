@@ -18,7 +18,9 @@ from bench.pacing import Lane, pace
 from bench.process import Tree
 from bench.programs import PASSWORD, TOKENS, USERS, Place, answers, bearer, logins, start_express
 from bench.rivals import textbook
-from tests.support.harness import ROOT, Client, application, environment, free_port
+from tests.support.app import ROOT, application, environment
+from tests.support.client import Client
+from tests.support.server import free_port
 
 CROWD = 100_000
 IMPORTS = 12

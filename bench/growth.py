@@ -31,7 +31,7 @@ from flask import Flask
 from sqlalchemy.engine import make_url
 
 from bench.growth_fill import LIVE_FROM
-from tests.support.harness import make_app
+from tests.support.app import make_app
 from tokenapp import db, sessions
 from tokenapp.models import RefreshClaims, Session, User
 from tokenapp.sessions import revocation_list

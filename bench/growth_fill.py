@@ -21,7 +21,7 @@ import psycopg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy.engine import make_url
 
-from tests.support.harness import make_app
+from tests.support.app import make_app
 from tokenapp.db import db
 
 BATCH = 50_000

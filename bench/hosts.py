@@ -25,7 +25,10 @@ from typing import Any
 import flask_migrate
 import psycopg
 
-from tests.support.harness import PASSWORD, ROOT, Postgres, application, claims_of, create_user, environment, wait_until
+from tests.support.app import PASSWORD, ROOT, application, create_user, environment
+from tests.support.client import claims_of
+from tests.support.concurrency import wait_until
+from tests.support.postgres import Postgres
 
 NET, BRIDGE = "10.77.0", "tokenapp0"
 HOSTS, CLIENTS, BEFORE, LIMIT = 3, 12, 6.0, 30.0

@@ -21,7 +21,7 @@ from werkzeug.test import EnvironBuilder
 from bench import ours
 from bench.programs import PASSWORD, Place
 from bench.rivals import prepare, textbook
-from tests.support.harness import ROOT, application, environment
+from tests.support.app import ROOT, application, environment
 
 TIMES = 100
 WARM = 20

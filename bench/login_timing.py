@@ -22,7 +22,8 @@ from pathlib import Path
 
 import flask_migrate
 
-from tests.support.harness import PASSWORD, Server, make_app
+from tests.support.app import PASSWORD, make_app
+from tests.support.server import Server
 from tokenapp import accounts, db, passwords
 from tokenapp.throttle.lockout import FREE_FAILURES
 

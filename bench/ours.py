@@ -9,7 +9,7 @@ import flask_migrate
 import sqlalchemy as sa
 
 from bench.load import Request
-from tests.support.harness import ROOT, application, environment
+from tests.support.app import ROOT, application, environment
 from tokenapp import accounts, db, passwords, tokens
 from tokenapp.models import Grant, Session, User
 

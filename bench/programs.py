@@ -11,7 +11,11 @@ from pathlib import Path
 from bench import ours
 from bench.load import Feed, Request
 from bench.process import Tree, pin
-from tests.support.harness import ROOT, Client, Postgres, environment, free_port, wait_until
+from tests.support.app import ROOT, environment
+from tests.support.client import Client
+from tests.support.concurrency import wait_until
+from tests.support.postgres import Postgres
+from tests.support.server import free_port
 
 PASSWORD = "correct horse battery staple"
 USERS = 64

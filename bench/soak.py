@@ -24,17 +24,12 @@ import flask_migrate
 import psycopg
 
 from tests.db.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, write_lock
-from tests.support.harness import (
-    PASSWORD,
-    Postgres,
-    Relay,
-    Reply,
-    Server,
-    application,
-    create_user,
-    meanwhile,
-    wait_until,
-)
+from tests.support.app import PASSWORD, application, create_user
+from tests.support.client import Response
+from tests.support.concurrency import meanwhile, wait_until
+from tests.support.postgres import Postgres
+from tests.support.relay import Relay
+from tests.support.server import Server
 
 
 @dataclass
@@ -145,7 +140,7 @@ def start(stack: ExitStack, kind: str, window: int) -> Target:
 
 def sign_in(target: Target) -> Follower:
     """Open a session; one of the workers may not have noticed yet that the last fault is over."""
-    replies: list[Reply] = []
+    replies: list[Response] = []
 
     def try_once() -> bool:
         replies.append(target.server.client.login())

@@ -11,7 +11,9 @@ import flask_migrate
 import pytest
 from flask import Flask
 
-from tests.support.harness import Postgres, Server, dispose_engines, make_app
+from tests.support.app import dispose_engines, make_app
+from tests.support.postgres import Postgres
+from tests.support.server import Server
 from tokenapp.db import db
 
 Databases = Callable[[str], str]

@@ -16,7 +16,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import PASSWORD, Client, create_user, make_app
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.client import Client
 from tokenapp import accounts, db
 from tokenapp.models import AuditEvent, Session, Throttle, User
 from tokenapp.sessions import device_names

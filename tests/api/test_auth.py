@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.support.harness import PASSWORD, claims_of, create_user, make_app
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.client import claims_of
 from tokenapp import db
 from tokenapp.models import User
 

@@ -9,8 +9,9 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.conftest import Databases
+from tests.support.app import PASSWORD, create_user, make_app
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, Server, create_user, make_app
+from tests.support.server import Server
 from tokenapp.db import db
 
 HOST = "docs.example"  # the page behaves in another way on a host that is called localhost

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import ROOT, Client, Server, create_user, free_port, make_app, wait_until
+from tests.support.app import ROOT, create_user, make_app
+from tests.support.client import Client
+from tests.support.concurrency import wait_until
+from tests.support.server import Server, free_port
 
 
 class Front:

@@ -9,7 +9,8 @@ from werkzeug.test import TestResponse
 
 from tests.api.test_oauth import DEAD, Party, basic
 from tests.conftest import Databases
-from tests.support.harness import free_port, make_app
+from tests.support.app import make_app
+from tests.support.server import free_port
 
 FORMS = pytest.mark.parametrize("path", ["/api/introspect", "/api/revoke"])
 TOO_MUCH = b"token=" + b"x" * (16 * 1024)

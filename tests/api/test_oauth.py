@@ -16,7 +16,8 @@ from joserfc.jwk import KeySet
 from werkzeug.test import TestResponse
 
 from tests.conftest import Servers
-from tests.support.harness import PASSWORD, create_user, run_flask
+from tests.support.app import PASSWORD, create_user
+from tests.support.server import run_flask
 from tokenapp import accounts, clients, db, keys, sessions
 from tokenapp.models import Client, Session
 

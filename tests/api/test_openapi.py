@@ -17,7 +17,8 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Databases
 from tests.http.test_headers import PRODUCTION
-from tests.support.harness import PASSWORD, create_user, free_port, make_app
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.server import free_port
 from tokenapp import clients, sessions
 from tokenapp.api import docs
 from tokenapp.db import execute_now

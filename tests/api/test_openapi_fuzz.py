@@ -12,9 +12,8 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 
 from tests.conftest import Databases
-from tests.support.harness import PASSWORD, create_user, make_app
+from tests.support.app import PASSWORD, create_user, make_app
 
-# The tests of each operation are made before there is a database. The document needs none.
 served = [make_app("sqlite:////nowhere/nothing.db")]
 
 

@@ -13,7 +13,7 @@ from flask import Flask
 
 import tokenapp
 from tests.conftest import Databases
-from tests.support.harness import ROOT, make_app
+from tests.support.app import ROOT, make_app
 from tokenapp.api import pages
 
 WEB = ROOT / "tokenapp/web"

@@ -35,8 +35,10 @@ from tests.support.account_scenes import (
     session_ended,
     too_many_attempts,
 )
+from tests.support.app import PASSWORD, ROOT, make_app
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, ROOT, Server, make_app, wait_until
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp.db import db
 
 AXE = "axe-core@4.14.1"

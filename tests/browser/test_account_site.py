@@ -9,8 +9,9 @@ from playwright.sync_api import expect
 from tests.conftest import Databases
 from tests.server.test_deploy import SETTINGS, program
 from tests.support.account_scenes import NEW_PASSWORD, OTHERS, Site, Visitor
+from tests.support.app import PASSWORD, application
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, Server, application
+from tests.support.server import Server
 from tests.support.tls import Sites
 
 LOGIN: Final = "login.tokenapp.test"

@@ -10,9 +10,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.conftest import Databases
+from tests.support.app import PASSWORD, application, create_user
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, Server, application, create_user, wait_until
+from tests.support.concurrency import wait_until
 from tests.support.proxy import CLOCK, Answer, Held, Proxy, refusal
+from tests.support.server import Server
 
 SIGN_IN = "([name, password]) => client.signIn(name, password)"
 ALICE = ["alice", PASSWORD]

@@ -16,9 +16,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.conftest import Databases
+from tests.support.app import PASSWORD, application, create_user
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, Server, application, create_user
 from tests.support.proxy import CLOCK, Answer, Proxy
+from tests.support.server import Server
 from tokenapp.db import db
 from tokenapp.models import Session
 

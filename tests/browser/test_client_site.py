@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.conftest import Databases
 from tests.server.test_deploy import SETTINGS, program
+from tests.support.app import PASSWORD, ROOT, application, create_user
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, ROOT, Server, application, create_user
+from tests.support.server import Server
 from tests.support.tls import Sites
 from tokenapp.db import db
 from tokenapp.models import Session

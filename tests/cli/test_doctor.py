@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.conftest import Databases
+from tests.support.app import make_app
 from tests.support.commandline import run, run_json
-from tests.support.harness import free_port, make_app, run_flask
+from tests.support.server import free_port, run_flask
 from tests.support.servers import REDIS_PASSWORD, Redis
 from tokenapp import config, db, keys
 from tokenapp.models import SigningKey

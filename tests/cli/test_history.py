@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.support.app import PASSWORD
+from tests.support.client import claims_of
 from tests.support.commandline import NEW_PASSWORD, create_user, error_of, run, run_json, signed_in
-from tests.support.harness import PASSWORD, claims_of
 from tokenapp import accounts, db, sessions
 from tokenapp.models import AuditEvent, Session
 

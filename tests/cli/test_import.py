@@ -14,6 +14,7 @@ from argon2.low_level import hash_secret
 from flask import Flask
 from werkzeug.security import generate_password_hash
 
+from tests.support.app import PASSWORD
 from tests.support.commandline import (
     NEW_PASSWORD,
     Terminal,
@@ -24,7 +25,7 @@ from tests.support.commandline import (
     run_json,
     sign_in,
 )
-from tests.support.harness import PASSWORD, run_flask
+from tests.support.server import run_flask
 from tokenapp import db, passwords
 from tokenapp.models import User
 

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 
+from tests.support.app import make_app
 from tests.support.commandline import create_user, error_of, run, run_json, signed_in
-from tests.support.harness import make_app
 from tokenapp import keys
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

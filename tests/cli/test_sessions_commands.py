@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.support.client import claims_of
 from tests.support.commandline import (
     Terminal,
     can_refresh,
@@ -20,7 +21,7 @@ from tests.support.commandline import (
     run_json,
     signed_in,
 )
-from tests.support.harness import claims_of, run_flask
+from tests.support.server import run_flask
 from tokenapp.db import new_id, writing
 from tokenapp.models import Session
 

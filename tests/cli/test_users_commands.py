@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.conftest import Databases
+from tests.support.app import PASSWORD, ROOT, environment, make_app
 from tests.support.commandline import (
     BOXES_AND_COLOURS,
     NEW_PASSWORD,
@@ -25,7 +26,7 @@ from tests.support.commandline import (
     sign_in,
     signed_in,
 )
-from tests.support.harness import PASSWORD, ROOT, environment, make_app, run_flask
+from tests.support.server import run_flask
 from tokenapp.cli.sessions import group as session_group
 from tokenapp.cli.users import group as user_group
 from tokenapp.db import db

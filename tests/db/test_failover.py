@@ -15,7 +15,10 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases, Servers, start_postgres
 from tests.db.test_faults import assert_nothing_lost, assert_right_or_unavailable, followers
-from tests.support.harness import PASSWORD, Postgres, Relay, application, create_user, meanwhile, wait_until
+from tests.support.app import PASSWORD, application, create_user
+from tests.support.concurrency import meanwhile, wait_until
+from tests.support.postgres import Postgres
+from tests.support.relay import Relay
 from tokenapp.db import db
 
 

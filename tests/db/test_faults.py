@@ -27,20 +27,12 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Databases, Servers, start_postgres
-from tests.support.harness import (
-    PASSWORD,
-    Client,
-    Postgres,
-    Relay,
-    Reply,
-    Server,
-    application,
-    at_once,
-    claims_of,
-    create_user,
-    meanwhile,
-    wait_until,
-)
+from tests.support.app import PASSWORD, application, create_user
+from tests.support.client import Client, Response, claims_of
+from tests.support.concurrency import at_once, meanwhile, wait_until
+from tests.support.postgres import Postgres
+from tests.support.relay import Relay
+from tests.support.server import Server
 from tokenapp import accounts, db, sessions
 from tokenapp.models import RefreshClaims, Session
 
@@ -60,11 +52,11 @@ class Follower:
     token: str
     bearer: str
     pause: float = 0.005
-    replies: list[tuple[float, str, Reply]] = field(default_factory=list)
+    replies: list[tuple[float, str, Response]] = field(default_factory=list)
     broken: list[Exception] = field(default_factory=list)
 
     @classmethod
-    def of(cls, login: Reply, client: Client, pause: float) -> "Follower":
+    def of(cls, login: Response, client: Client, pause: float) -> "Follower":
         assert login.status == 200, login.body
         return cls(client, login.cookie or "", login.json["accessToken"], pause)
 
@@ -87,7 +79,7 @@ class Follower:
         first = {route: at for at, route, reply in reversed(self.replies) if at >= since and reply.status == 200}
         return max(first.values()) if len(first) == 2 else math.inf
 
-    def _ask(self, route: str, call: Callable[[], Reply]) -> Reply | None:
+    def _ask(self, route: str, call: Callable[[], Response]) -> Response | None:
         try:
             reply = call()
         except (OSError, http.client.HTTPException) as fault:
@@ -104,7 +96,7 @@ def followers(client: Client, count: int, *, pause: float = 0.005) -> list[Follo
     return [Follower.of(client.login(), client, pause) for _ in range(count)]
 
 
-def assert_right_or_unavailable(replies: list[Reply]) -> None:
+def assert_right_or_unavailable(replies: list[Response]) -> None:
     """Check X1, L2 and the contract's words for a fault: 200, or 503 as a problem with Retry-After, in time."""
     for reply in replies:
         assert reply.status in {200, 503}, reply.body
@@ -261,7 +253,7 @@ class Outage:
     app: Flask
     server: Server
     crowd: list[Follower]
-    health: list[Reply]
+    health: list[Response]
     healed: float
 
 
@@ -271,7 +263,7 @@ def outage(
 ) -> Iterator[Outage]:
     """Let more clients than there are threads live through a fault that lasts longer than the window."""
     direct = postgres.create_database(request.param.__name__, "migrated")
-    health: list[Reply] = []
+    health: list[Response] = []
     log = tmp_path_factory.mktemp("outage") / "server.log"
     with application(direct) as app, Relay(postgres.port) as relay:
         create_user(app)
@@ -318,7 +310,7 @@ def test_sign_ins_and_ends_wait_no_longer_than_refreshes_for_a_hung_database(
     with application(url) as app:
         create_user(app)
     client = serve(url, **GRACE).client
-    calls: list[Callable[[], Reply]] = [partial(client.logout, client.login().cookie) for _ in range(CLIENTS // 2)]
+    calls: list[Callable[[], Response]] = [partial(client.logout, client.login().cookie) for _ in range(CLIENTS // 2)]
     calls += [client.login] * (CLIENTS // 2)
     postgres.signal(signal.SIGSTOP)
     try:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from bench.growth_fill import fill
 from tests.conftest import Databases
-from tests.support.harness import application
+from tests.support.app import application
 from tokenapp import accounts, db, sessions
 from tokenapp.models import RefreshClaims, Session, User
 from tokenapp.sessions import revocation_list

@@ -19,7 +19,8 @@ from flask import Flask
 from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases
-from tests.support.harness import PASSWORD, ROOT, application, create_user, run_flask
+from tests.support.app import PASSWORD, ROOT, application, create_user
+from tests.support.server import run_flask
 from tokenapp import db, sign_in
 from tokenapp.db import schema
 

@@ -13,17 +13,10 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases, Servers
 from tests.db.test_faults import Follower, assert_nothing_lost, assert_right_or_unavailable
-from tests.support.harness import (
-    Client,
-    Reply,
-    Server,
-    application,
-    at_once,
-    claims_of,
-    create_user,
-    meanwhile,
-    wait_until,
-)
+from tests.support.app import application, create_user
+from tests.support.client import Client, Response, claims_of
+from tests.support.concurrency import at_once, meanwhile, wait_until
+from tests.support.server import Server
 from tests.support.servers import Pgbouncer
 from tokenapp.db import db
 
@@ -63,9 +56,9 @@ def pooled(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Pooled(direct, pooler, server, app)
 
 
-def sign_in(client: Client) -> Reply:
+def sign_in(client: Client) -> Response:
     """Sign in; a worker that had no answer in the test before may take a second to ask anew."""
-    replies: list[Reply] = []
+    replies: list[Response] = []
 
     def is_in() -> bool:
         replies.append(client.login())

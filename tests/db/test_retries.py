@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.support.harness import PASSWORD, create_user
+from tests.support.app import PASSWORD, create_user
 from tokenapp import db
 from tokenapp.models import AuditEvent, Session
 

@@ -14,7 +14,8 @@ import pytest
 from flask import Flask
 from sqlalchemy.exc import OperationalError
 
-from tests.support.harness import create_user, wait_until
+from tests.support.app import create_user
+from tests.support.concurrency import wait_until
 from tokenapp import accounts, db, sessions
 from tokenapp.db import DatabaseUnavailableError
 from tokenapp.db.statements import Call

@@ -18,8 +18,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
+from tests.support.app import ROOT, create_user, make_app
+from tests.support.concurrency import wait_until
 from tests.support.forge import issue
-from tests.support.harness import ROOT, Server, create_user, make_app, wait_until
+from tests.support.server import Server
 from tokenapp import clients, db, keys, sessions
 from tokenapp.models import Session
 from tokenapp_guard import Guard

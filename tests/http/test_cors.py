@@ -11,8 +11,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
+from tests.support.app import PASSWORD, create_user, make_app
 from tests.support.chromium import chromium
-from tests.support.harness import PASSWORD, create_user, free_port, make_app
+from tests.support.server import free_port
 from tokenapp.db import db
 
 LISTED = ["https://app.example.com", "https://[2001:db8::1]:8443", "http://localhost:5173"]

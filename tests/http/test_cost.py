@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from tests.conftest import Databases
-from tests.support.harness import PASSWORD, create_user, make_app
+from tests.support.app import PASSWORD, create_user, make_app
 
 
 @pytest.fixture

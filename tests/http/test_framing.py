@@ -13,7 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import PASSWORD, Server, create_user, make_app, wait_until
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp.db import db, execute_now
 from tokenapp.models import Session
 

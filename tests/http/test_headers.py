@@ -9,7 +9,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import PASSWORD, create_user, free_port, make_app
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.server import free_port
 
 POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 EXPECTED = {

@@ -20,7 +20,10 @@ from werkzeug.test import TestResponse
 
 from bench.canaries import Aviary, dump, everywhere, live, raw, send_raw
 from tests.conftest import Databases, Servers
-from tests.support.harness import PASSWORD, ROOT, Client, Server, create_user, environment, make_app, wait_until
+from tests.support.app import PASSWORD, ROOT, create_user, environment, make_app
+from tests.support.client import Client
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp import db
 from tokenapp.http import logs
 from tokenapp.models import Session

@@ -24,18 +24,10 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Databases
-from tests.support.harness import (
-    PASSWORD,
-    ROOT,
-    SETTINGS,
-    Client,
-    Server,
-    create_user,
-    environment,
-    free_port,
-    make_app,
-    wait_until,
-)
+from tests.support.app import PASSWORD, ROOT, SETTINGS, create_user, environment, make_app
+from tests.support.client import Client
+from tests.support.concurrency import wait_until
+from tests.support.server import Server, free_port
 from tokenapp import config, db
 from tokenapp.http import metrics
 from tokenapp.models import Session

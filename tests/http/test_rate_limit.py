@@ -17,17 +17,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import (
-    PASSWORD,
-    SETTINGS,
-    Client,
-    Reply,
-    create_user,
-    free_port,
-    make_app,
-    run_flask,
-    wait_until,
-)
+from tests.support.app import PASSWORD, SETTINGS, create_user, make_app
+from tests.support.client import Client, Response
+from tests.support.concurrency import wait_until
+from tests.support.server import free_port, run_flask
 from tests.support.servers import REDIS_PASSWORD, Redis
 from tokenapp import config, db
 from tokenapp.models import AddressCount
@@ -84,7 +77,7 @@ def counted(app: Flask) -> dict[str, int]:
     return {key.split("/")[2]: number for key, number in map(tuple, rows)}
 
 
-def guess_over_http(client: Client) -> Reply:
+def guess_over_http(client: Client) -> Response:
     return client.login(next(names), WRONG)
 
 
@@ -418,7 +411,7 @@ def test_under_load_no_failure_of_the_server_is_felt(
     settings = {"WEB_CONCURRENCY": "2", "TOKENAPP_ADDRESS_FAILURES": "60", "RATELIMIT_STORAGE_URI": redis.url}
     client = serve(database_url, **settings).client
     wait_for_a_minute_with(20)
-    replies: list[Reply] = []
+    replies: list[Response] = []
     with ThreadPoolExecutor(4) as pool:
         for number in range(150):
             pool.submit(lambda: replies.append(guess_over_http(client)))

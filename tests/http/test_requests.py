@@ -14,8 +14,8 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from tests.conftest import Databases
+from tests.support.app import PASSWORD, create_user, make_app
 from tests.support.forge import BAD_REFRESH, Issued, code_of, issue
-from tests.support.harness import PASSWORD, create_user, make_app
 from tokenapp import db
 from tokenapp.models import Session
 

@@ -16,8 +16,11 @@ from typing import Self
 import pytest
 
 from tests.conftest import Servers
+from tests.support.app import ROOT, create_user, make_app
+from tests.support.client import Client, claims_of
+from tests.support.concurrency import wait_until
 from tests.support.forge import unb64
-from tests.support.harness import ROOT, Client, claims_of, create_user, make_app, run_flask, wait_until
+from tests.support.server import run_flask
 from tokenapp.db import db
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25
 from flask import Flask
 from joserfc.jwk import KeySet
 
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.client import claims_of
+from tests.support.concurrency import at_once
 from tests.support.forge import unb64
-from tests.support.harness import PASSWORD, at_once, claims_of, create_user, make_app
 from tokenapp import config, db, errors, keys
 from tokenapp.keys import keyring, lifecycle
 from tokenapp.models import Session, SigningKey

@@ -18,7 +18,10 @@ from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from tests.conftest import Servers
-from tests.support.harness import PASSWORD, Reply, Server, create_user, make_app, wait_until
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.client import Response
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp import accounts, db, errors
 from tokenapp.models import AuditEvent, Throttle, User
 from tokenapp.passwords import hashing
@@ -86,7 +89,7 @@ def verified(app: Flask) -> int:
         return int(db.execute_now(sa.select(sa.func.count()).where(AuditEvent.kind == "sign_in_failed"))[0][0])
 
 
-def all_at_once(calls: list[Callable[[], Reply]]) -> Counter[int]:
+def all_at_once(calls: list[Callable[[], Response]]) -> Counter[int]:
     with ThreadPoolExecutor(len(calls)) as pool:
         return Counter(reply.status for reply in pool.map(lambda call: call(), calls))
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Databases
-from tests.support.harness import make_app
+from tests.support.app import make_app
 from tokenapp import errors
 from tokenapp.passwords import policy
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench import prose, report
 from bench.compare import LOADS
-from tests.support.harness import ROOT
+from tests.support.app import ROOT
 
 FOUND: dict[str, Any] = json.loads((report.FOLDER / "results.json").read_text())
 # As they were set before the work began; what is reached says the report.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import ROOT, create_user, make_app
+from tests.support.app import ROOT, create_user, make_app
 from tokenapp.config import SETTINGS, Setting
 from tokenapp.db import db
 from tokenapp.errors import TokenappError

@@ -22,7 +22,8 @@ from sqlalchemy.engine import make_url
 from werkzeug.security import generate_password_hash
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import PASSWORD, ROOT, Server, application, create_user, environment, make_app
+from tests.support.app import PASSWORD, ROOT, application, create_user, environment, make_app
+from tests.support.server import Server
 from tokenapp import config
 from tokenapp.db import db
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import ROOT
+from tests.support.app import ROOT
 
 SOURCES = ("tokenapp", "tokenapp_guard", "setup.cfg", "pyproject.toml")
 

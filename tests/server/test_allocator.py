@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Databases
-from tests.support.harness import ROOT, Client, Server, application, at_once, create_user, environment, wait_until
+from tests.support.app import ROOT, application, create_user, environment
+from tests.support.client import Client
+from tests.support.concurrency import at_once, wait_until
+from tests.support.server import Server
 from tokenapp.server import allocator
 
 COST = {"TOKENAPP_PASSWORD_MEMORY": "19456", "TOKENAPP_PASSWORD_PASSES": "1"}

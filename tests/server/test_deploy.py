@@ -27,19 +27,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conftest import Databases
-from tests.support.harness import (
-    PASSWORD,
-    ROOT,
-    Client,
-    Reply,
-    Server,
-    application,
-    create_user,
-    environment,
-    free_port,
-    meanwhile,
-    wait_until,
-)
+from tests.support.app import PASSWORD, ROOT, application, create_user, environment
+from tests.support.client import Client, Response
+from tests.support.concurrency import meanwhile, wait_until
+from tests.support.server import Server, free_port
 from tokenapp import config, errors
 from tokenapp.http.problems import RETRY_SECONDS
 
@@ -164,7 +155,7 @@ class Browser(Client):
     nginx: Nginx | None = None
     address: str = "127.0.0.1"
 
-    def send(self, method: str, path: str, **more: Any) -> Reply:
+    def send(self, method: str, path: str, **more: Any) -> Response:
         """Send one request on a connection of its own."""
         assert self.nginx is not None
         headers = {"Host": NAME, **(more.get("headers") or {})}
@@ -181,7 +172,7 @@ class Browser(Client):
         with self.nginx.connect(self.address) as connection.sock:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            return Reply(answer.status, answer.getheaders(), answer.read(), time.monotonic() - began)
+            return Response(answer.status, answer.getheaders(), answer.read(), time.monotonic() - began)
 
 
 @dataclass(frozen=True)
@@ -239,7 +230,7 @@ def problem_of(refusal: type[errors.TokenappError]) -> dict[str, Any]:
     }
 
 
-def assert_is_a_refusal_like_ours(reply: Reply, refusal: type[errors.TokenappError]) -> None:
+def assert_is_a_refusal_like_ours(reply: Response, refusal: type[errors.TokenappError]) -> None:
     """Check that an answer of nginx's own is, byte for byte but for the request's id, that of the service."""
     problem = reply.json
     assert problem.pop("requestId") == reply.header("X-Request-ID")

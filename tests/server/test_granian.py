@@ -19,7 +19,9 @@ from bench import ours
 from tests.conftest import Databases
 from tests.db.test_faults import Follower, followers
 from tests.http.test_framing import BODY, CHUNKED, END, LENGTH, LIMIT, SMUGGLED, chunk, exchange, get, login, statuses
-from tests.support.harness import PASSWORD, ROOT, SETTINGS, Server, application, create_user, meanwhile, wait_until
+from tests.support.app import PASSWORD, ROOT, SETTINGS, application, create_user
+from tests.support.concurrency import meanwhile, wait_until
+from tests.support.server import Server
 from tokenapp import db
 from tokenapp.models import Session
 

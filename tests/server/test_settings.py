@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.harness import PASSWORD, ROOT, environment
+from tests.support.app import PASSWORD, ROOT, environment
 from tokenapp import config
 from tokenapp.config import FILE_SETTINGS, SETTINGS, ConfigError, load
 

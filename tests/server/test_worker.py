@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import Server, wait_until
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 
 FEW = {"WEB_CONCURRENCY": "1", "TOKENAPP_THREADS": "2"}
 

@@ -25,8 +25,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.conftest import Servers
+from tests.support.app import PASSWORD, ROOT, environment
+from tests.support.client import Client, Response, claims_of
 from tests.support.commandline import create_user, error_of, run, run_json, signed_in
-from tests.support.harness import PASSWORD, ROOT, Client, Reply, Server, claims_of, environment, wait_until
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp import audit, db
 from tokenapp.models import AddressCount, AuditEvent, Session, SigningKey, Throttle, User
 from tokenapp.throttle import lockout
@@ -60,7 +63,7 @@ class Person:
 
     number: int
     client: Client
-    history: list[tuple[str, str, Reply | None]] = field(default_factory=list)
+    history: list[tuple[str, str, Response | None]] = field(default_factory=list)
     cookies: list[str] = field(default_factory=list)
     bearer: str | None = None
 
@@ -70,7 +73,7 @@ class Person:
 
     def act(self, dice: random.Random) -> None:
         """Do one thing."""
-        actions: list[Callable[[dict[str, str]], Reply]] = [self.sign_in, self.refresh, self.refresh, self.sign_out]
+        actions: list[Callable[[dict[str, str]], Response]] = [self.sign_in, self.refresh, self.refresh, self.sign_out]
         actions += [self.change_password, self.replay] if dice.random() < 0.3 else [self.refresh]
         actions += [self.mistake] if dice.random() < 0.1 else []
         action = dice.choice(actions)
@@ -86,23 +89,23 @@ class Person:
         if reply.status == 200:
             self.bearer = reply.json["accessToken"]
 
-    def sign_in(self, headers: dict[str, str]) -> Reply:
+    def sign_in(self, headers: dict[str, str]) -> Response:
         cookie = self.cookies[-1] if self.cookies and self.number % 2 else None
         return self.client.login(self.name, headers=headers, cookie=cookie)
 
-    def mistake(self, headers: dict[str, str]) -> Reply:
+    def mistake(self, headers: dict[str, str]) -> Response:
         return self.client.login("victim", "not the password at all", headers=headers)
 
-    def refresh(self, headers: dict[str, str]) -> Reply:
+    def refresh(self, headers: dict[str, str]) -> Response:
         return self.client.refresh(self.cookies[-1] if self.cookies else None, headers=headers)
 
-    def replay(self, headers: dict[str, str]) -> Reply:
+    def replay(self, headers: dict[str, str]) -> Response:
         return self.client.refresh(self.cookies[-2] if len(self.cookies) > 1 else None, headers=headers)
 
-    def sign_out(self, headers: dict[str, str]) -> Reply:
+    def sign_out(self, headers: dict[str, str]) -> Response:
         return self.client.logout(self.cookies[-1] if self.cookies else None, headers=headers)
 
-    def change_password(self, headers: dict[str, str]) -> Reply:
+    def change_password(self, headers: dict[str, str]) -> Response:
         body = {"currentPassword": PASSWORD, "newPassword": PASSWORD}
         return self.client.send("PUT", "/api/me/password", payload=body, bearer=self.bearer, headers=headers)
 
@@ -138,7 +141,7 @@ def live_through(app: Flask, server: Server, people: list[Person], seed: int) ->
     return killed
 
 
-def expected(action: str, reply: Reply) -> list[set[tuple[str, str | None]]]:
+def expected(action: str, reply: Response) -> list[set[tuple[str, str | None]]]:
     """Return what records an answered request may have left, one of these sets."""
     if action == "sign_in" and reply.status == 200:
         return [{("sign_in", None)}, {("sign_in", None), ("session_ended", "replaced")}]

@@ -22,20 +22,10 @@ from flask import Flask
 from sqlalchemy import event
 
 from tests.conftest import Databases, Servers
-from tests.support.harness import (
-    PASSWORD,
-    ROOT,
-    Client,
-    Reply,
-    Server,
-    application,
-    at_once,
-    claims_of,
-    create_user,
-    environment,
-    meanwhile,
-    wait_until,
-)
+from tests.support.app import PASSWORD, ROOT, application, create_user, environment
+from tests.support.client import Client, Response, claims_of
+from tests.support.concurrency import at_once, meanwhile, wait_until
+from tests.support.server import Server
 from tokenapp import accounts, db, sessions
 from tokenapp.models import RefreshClaims, Session, SigningKey
 
@@ -107,7 +97,7 @@ def let_the_window_pass(app: Flask, token: str) -> None:
         db.execute_now(sa.update(Session).where(Session.id == row.id).values(rotated_at=earlier))
 
 
-def successor(replies: list[Reply]) -> str:
+def successor(replies: list[Response]) -> str:
     """Return the one refresh token that all answers carry; fail if there is another, or a refusal."""
     assert Counter(reply.status for reply in replies) == {200: len(replies)}
     tokens = {claims_of(reply.cookie or "")["jti"]: reply.cookie or "" for reply in replies}
@@ -162,8 +152,8 @@ def test_reuse_racing_the_holder_of_the_current_token_ends_the_session(service: 
 class Haul:
     """What racing clients were handed, with the moments at which they asked."""
 
-    refreshed: list[Reply] = field(default_factory=list)
-    logins: list[tuple[float, Reply]] = field(default_factory=list)
+    refreshed: list[Response] = field(default_factory=list)
+    logins: list[tuple[float, Response]] = field(default_factory=list)
 
     def refresh_endlessly(self, client: Client, token: str) -> Callable[[], None]:
         """Make a client that follows its session, one refresh after another, and keeps all it gets."""

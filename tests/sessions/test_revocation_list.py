@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import event
 
-from tests.support.harness import create_user
+from tests.support.app import create_user
 from tokenapp import accounts, db, sessions
 from tokenapp.db import DatabaseUnavailableError
 from tokenapp.models import Session

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from jwt import decode
 
 from tests.conftest import Servers
-from tests.support.harness import PASSWORD, Client, Reply, create_user, make_app
+from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.client import Client, Response
 from tokenapp import accounts, sessions
 from tokenapp.db import db, execute_now, reading
 from tokenapp.models import Session
@@ -240,7 +241,7 @@ class People(RuleBasedStateMachine):
         if verdict == "reuse":
             self._note_end(login)
 
-    def _note_success(self, login: Login, verdict: str, reply: Reply) -> None:
+    def _note_success(self, login: Login, verdict: str, reply: Response) -> None:
         assert reply.cookie is not None
         claims = claims_of(reply.cookie)
         assert claims["sid"] == login.sid, "S7"
@@ -252,7 +253,7 @@ class People(RuleBasedStateMachine):
             assert claims["jti"] == claims_of(login.tokens[-1])["jti"], "S1"
         self._note_tokens(login, reply)
 
-    def _note_tokens(self, login: Login, reply: Reply) -> None:
+    def _note_tokens(self, login: Login, reply: Response) -> None:
         refresh, access = claims_of(reply.cookie or ""), claims_of(reply.json["accessToken"])
         place = (login.sid, len(login.tokens) - 1)
         assert self.jtis.setdefault(refresh["jti"], place) == place, "S9"

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from flask import Flask
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
-from tests.support.harness import PASSWORD, Server, create_user, wait_until
+from tests.support.app import PASSWORD, create_user
+from tests.support.concurrency import wait_until
+from tests.support.server import Server
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 

@@ -15,8 +15,8 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.support import harness
-from tests.support.harness import PASSWORD, ROOT, environment
+from tests.support import app as support
+from tests.support.app import PASSWORD, ROOT, environment
 
 NEW_PASSWORD = "purple monkey dishwasher"
 # What may never be seen: passwords, hashes of each kind, and what a stack trace begins with.
@@ -41,7 +41,7 @@ def run_json(app: Flask, *arguments: str, code: int = 0) -> Any:
 
 def create_user(app: Flask, username: str = "alice") -> str:
     """Create a user and return the id."""
-    return Context().run(harness.create_user, app, username)
+    return Context().run(support.create_user, app, username)
 
 
 def error_of(result: Result) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.support.harness import PASSWORD, create_user
+from tests.support.app import PASSWORD, create_user
 from tokenapp import db, keys
 from tokenapp.models import Session
 

@@ -13,7 +13,8 @@ from typing import Self
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.support.harness import free_port, wait_until
+from tests.support.concurrency import wait_until
+from tests.support.server import free_port
 
 REDIS_PASSWORD = "canary-of-the-limiter"
 

@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.server.test_deploy import program
-from tests.support.harness import ROOT, free_port, wait_until
+from tests.support.app import ROOT
+from tests.support.concurrency import wait_until
+from tests.support.server import free_port
 
 _GUIDE = ROOT / "docs/deploy/nginx.conf"
 _GUIDES_NAME = "login.example.com"

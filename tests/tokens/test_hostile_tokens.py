@@ -22,6 +22,7 @@ from flask import Flask
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 
 from tests.conftest import Databases
+from tests.support.app import make_app
 from tests.support.forge import (
     BAD_ACCESS,
     BAD_REFRESH,
@@ -35,7 +36,6 @@ from tests.support.forge import (
     issue,
     unb64,
 )
-from tests.support.harness import make_app
 from tokenapp import db, keys
 from tokenapp.models import Session
 from tokenapp.tokens import verification

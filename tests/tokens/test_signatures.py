@@ -28,8 +28,9 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey
 
 from tests.conftest import Databases
+from tests.support.app import SETTINGS, make_app
+from tests.support.concurrency import at_once, wait_until
 from tests.support.forge import MISSING, Issued, Use, b64, changed, code_of, compact, issue, unb64
-from tests.support.harness import SETTINGS, at_once, make_app, wait_until
 from tokenapp import db, keys
 from tokenapp.keys import keyring
 from tokenapp.models import SigningKey

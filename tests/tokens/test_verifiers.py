@@ -17,8 +17,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from tests.conftest import Databases
+from tests.support.app import make_app
 from tests.support.forge import b64, issue, unb64
-from tests.support.harness import Server, make_app
+from tests.support.server import Server
 from tokenapp import db
 
 AUDIENCE = "tokenapp-api"

@@ -1,0 +1,77 @@
+"""The application in this process, its settings for tests, and users."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from weakref import WeakSet
+
+from flask import Flask
+
+from tokenapp import accounts, create_app
+from tokenapp.db import db
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "correct horse battery staple"
+SETTINGS = {
+    "TOKENAPP_ENV": "development",
+    "SECRET_KEY": "a key for tests that is long enough to be taken",
+    "TOKENAPP_PASSWORD_MEMORY": "8",
+    "TOKENAPP_PASSWORD_PASSES": "1",
+    "WEB_CONCURRENCY": "2",
+    "TOKENAPP_ADDRESS_FAILURES": "100000",
+}
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment without any setting of ours, and then `settings` over the tests' own."""
+    ours = (
+        "TOKENAPP_",
+        "SECRET_KEY",
+        "DATABASE_URL",
+        "ACCESS_TOKEN_",
+        "REFRESH_TOKEN_",
+        "PORT",
+        "WEB_CONCURRENCY",
+        "RATELIMIT_",
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
+
+
+_new_apps: list[Flask] = []
+_old_apps: WeakSet[Flask] = WeakSet()
+
+
+def make_app(database_url: str, **settings: str) -> Flask:
+    """Make the application in this process, on that database."""
+    app = create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+    _new_apps.append(app)
+    return app
+
+
+def dispose_engines() -> None:
+    """Close the connections of all applications made here: nobody else knows when a test is done with them."""
+    _old_apps.update(_new_apps)
+    _new_apps.clear()
+    for app in list(_old_apps):
+        with app.app_context():
+            db.engine.dispose()
+
+
+@contextmanager
+def application(database_url: str, **settings: str) -> Iterator[Flask]:
+    """Give the application in this process, and close its connections at the end."""
+    app = make_app(database_url, **settings)
+    try:
+        yield app
+    finally:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def create_user(app: Flask, username: str = "alice", password: str = PASSWORD) -> str:
+    """Create a user and return the id."""
+    with app.app_context():
+        return accounts.create(accounts.NewUser(username, password), datetime.now(UTC)).id

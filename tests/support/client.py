@@ -1,0 +1,145 @@
+"""The one HTTP client of the tests, over TCP or in process."""
+
+import base64
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Flask
+
+from tests.support.app import PASSWORD
+
+OWN: Final = "the client's own cookie or token"
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP response; `headers` in their order, with repetitions."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float = 0.0
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error."""
+        return str(self.json["code"])
+
+    def all(self, name: str) -> list[str]:
+        """All values of the header `name`."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header `name`."""
+        return next(iter(self.all(name)), None)
+
+    @property
+    def cookie(self) -> str | None:
+        """The value that the response gives the refresh cookie: None if it does not set it, empty if it clears it."""
+        for line in self.all("Set-Cookie"):
+            name, _, value = line.split(";")[0].partition("=")
+            if name.endswith("refreshToken"):
+                return value
+        return None
+
+
+class Client:
+    """A client of the service at a port, or of an application in this process.
+
+    It keeps the refresh cookie and the access token that it gets, and `refresh`, `logout`, `protected` and `call` send
+    them unless they are given others. `send` sends exactly what it is given.
+    """
+
+    def __init__(self, target: Flask | int, *, timeout: float = 20, cookie_name: str = "refreshToken") -> None:
+        self.target = target
+        self.timeout = timeout
+        self.cookie_name = cookie_name
+        self.cookie: str | None = None
+        self.token: str | None = None
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        payload: Any = None,
+        cookie: str | None = None,
+        bearer: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one request, on a connection of its own, and return the response."""
+        sent = dict(headers or {})
+        if payload is not None:
+            body = json.dumps(payload).encode()
+            sent.setdefault("Content-Type", "application/json")
+        if cookie is not None:
+            sent["Cookie"] = f"{self.cookie_name}={cookie}"
+        if bearer is not None:
+            sent["Authorization"] = f"Bearer {bearer}"
+        began = time.monotonic()
+        if isinstance(self.target, Flask):
+            client = self.target.test_client(use_cookies=False)
+            answer = client.open(path, method=method, data=body, headers=sent)
+            return Response(answer.status_code, list(answer.headers.items()), answer.data, time.monotonic() - began)
+        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=self.timeout)
+        try:
+            connection.request(method, path, body, sent)
+            reply = connection.getresponse()
+            return Response(reply.status, reply.getheaders(), reply.read(), time.monotonic() - began)
+        finally:
+            connection.close()
+
+    def login(self, username: str = "alice", password: str = PASSWORD, **more: Any) -> Response:
+        """Sign in."""
+        credentials = {"username": username, "password": password}
+        return self._keep(self.send("POST", "/api/login", payload=credentials, **more))
+
+    def refresh(self, cookie: str | None = OWN, **more: Any) -> Response:
+        """Refresh."""
+        cookie = self.cookie if cookie is OWN else cookie
+        return self._keep(self.send("POST", "/api/token", cookie=cookie, **more))
+
+    def logout(self, cookie: str | None = OWN, **more: Any) -> Response:
+        """Sign out."""
+        cookie = self.cookie if cookie is OWN else cookie
+        return self._keep(self.send("POST", "/api/logout", cookie=cookie, **more))
+
+    def protected(self, bearer: str | None = OWN, **more: Any) -> Response:
+        """Call the protected route."""
+        return self.call("GET", "/api/protected", bearer=bearer, **more)
+
+    def call(self, method: str, path: str, *, bearer: str | None = OWN, **more: Any) -> Response:
+        """Call a route with the access token."""
+        return self._keep(self.send(method, path, bearer=self.token if bearer is OWN else bearer, **more))
+
+    def _keep(self, response: Response) -> Response:
+        if response.cookie is not None:
+            self.cookie = response.cookie or None
+        if response.status == http.client.OK and b'"accessToken"' in response.body:
+            self.token = response.json["accessToken"]
+        return response
+
+
+def sign_in(target: Flask | int, username: str = "alice", password: str = PASSWORD) -> Client:
+    """Return a client that is signed in."""
+    client = Client(target)
+    response = client.login(username, password)
+    assert response.status == http.client.OK, response.body
+    return client
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """Return the claims of a token without verifying it."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims

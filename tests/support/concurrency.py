@@ -1,0 +1,49 @@
+"""Wait for conditions, and run calls at the same time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str = "the condition") -> None:
+    """Wait until `condition` holds; fail when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
+        time.sleep(0.02)
+
+
+def at_once(*calls: Callable[[], _Result]) -> list[_Result]:
+    """Make all calls at the same moment, each in a thread of its own; return what they gave, in their order."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], _Result]) -> _Result:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+@contextmanager
+def meanwhile(*loops: Callable[[], object]) -> Iterator[None]:
+    """Call each of `loops` again and again, in a thread of its own, until the block ends; pass on what they raise."""
+    over = threading.Event()
+
+    def run(call: Callable[[], object]) -> None:
+        while not over.is_set():
+            call()
+
+    with ThreadPoolExecutor(len(loops)) as pool:
+        threads = [pool.submit(run, call) for call in loops]
+        try:
+            yield
+        finally:
+            over.set()
+        for thread in threads:
+            thread.result()

@@ -1,0 +1,96 @@
+"""A PostgreSQL cluster for tests."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import weakref
+from pathlib import Path
+
+import psycopg
+
+from tests.support.server import free_port
+
+
+class Postgres:
+    """A PostgreSQL cluster in a folder of its own, on a free loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.user = "postgres" if os.getuid() == 0 else None
+        self._programs = self.find_programs()
+
+    @staticmethod
+    def find_programs() -> Path | None:
+        """Return the folder with initdb and postgres, where there is one."""
+        candidates = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+        on_path = shutil.which("initdb")
+        candidates += [Path(on_path).parent] if on_path else []
+        return next((folder for folder in candidates if (folder / "postgres").exists()), None)
+
+    def create(self) -> None:
+        """Make the cluster and start it."""
+        self._make_folder()
+        data = str(self.folder / "data")
+        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self.start()
+
+    def follow(self, primary: "Postgres") -> None:
+        """Make the cluster a copy of `primary`, which it follows from now on, and start it."""
+        self._make_folder()
+        source = f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby"
+        copying = ("-D", str(self.folder / "data"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._run("pg_basebackup", "-d", source, *copying)
+        self.start()
+
+    def promote(self) -> None:
+        """Make the standby a primary."""
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-w", "promote")
+
+    def start(self) -> None:
+        """Start the server."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        options += " -c max_connections=200"
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-o", options, "-l", f"{self.folder}/log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: ``fast``, or ``immediate`` as in a crash."""
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
+
+    def processes(self) -> list[int]:
+        """Return the ids of all processes of the server."""
+        master = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{master}/task/{master}/children").read_text()
+        return [master, *(int(pid) for pid in children.split())]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process: SIGSTOP makes the server hang, SIGCONT lets it go on."""
+        for pid in self.processes():
+            os.kill(pid, number)
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database and return its URL."""
+        with psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _make_folder(self) -> None:
+        if self.user:
+            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that.
+            self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
+            shutil.chown(self.folder, self.user)
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        assert self._programs is not None
+        subprocess.run(
+            [self._programs / program, *arguments],
+            user=self.user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
