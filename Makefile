@@ -1,32 +1,37 @@
-# The two commands of a newcomer: make run, make test. Each sets up what it needs: Python 3.11 or newer is enough.
+# The two commands of a newcomer are make run and make test. Each sets up what it needs, given Python 3.11 or newer.
 VENV ?= .venv
 # Programs are started through their interpreter: a script's first line breaks when the folder moves.
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --quiet --disable-pip-version-check
-# The first of these that is new enough and can make a virtual environment.
+# The first of these that is new enough and can create a virtual environment.
 PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$each; break; }; done)
 DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMAT:-text}
-# One for each core: more would make tests of time limits fail for want of time.
+# One process per core: with more, tests of time limits would lack time.
 PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test check format bench soak screenshots pins clean python
+.PHONY: run test quick check format bench soak screenshots pins clean python
 
-# The demo user is made only where there is no user at all: never in a database that somebody uses.
+# The demo user is created only in a database without users.
 run: $(VENV)/.runs
 	@$(DEVELOPMENT) $(PY) -m flask --app wsgi db upgrade
 	@users=$$($(DEVELOPMENT) $(PY) -m flask --app wsgi users list --json) && { test "$$users" != "[]" || \
 		echo "$(DEMO_PASSWORD)" | $(DEVELOPMENT) $(PY) -m flask --app wsgi users create demo --if-missing; }
-	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C ends it)"
+	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
+# About eight minutes on two cores.
 test: $(VENV)/.checks
 	@$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(PARALLEL) $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
+
+# About a minute: SQLite only, without browsers, servers, races and guides.
+quick: $(VENV)/.checks
+	$(PY) -m pytest --quick --quiet $(PARALLEL) $(TESTS)
 
 check: $(VENV)/.checks
 	$(PY) -m ruff format --check .
@@ -38,12 +43,12 @@ format: $(VENV)/.checks
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-# This service beside what people use today, into docs/benchmarks: make bench, or to try it make bench ROUNDS=1 SECONDS=2
-# FOLDER=/somewhere/else. It wants a machine that does nothing else.
+# Compares the service with what people use today and writes docs/benchmarks. It needs a machine that does nothing else.
+# To try it: make bench ROUNDS=1 SECONDS=2 FOLDER=/somewhere/else.
 bench: $(VENV)/.benches
 	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER)) $(if $(PART),--resume --part $(PART)) $(if $(RESUME),--resume)
 
-# One fault after another under load: make soak MINUTES=60 KIND=sqlite
+# Runs the service under load with one fault after another: make soak MINUTES=60 KIND=sqlite
 soak: $(VENV)/.checks
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
@@ -53,14 +58,14 @@ pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
 	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
 
-# The pictures of the account page in docs/screenshots.
+# Takes the pictures of the account page in docs/screenshots.
 screenshots: $(VENV)/.checks
-	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/test_account_page.py -k finds_nothing
+	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser -k screenshot
 
 clean:
 	rm -rf $(VENV) bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# Says which Python is used, or what is missing.
+# Prints which Python is used, or what is missing.
 python:
 	@test -n "$(PYTHON)" || { echo "tokenapp needs Python 3.11 or newer with its venv module, and found none." \
 		"On Debian: apt-get install python3-venv. Or name one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -76,7 +81,7 @@ $(VENV)/.checks: requirements-dev.txt $(VENV)/.runs
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 
-# The programs that others use, and what loads them.
+# The programs that the benchmark compares with, and the load generator.
 $(VENV)/.benches: requirements-bench.txt bench/rivals/express/package-lock.json $(VENV)/.checks
 	@bench/install
 	@$(PIP) install -r requirements-bench.txt
