@@ -16,7 +16,9 @@ __version__ = "0.1.0"
 
 
 def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
-    """Create the application from the environment and `overrides`, both by the names of the settings.
+    """Create the application from the environment and `overrides`.
+
+    Both are by the names of the settings.
 
     Raises:
         config.ConfigError: with all problems of the settings.

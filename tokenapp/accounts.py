@@ -22,7 +22,7 @@ _SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC",
 
 @dataclass(frozen=True, slots=True)
 class NewUser:
-    """The data of a new user, with either a password or, for imported users, a password hash."""
+    """The data of a new user, with a password or, if imported, a password hash."""
 
     username: str
     password: str | None = None
@@ -30,7 +30,7 @@ class NewUser:
 
 
 def canonical(username: str) -> str:
-    """Return the canonical form of `username`: NFKC, casefolded and trimmed. It is idempotent."""
+    """Return the canonical form of `username`: NFKC, casefolded and trimmed."""
     folded = username
     for _ in range(3):
         previous, folded = folded, unicodedata.normalize("NFKC", folded).casefold().strip()
@@ -72,7 +72,9 @@ def create(new: NewUser, now: datetime) -> User:
 
 
 def check(new: NewUser) -> str:
-    """Return the canonical user name if `new` can be created. Nothing is hashed, so this is fast.
+    """Return the canonical user name if `new` can be created.
+
+    Nothing is hashed, so this is fast.
 
     Raises:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
@@ -169,14 +171,16 @@ def get_active(user_id: str) -> User:
 
 
 def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
-    """Return one page of users in the order of their names, starting after the name `after`."""
+    """Return one page of users by name, starting after the name `after`."""
     with db.reading() as session:
         page = sa.select(User).where(User.username > after).order_by(User.username).limit(limit)
         return session.scalars(page).all()
 
 
 def set_password(user: User, password: str, now: datetime) -> int:
-    """Replace the password of `user` and revoke all their sessions, in one transaction; return how many were live.
+    """Replace the password of `user` and revoke all their sessions.
+
+    It is one transaction. Returns how many sessions were live.
 
     Raises:
         errors.PasswordRejected: nothing was written.
@@ -185,7 +189,7 @@ def set_password(user: User, password: str, now: datetime) -> int:
 
 
 def change_password(user: User, password: str, now: datetime, *, keep: str) -> int:
-    """Replace the password of `user`, who was just authenticated, and revoke their sessions except `keep`.
+    """Replace the password of an authenticated user; keep only the session `keep`.
 
     It is one transaction. Returns how many sessions were live.
 
@@ -203,14 +207,14 @@ def change_password(user: User, password: str, now: datetime, *, keep: str) -> i
 
 
 def upgrade_hash(user: User, hashed: str) -> None:
-    """Replace the hash of an unchanged password, unless the password was changed in the meantime."""
+    """Replace the hash of a password, unless the password was changed since."""
     unchanged = (User.id == user.id, User.password_hash == user.password_hash)
     db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed))
 
 
 @db.retried
 def disable(user: User, now: datetime) -> int:
-    """Disable `user` and revoke all their sessions, in one transaction; return how many were live."""
+    """Disable `user` and revoke their sessions; return how many were live."""
     with db.writing() as session:
         disabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now)
         if session.connection().execute(disabling).rowcount:

@@ -1,4 +1,4 @@
-"""Other services that may ask us about tokens: made by an operator, known by a secret that is shown once."""
+"""Clients: other services with credentials for introspection and revocation."""
 
 import hashlib
 import hmac
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from tokenapp import audit, db, errors
 from tokenapp.models import Client
 
-_NOBODY: Final = "0" * 64
+_NO_HASH: Final = "0" * 64
 
 
 def create(name: str, now: datetime) -> tuple[Client, str]:
-    """Create a client; return it with its secret, which cannot be had again."""
+    """Create a client and return it with its secret, which is not stored."""
     secret = secrets.token_urlsafe(32)
     client = Client(id=f"client-{db.new_id(now)}", name=name, secret_hash=_digest(secret), created_at=now)
     with db.writing() as writer:
@@ -33,7 +33,7 @@ def list_clients() -> Sequence[Client]:
 
 @db.retried
 def delete(client_id: str, now: datetime) -> None:
-    """Delete a client: its secret is good for nothing from now on.
+    """Delete a client, whose secret is rejected from then on.
 
     Raises:
         errors.ClientNotFound
@@ -45,13 +45,13 @@ def delete(client_id: str, now: datetime) -> None:
 
 
 def authenticate(client_id: str, secret: str) -> bool:
-    """Whether there is such a client and this is its secret.
+    """Return whether these are the credentials of a client.
 
-    The secret is 256 random bits, so one SHA-256 keeps it: nobody can guess what it was made of.
+    One SHA-256 suffices for the stored secret, because it has 256 random bits.
     """
     with db.reading() as session:
         stored = session.scalar(sa.select(Client.secret_hash).where(Client.id == client_id))
-    return hmac.compare_digest(stored or _NOBODY, _digest(secret)) and stored is not None
+    return hmac.compare_digest(stored or _NO_HASH, _digest(secret)) and stored is not None
 
 
 def _digest(secret: str) -> str:

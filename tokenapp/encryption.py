@@ -1,4 +1,4 @@
-"""Encryption of stored values with AES-256-GCM, under keys derived from ``SECRET_KEY`` by HKDF (RFC 5869)."""
+"""Encryption of stored values: AES-256-GCM, keys derived by HKDF (RFC 5869)."""
 
 import os
 from typing import Final
@@ -29,7 +29,7 @@ def encrypt(plaintext: bytes, *, purpose: str, context: str) -> bytes:
 
 
 def decrypt(encrypted: bytes, *, purpose: str, context: str) -> tuple[bytes, bool]:
-    """Return the plaintext, and whether it was encrypted under a former ``SECRET_KEY``.
+    """Return the plaintext, and whether a former ``SECRET_KEY`` encrypted it.
 
     Raises:
         UndecryptableError: it was encrypted under another ``SECRET_KEY``, purpose or context.

@@ -1,4 +1,4 @@
-"""The errors that a client can get, each a class with a code, a status and a message."""
+"""The errors that a client can get: classes with code, status and message."""
 
 from typing import ClassVar, Literal
 
@@ -131,7 +131,7 @@ class SessionNotFound(TokenappError):
 
 
 class TooManyAttempts(TokenappError):
-    """Too many failed attempts on this account or from this address; see ``Retry-After``."""
+    """Too many failed attempts on this account or address; see ``Retry-After``."""
 
     code, status, message = "too_many_attempts", 429, "Too many attempts. Please try again later."
 
@@ -214,7 +214,7 @@ class InternalError(TokenappError):
 
 
 class ServiceUnavailable(TokenappError):
-    """A dependency is unavailable, or the service is overloaded. Nothing was changed; a retry is safe."""
+    """The service or a dependency is overloaded or unavailable. Retry later."""
 
     code, status = "service_unavailable", 503
     message = "The service is temporarily unavailable. Please try again."

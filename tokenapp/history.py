@@ -1,4 +1,4 @@
-"""The history of a session: why it ended, in a sentence that an operator can read to its user."""
+"""The history of a session: why it ended, in a sentence for operators."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ _SHOWN: Final = 5
 
 
 def explain(subject: str, now: datetime) -> Iterator[str]:
-    """Yield a sentence for the session with the id `subject`, or for each of the latest sessions of that user.
+    """Yield a sentence for the session `subject`, or the latest ones of that user.
 
     Raises:
         errors.UserNotFound: it is neither.

@@ -26,7 +26,7 @@ class User(Base):
 
 
 class Session(Base):
-    """One sign-in on one device, with the ids of its current and previous refresh token.
+    """One sign-in on one device, with its current and previous refresh token id.
 
     `amr` lists the authentication methods (RFC 8176), separated by spaces. No index covers a column that a rotation
     changes: a rotation then writes one row and no index (PostgreSQL: HOT update).
@@ -72,7 +72,10 @@ class Session(Base):
 
 
 class AuditEvent(Base):
-    """One event of the audit log; `actor` is ``request`` or ``operator``. It outlives what it describes."""
+    """One event of the audit log; `actor` is ``request`` or ``operator``.
+
+    It outlives what it describes.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
@@ -92,7 +95,10 @@ class AuditEvent(Base):
 
 
 class Client(Base):
-    """Another service with credentials for the OAuth routes; only a digest of its secret is stored."""
+    """Another service with credentials for the OAuth routes.
+
+    Only a digest of its secret is stored.
+    """
 
     __tablename__ = "clients"
 
@@ -103,7 +109,7 @@ class Client(Base):
 
 
 class Throttle(Base):
-    """The consecutive failed attempts on one account; `account` is a keyed digest of its name."""
+    """The consecutive failures on one account, named by a keyed digest."""
 
     __tablename__ = "throttles"
 
@@ -123,7 +129,7 @@ class AddressCount(Base):
 
 
 class SigningKey(Base):
-    """A signing key with its private part encrypted; `serial` counts the keys of one use."""
+    """A signing key, encrypted; `serial` counts the keys of one use."""
 
     __tablename__ = "signing_keys"
     __table_args__ = (sa.Index("uq_signing_keys_serial", "use", "serial", unique=True),)
@@ -140,7 +146,7 @@ class SigningKey(Base):
 
 
 class RefreshClaims(msgspec.Struct, frozen=True):
-    """The claims of an authentic refresh token: session, token id, and number of earlier tokens."""
+    """The claims of an authentic refresh token; `gen` counts earlier tokens."""
 
     sid: str
     jti: str

@@ -1,4 +1,4 @@
-"""Signing in: credentials in, a session out; and the routes that ask for the password again."""
+"""Signing in and confirming a password: credentials in, a session out."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Credentials(NamedTuple):
 
 
 def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str | None = None) -> Grant:
-    """Open a session for the user with these credentials, and revoke the session `replaces`.
+    """Open a session for these credentials, and revoke the session `replaces`.
 
     Raises:
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
@@ -60,7 +60,7 @@ def authenticate(given: Credentials, now: datetime) -> User:
 
 
 def reauthenticate(user_id: str, sid: str, password: str, now: datetime) -> Grant:
-    """Check the password of the user of the session `sid`, and make its access tokens fresh.
+    """Check the password again and make the access tokens of `sid` fresh.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
@@ -71,7 +71,9 @@ def reauthenticate(user_id: str, sid: str, password: str, now: datetime) -> Gran
 
 
 def change_password(user_id: str, sid: str, current: str, new: str, now: datetime) -> int:
-    """Replace the user's password, given the current one; revoke all their sessions except `sid`.
+    """Replace the user's password, given the current one; keep only `sid`.
+
+    All other sessions of the user are revoked.
 
     Returns the number of revoked sessions.
 

@@ -1,4 +1,4 @@
-"""The lockout of accounts: after failed attempts, a growing wait before the next one is checked.
+"""The lockout of accounts: a growing wait after failed attempts.
 
 An attempt is counted as failed before it is checked, and cleared if it succeeds. So concurrent guesses, over any number
 of workers, get no more attempts than the limit, and a crash does not reset it. Each worker handles the attempts on one
@@ -36,7 +36,7 @@ _locks: Final = [threading.Lock() for _ in range(64)]
 
 
 def wait_after(failures: int) -> timedelta:
-    """Return the wait after that many consecutive failures: 30 s from the fifth, doubling up to an hour."""
+    """Return the wait after consecutive failures: 30 s, doubling up to an hour."""
     if failures <= FREE_FAILURES:
         return timedelta(0)
     doublings: int = min(failures, _DOUBLINGS[-1]) - _DOUBLINGS[0]
@@ -81,7 +81,7 @@ def count_attempt(purpose: Purpose, name: str, now: datetime) -> int:
 
 
 def undo_attempt(purpose: Purpose, name: str, failures: int, now: datetime) -> None:
-    """Undo the attempt that was counted as number `failures`, because it was not checked.
+    """Undo the attempt counted as number `failures`, which was not checked.
 
     The next attempt is allowed at once, as this one was. If others were counted since, theirs stay.
     """
@@ -96,12 +96,12 @@ def clear(purpose: Purpose, name: str) -> None:
 
 
 def clearing(purpose: Purpose, name: str) -> sa.Delete:
-    """Return the statement that clears the failures on an account, for use in a larger transaction."""
+    """Return the statement that clears the failures on an account."""
     return sa.delete(Throttle).where(Throttle.account == _account(purpose, name))
 
 
 def prune(now: datetime, keep: timedelta) -> int:
-    """Delete counts whose last failure is older than `keep`, except those of locked accounts; return how many.
+    """Delete old counts, except those of locked accounts; return how many.
 
     Counts are kept for at least the longest wait, so that no wait is shortened.
     """
@@ -126,7 +126,7 @@ def _account(purpose: Purpose, name: str) -> str:
 
 @cache
 def _counting(dialect: str) -> sa.Executable:
-    """Return the statement that counts an attempt if it is due, and else changes nothing."""
+    """Return the statement that counts an attempt if one is allowed now."""
     insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
     waits = {failures: bindparam(f"wait_{failures}", type_=db.Instant()) for failures in _DOUBLINGS}
     longest = waits.pop(_DOUBLINGS[-1])

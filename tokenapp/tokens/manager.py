@@ -1,4 +1,4 @@
-"""flask-jwt-extended underneath our routes: its manager with our keyring, and tokens minted, read and set as cookies.
+"""Tokens minted, read and set as cookies through flask-jwt-extended.
 
 The library's public functions work as documented. Our routes use ``decode_token`` where its documentation suggests
 ``verify_jwt_in_request``, which parses each header once more.
@@ -60,9 +60,9 @@ class Manager(JWTManager):
         }
 
     def cookie(self, token: str, max_age: int) -> str:
-        """Return the ``Set-Cookie`` header of the refresh token, as the library writes it.
+        """Return the ``Set-Cookie`` header of the refresh token.
 
-        The library writes it once, into a template. ``Expires`` is left out: it repeats ``Max-Age`` (RFC 6265, 5.3).
+        The library writes it once, as a template. ``Expires`` is left out: it repeats ``Max-Age`` (RFC 6265, 5.3).
         """
         if self._cookie is None:
             response = Response()
@@ -100,7 +100,7 @@ class Manager(JWTManager):
 
 
 def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime], bool]) -> None:
-    """Give `app` its JWTManager; `is_revoked` decides whether the access tokens of a session are revoked."""
+    """Give `app` its JWTManager; `is_revoked` tells if a session is revoked."""
     app.config.update(
         JWT_TOKEN_LOCATION=("headers",),
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_lifetime),
@@ -115,7 +115,7 @@ def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime
 
 
 def mint(grant: Grant, now: datetime) -> Minted:
-    """Return an access token and a refresh token for `grant`; the same grant gives the same refresh jti."""
+    """Return the access token and the refresh token for `grant`."""
     settings = config.current()
     issued = int(now.timestamp())
     refresh_expires = int(grant.expires_at.timestamp())
@@ -189,7 +189,9 @@ def sids_of_cookies(*, most: int | None = None) -> list[str]:
 
 
 def sids_of(token: str, use: str) -> list[str]:
-    """Return the session of a token in a list, empty if the token is not authentic or of another use.
+    """Return the session of an authentic token of that use, in a list.
+
+    The list is empty for any other token.
 
     Refresh tokens may be expired.
     """
