@@ -17,7 +17,7 @@ COMPILED = shutil.ignore_patterns("__pycache__")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install a copy of the sources without dependencies into a folder; return the folder."""
+    """Install a copy of the sources without dependencies; return the folder."""
     copy, target = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("installed")
     for name in SOURCES:
         if (ROOT / name).is_dir():
