@@ -1,4 +1,7 @@
-"""Password hashes (argon2id, RFC 9106; Werkzeug's are verified and upgraded), made in a small pool."""
+"""Hash and verify passwords (argon2id, RFC 9106) in a small pool of threads.
+
+Hashes made by Werkzeug are verified too, so that they can be upgraded.
+"""
 
 import base64
 import hashlib
@@ -16,7 +19,7 @@ from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from werkzeug.security import check_password_hash  # the one reader of hashes made by Werkzeug
+from werkzeug.security import check_password_hash  # verifies the hashes that Werkzeug makes
 
 from tokenapp import config, db, errors
 from tokenapp.passwords.policy import normalize
@@ -32,20 +35,21 @@ _MAX_HASH_MEMORY: Final = 1 << 30
 _POOL_THREADS: Final = 2
 _POOL_QUEUE: Final = 40
 _NICENESS: Final = 10
-_RESERVE: Final = 1.0  # seconds of the request that are kept for the database
-_MIN_PATIENCE: Final = 0.05
-_REST: Final = 0.5  # seconds without a hash, after which the memory for hashes is given back
+_RESERVED: Final = 1.0  # seconds of the request that are left to the database
+_MIN_TIMEOUT: Final = 0.05
+_IDLE_AFTER: Final = 0.5  # seconds without a hash that end a burst
 
 _Result = TypeVar("_Result")
-_places = threading.BoundedSemaphore(_POOL_THREADS + _POOL_QUEUE)
+_slots = threading.BoundedSemaphore(_POOL_THREADS + _POOL_QUEUE)
 _hashed = threading.Event()
 
 
 @dataclass(slots=True)
 class Watch:
-    """Functions that the pool calls.
+    """Callbacks of the pool, for metrics and the memory allocator.
 
-    `queue` gets 1 and -1 as passwords come and go, `seconds` the time of each hash; `idle` is called after a burst.
+    `queue` gets 1 for each password that enters the queue and -1 for each that leaves it. `seconds` gets the duration
+    of each hash. `idle` is called after a burst of hashes.
     """
 
     queue: Callable[[int], object] = lambda _change: None
@@ -57,17 +61,19 @@ watch: Final = Watch()
 
 
 def hash_password(password: str) -> str:
-    """Hash `password` at the cost that is set.
+    """Hash `password` at the cost in the settings.
 
     Raises:
         errors.ServiceUnavailable: too many passwords are waiting to be hashed.
     """
-    hasher = _hasher()  # the pool's threads know no application
+    hasher = _hasher()  # here, because the pool's threads have no application context
     return _in_pool(lambda: hasher.hash(normalize(password)))
 
 
 def verify(stored: str | None, password: str) -> bool:
-    """Whether `password` is the one behind `stored`; for None, take the same time and say no.
+    """Return whether `password` matches `stored`; return False for None.
+
+    None, for unknown users, takes the same time as a hash.
 
     Raises:
         errors.ServiceUnavailable: too many passwords are waiting to be hashed.
@@ -75,21 +81,23 @@ def verify(stored: str | None, password: str) -> bool:
     hasher = _hasher()
 
     def compare() -> bool:
-        nobody = _nobodys_hash(hasher.memory_cost, hasher.time_cost)  # for everybody, or its first making would tell
-        return _matches(stored or nobody, normalize(password)) and stored is not None
+        # Get the decoy for known users too: otherwise the time of its creation would reveal an unknown one.
+        decoy = _decoy_hash(hasher.memory_cost, hasher.time_cost)
+        return _matches(stored or decoy, normalize(password)) and stored is not None
 
     return _in_pool(compare)
 
 
 def needs_upgrade(stored: str) -> bool:
-    """Whether `stored` was made in another way, or at another cost, than hashes are made now."""
+    """Return whether `stored` has another algorithm or cost than new hashes."""
     return stored.startswith(_WERKZEUG_METHODS) or _hasher().check_needs_rehash(stored)
 
 
 def is_hash(stored: str) -> bool:
-    """Whether `stored` is a hash that sign-in can verify, told from its form: thousands are checked in no time.
+    """Return whether `stored` is a hash that sign-in can verify, by its format only.
 
-    A hash that names a cost beyond all reason (a gibibyte, ten million rounds) is none: its sign-in would harm others.
+    A hash with an extreme cost (over 1 GiB, or ten million rounds) is rejected: verifying it would starve other
+    requests.
     """
     if match := _ARGON2.fullmatch(stored):
         memory, passes, lanes = (int(match[group]) for group in (1, 2, 3))
@@ -97,7 +105,7 @@ def is_hash(stored: str) -> bool:
         return fits and _is_base64(match[4]) and _is_base64(match[5])
     if match := _SCRYPT.fullmatch(stored):
         rounds, block, lanes = (int(match[group]) for group in (1, 2, 3))
-        # From 1024 rounds on, the memory that Werkzeug allows is what OpenSSL needs.
+        # From 1024 rounds on, the memory limit that Werkzeug sets is what OpenSSL needs.
         return rounds.bit_count() == 1 and 0 < 128 * rounds * block * lanes <= _MAX_HASH_MEMORY
     if match := _PBKDF2.fullmatch(stored):
         return len(match[3]) == 2 * hashlib.new(match[1]).digest_size
@@ -114,7 +122,7 @@ def _matches(stored: str, password: str) -> bool:
 
 
 def _is_base64(text: str) -> bool:
-    """Whether `text` is base64 without padding, and the one spelling of its bytes, as the argon2 library insists."""
+    """Return whether `text` is canonical base64 without padding, as argon2 requires."""
     try:
         return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
     except ValueError:
@@ -127,20 +135,23 @@ def _hasher() -> PasswordHasher:
 
 
 @cache
-def _nobodys_hash(memory: int, passes: int) -> str:
+def _decoy_hash(memory: int, passes: int) -> str:
     return PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(secrets.token_urlsafe())
 
 
 def _in_pool(work: Callable[[], _Result]) -> _Result:
-    """Run `work` among at most two at a time, at low priority: hashing must not starve the other routes."""
-    if not _places.acquire(blocking=False):
+    """Run `work` in the pool and return its result.
+
+    At most two hashes are computed at a time, at low priority, so that hashing does not starve the other routes.
+    """
+    if not _slots.acquire(blocking=False):
         raise errors.ServiceUnavailable(reason="hash queue full")
     watch.queue(1)
     future = _pool(os.getpid()).submit(_timed, work)
-    future.add_done_callback(_leave_queue)  # also where nobody waits for it any more
+    future.add_done_callback(_leave_queue)  # also after a timeout below
     left = db.time_left()
     try:
-        return future.result(None if left is None else max(_MIN_PATIENCE, left - _RESERVE))
+        return future.result(None if left is None else max(_MIN_TIMEOUT, left - _RESERVED))
     except TimeoutError:
         future.cancel()
         raise errors.ServiceUnavailable(reason="hash queue slow") from None
@@ -148,7 +159,7 @@ def _in_pool(work: Callable[[], _Result]) -> _Result:
 
 def _leave_queue(_future: object) -> None:
     watch.queue(-1)
-    _places.release()
+    _slots.release()
 
 
 def _timed(work: Callable[[], _Result]) -> _Result:
@@ -162,22 +173,23 @@ def _timed(work: Callable[[], _Result]) -> _Result:
 
 @cache
 def _pool(_pid: int) -> ThreadPoolExecutor:
-    threading.Thread(target=_tidy_up, name="password-memory", daemon=True).start()
+    threading.Thread(target=_report_idle, name="password-memory", daemon=True).start()
     return ThreadPoolExecutor(_POOL_THREADS, "password", _lower_priority)
 
 
 def _lower_priority() -> None:
-    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+    if sys.platform == "linux":  # elsewhere a priority applies to the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
-def _tidy_up() -> None:
-    """Give back the memory for hashes after each burst of them, never in it: a hash is dearer without.
+def _report_idle() -> None:
+    """Call `watch.idle` after each burst of hashes.
 
-    Not at low priority: nobody else gets memory in the 2 or 3 milliseconds that this takes.
+    It releases the memory for hashes, which would slow down hashes within a burst. This thread has normal priority: no
+    other thread can allocate memory in the 2 or 3 milliseconds that the release takes.
     """
     while _hashed.wait():
         while _hashed.is_set():
             _hashed.clear()
-            sleep(_REST)
+            sleep(_IDLE_AFTER)
         watch.idle()

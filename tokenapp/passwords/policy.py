@@ -1,4 +1,7 @@
-"""The policy for new passwords: length, and an estimate of how hard they are to guess. No composition rules."""
+"""The policy for new passwords: length, and an estimate of their strength.
+
+There are no composition rules, such as "at least one digit".
+"""
 
 import unicodedata
 from typing import Final
@@ -9,20 +12,23 @@ from tokenapp import config, errors
 
 MAX_BYTES: Final = 1024
 MIN_GUESSES: Final = 10**10
-_ESTIMATED: Final = 100  # characters; the cost of the estimate grows with the square of the length
+_ESTIMATED: Final = 100  # characters; the estimate of 1,000 can take more than a minute
 _SERVICE_NAME: Final = "tokenapp"
 
 
 def normalize(password: str) -> str:
-    """Return the form in which passwords are hashed (NFC), so that all keyboards give the same bytes."""
+    """Return the form in which passwords are hashed (NFC).
+
+    It makes passwords independent of how a keyboard composes letters.
+    """
     return unicodedata.normalize("NFC", password)
 
 
 def check(password: str, username: str) -> None:
-    """Reject a new password that is too short, too long, or easily guessed.
+    """Reject a new password that is too short, too long or easy to guess.
 
     Raises:
-        errors.PasswordRejected: with the reason as its detail.
+        errors.PasswordRejected: its detail states the reason.
     """
     password = normalize(password)
     shortest = config.current().password_min_length
