@@ -1,4 +1,4 @@
-"""The audit log: what happened, to whom, from where and why, written in the transaction that it describes."""
+"""The audit log: events, each written in the transaction that it describes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -34,7 +34,7 @@ PRUNE_BATCH: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused an event: a request, known by its id and address, or an operator's command."""
+    """Who caused an event: a request, or an operator's command."""
 
     kind: Literal["request", "operator"] = "operator"
     request_id: str | None = None
@@ -107,7 +107,7 @@ def list_events(
 
 
 def prune(now: datetime, keep: timedelta) -> Iterable[int]:
-    """Delete events older than `keep` in batches, between which others can write; yield each batch's size."""
+    """Delete events older than `keep` in batches; yield each batch's size."""
     page = sa.select(AuditEvent.id).where(AuditEvent.id < db.first_id(now - keep))
     page = page.order_by(AuditEvent.id).limit(PRUNE_BATCH)
     last = ""  # where the next batch starts; else the deleted entries before it would be scanned each time

@@ -28,7 +28,7 @@ def open_session(
     amr: Sequence[str] = ("pwd",),
     replaces: str | None = None,
 ) -> Grant:
-    """Open a session for `user` and revoke the session `replaces`, in one transaction.
+    """Open a session for `user`, and revoke the session `replaces`.
 
     Args:
         amr: the methods by which the user was just authenticated (RFC 8176).
@@ -72,7 +72,7 @@ def open_session(
 
 @db.retried
 def reauthenticate(sid: str, now: datetime) -> Grant:
-    """Record that the user of the session `sid` was authenticated again, which makes its access tokens fresh.
+    """Record a re-authentication, which makes the session's access tokens fresh.
 
     Raises:
         errors.AccessTokenInvalid: the session was revoked or has expired.

@@ -25,7 +25,9 @@ _OVERLAP: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 @dataclass(slots=True)
 class _List:
-    """One process's list. It was read at `as_of` and is valid between `good_after` and `good_until`.
+    """One process's list, read at `as_of`.
+
+    It is valid between `good_after` and `good_until`.
 
     `reading_since` is when a read began that is not finished, and `reached` how far it got.
     """
@@ -58,7 +60,9 @@ def state() -> tuple[int, datetime] | None:
 
 
 def is_revoked(sid: str, now: datetime) -> bool:
-    """Return whether the session `sid` was revoked, at most one revocation delay ago unnoticed.
+    """Return whether the session `sid` was revoked.
+
+    A revocation takes effect here within one revocation delay.
 
     Raises:
         sqlalchemy.exc.DBAPIError, db.DatabaseUnavailableError, errors.ServiceUnavailable: the list is too old and the
@@ -76,7 +80,10 @@ def is_revoked(sid: str, now: datetime) -> bool:
 
 
 def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
-    """Renew the list, or fail if the renewal that the caller waited for failed, so that failures do not queue up."""
+    """Renew the list, unless the renewal that the caller waited for failed.
+
+    Else the callers that wait for an unavailable database would fail one after the other.
+    """
     if cached.failed_at >= waiting_since:
         raise errors.ServiceUnavailable(reason="the revocation list could not be read")
     try:
@@ -90,7 +97,7 @@ def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
 
 
 def _read(cached: _List, now: datetime) -> None:
-    """Read page by page what was revoked by `now`. Pages that were read are kept if the time runs out.
+    """Read page by page what was revoked; keep what was read if the time runs out.
 
     Only the first read covers all of the access lifetime. Later reads go back far enough for revocations that a host
     with a slow clock dated before the last read and committed after it.

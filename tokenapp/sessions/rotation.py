@@ -1,4 +1,4 @@
-"""Refresh-token rotation: one statement that decides every race, and the policy for tokens that did not rotate."""
+"""Refresh-token rotation: the statement that decides races, and the policy."""
 
 import logging
 import secrets
@@ -73,7 +73,7 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
 
 
 def is_active(claims: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether an authentic token, access or refresh, would be accepted now (RFC 7662, 2.2)."""
+    """Return whether an authentic token would be accepted now (RFC 7662, 2.2)."""
     row = _read(claims["sid"])
     if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.expires_at:
         return False
@@ -107,7 +107,7 @@ def new_jti() -> str:
 
 
 def statement(grace: timedelta) -> db.Statement:
-    """Return the rotation statement for a grace period: with none, a token can be rotated at once."""
+    """Return the rotation statement for a grace period or for none."""
     return _ROTATE[not grace]
 
 
