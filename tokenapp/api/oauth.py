@@ -1,4 +1,7 @@
-"""The oauth blueprint for other services: metadata, keys, introspection, revocation and the revocation feed."""
+"""The oauth blueprint: routes for other services.
+
+These are the metadata, the key set, introspection, revocation and the revocation feed.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -33,7 +36,10 @@ class KeySet(msgspec.Struct):
 
 
 class TokenForm(msgspec.Struct):
-    """A token of either kind; other parameters, such as `token_type_hint`, are ignored."""
+    """A token of either kind.
+
+    Other parameters, such as `token_type_hint`, are ignored.
+    """
 
     token: Annotated[str, msgspec.Meta(min_length=1, description="An access token or a refresh token.")]
 
@@ -74,7 +80,10 @@ class RevokedSession(msgspec.Struct, rename="camel"):
 
 
 class Revocations(msgspec.Struct, rename="camel"):
-    """Revoked sessions since the request's cursor. Continue from `cursor`, at once if there are `more`."""
+    """Sessions that were revoked since the cursor of the request.
+
+    Continue from `cursor`, at once if there are `more`.
+    """
 
     items: list[RevokedSession]
     cursor: str
@@ -88,7 +97,10 @@ class Empty(msgspec.Struct):
 @bp.get("/.well-known/jwks.json")
 @endpoint(response=KeySet, media_type="application/jwk-set+json", cache="key set", errors=(errors.ServiceUnavailable,))
 def jwks() -> Response:
-    """Return the public keys of access tokens. A new key is published for this long before it becomes active."""
+    """Return the public keys of access tokens.
+
+    A new key is published for the lifetime of this response before it becomes active.
+    """
     public = KeySet([dict(jwk) for jwk in keys.public_set(datetime.now(UTC))])
     return _cacheable(requests.json_response(public, "application/jwk-set+json"))
 
@@ -118,7 +130,10 @@ def introspect(form: TokenForm, now: datetime) -> Response:
 @bp.post("/api/revoke")
 @endpoint(form=TokenForm, response=Empty, credential="client")
 def revoke(form: TokenForm, now: datetime) -> Response:
-    """Revoke the session of a token (RFC 7009). The response does not reveal whether there was one."""
+    """Revoke the session of a token (RFC 7009).
+
+    The response does not reveal whether there was one.
+    """
     claims = tokens.try_read(form.token, now, allow_expired=True)
     if claims is not None:
         sessions.revoke(claims["sid"], "revoked_by_client", now)
@@ -129,7 +144,10 @@ def revoke(form: TokenForm, now: datetime) -> Response:
 @bp.get("/api/revocations")
 @endpoint(response=Revocations, query=FeedQuery, credential="client")
 def revocations(query: FeedQuery, now: datetime) -> Response:
-    """List recently revoked sessions, for services that verify access tokens themselves."""
+    """List recently revoked sessions.
+
+    This is for services that verify access tokens themselves.
+    """
     revoked, cursor, more = sessions.revoked_since(query.since or None, now)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
 

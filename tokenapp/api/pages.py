@@ -1,4 +1,7 @@
-"""The pages blueprint: the account page, and the browser client as one ES module that pages of any origin may load."""
+"""The pages blueprint: the account page and the browser client.
+
+The browser client is one ES module, which pages of any origin may load.
+"""
 
 import hashlib
 import mimetypes
@@ -40,7 +43,10 @@ bp = Blueprint("pages", __name__, template_folder="../web/account")
 @bp.get("/account")
 @endpoint(response=("text/html",), cacheable=True)
 def account_page() -> Response:
-    """Return the page on which people sign in, manage their devices and change their password."""
+    """Return the account page.
+
+    On it, users sign in, manage their devices and change their password.
+    """
     shortest = config.current().password_min_length
     page = render_template("account.html", modules=(*_MODULES, "tokenapp.js"), password_min_length=shortest)
     response = Response(page, mimetype="text/html")

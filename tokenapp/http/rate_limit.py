@@ -14,11 +14,11 @@ HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
 def limited(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Reject requests from addresses with too many wrong passwords in the current minute, before `view` runs.
+    """Reject requests from addresses with too many wrong passwords.
 
-    Only a password that was checked and found wrong counts. Attempts that the lockout of the account rejects do not:
-    otherwise one program that tries a locked account would block everyone at its address. Concurrent attempts can
-    exceed the limit by less than the number of threads.
+    The limit is per minute and is checked before `view` runs. Only a password that was checked and found wrong counts.
+    Attempts that the lockout of the account rejects do not: otherwise one program that tries a locked account would
+    block everyone at its address. Concurrent attempts can exceed the limit by less than the number of threads.
     """
 
     def enforced(**values: Any) -> Response:
@@ -45,7 +45,10 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def client_network() -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return what counts as one client.
+
+    It is an IPv4 address, or the /64 network of an IPv6 address.
+    """
     try:
         address = ip_address(requests.client_address() or "")
     except ValueError:
