@@ -50,7 +50,9 @@ class FeedQuery(msgspec.Struct):
     since: (
         Annotated[
             str,
-            msgspec.Meta(pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$", description="The `cursor` of the previous page."),
+            msgspec.Meta(
+                pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$(?!\\n)", description="The `cursor` of the previous page."
+            ),
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET

@@ -7,6 +7,7 @@ import hashlib
 import mimetypes
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -70,12 +71,18 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = send_from_directory(_FOLDER, FILES[file], conditional=False)
+    response = send_from_directory(_FOLDER, FILES[file], conditional=False, etag=version_of(_FOLDER / FILES[file]))
     response.headers["Cache-Control"] = _IMMUTABLE if file == _VERSIONED else _REVALIDATED
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.make_conditional(request)  # without ranges, which the document does not list
     return response
+
+
+@cache
+def version_of(path: Path) -> str:
+    """Return the ETag of a file, from its content, so that all hosts agree on it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def integrity(file: str) -> str:

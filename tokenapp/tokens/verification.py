@@ -23,6 +23,9 @@ _HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
 _Id = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 
 
+_LATEST: Final = 253402300799  # the last second that Python's dates can express
+
+
 class AccessClaims(msgspec.Struct, frozen=True):
     """The claims of an access token (RFC 9068, with `sid`, `fresh` and `username`).
 
@@ -36,7 +39,7 @@ class AccessClaims(msgspec.Struct, frozen=True):
     jti: _Id
     iat: int
     exp: int
-    auth_time: int
+    auth_time: Annotated[int, msgspec.Meta(ge=0, le=_LATEST)]
     type: Literal["access"]
     fresh: bool | int
     username: str
