@@ -161,7 +161,7 @@ def route(rule: str) -> str:
     return _CONVERTER.sub(r"<\1>", rule)
 
 
-def note_thread_fault(fault: Any) -> None:
+def log_thread_exception(fault: Any) -> None:
     """Write a line for an exception that ended a thread; made to be ``threading.excepthook``."""
     logging.getLogger("tokenapp.thread").error("thread ended", exc_info=fault[:3])
 
