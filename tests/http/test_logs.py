@@ -178,7 +178,7 @@ def test_a_bug_is_told_by_its_type_and_place_and_not_in_its_words(databases: Dat
     line = json.loads(text)
     assert SECRET not in text
     assert (line["level"], line["outcome"], line["error"]) == ("error", "internal_error", "ValueError from KeyError")
-    assert re.fullmatch(r"tests/test_logs\.py:\d+ fail", line["stack"][-1])
+    assert re.fullmatch(r"http/test_logs\.py:\d+ fail", line["stack"][-1])
 
 
 def test_a_missing_table_is_told_in_the_words_of_the_database_without_the_statement(
