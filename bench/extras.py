@@ -16,7 +16,7 @@ from bench import ours
 from bench.load import Feed, send
 from bench.pacing import Lane, pace
 from bench.process import Tree
-from bench.programs import PASSWORD, TOKENS, USERS, Place, answers, bearer, logins, start_express
+from bench.programs import PASSWORD, TOKENS, USERS, Place, bearer, logins, responds, start_express
 from bench.rivals import textbook
 from tests.support.app import ROOT, application, environment
 from tests.support.client import Client
@@ -63,7 +63,7 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
     with Tree(
         ours.command(), env=ours.settings(url, PORT=str(port)), log=log, cores=cores, folder=place.folder
     ) as tree:
-        _wait(lambda: answers(tree, port))
+        _wait(lambda: responds(tree, port))
         time.sleep(1)  # until the second worker has started too
         lanes = [Lane([bearer(each.access_token) for each in minted], 1000, 16), Lane(logins(), 10, 8)]
         pace(lanes, port, seconds)
@@ -71,10 +71,10 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
 
 
 def _latencies(lane: Lane) -> dict[str, float]:
-    cuts = statistics.quantiles(lane.late, n=1000, method="inclusive")
-    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(lane.late)}
+    cuts = statistics.quantiles(lane.delays, n=1000, method="inclusive")
+    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(lane.delays)}
     return {
-        "requests": len(lane.late),
+        "requests": len(lane.delays),
         "refused": lane.refused,
         **{name: round(value * 1000, 2) for name, value in named.items()},
     }
@@ -90,7 +90,7 @@ def memory(place: Place) -> dict[str, dict[str, float]]:
         port = free_port()
         env = ours.settings(url, PORT=str(port), WEB_CONCURRENCY=str(workers))
         with Tree(ours.command(), env=env, log=place.folder / "memory.log", folder=place.folder) as tree:
-            _wait(lambda tree=tree, port=port: answers(tree, port))
+            _wait(lambda tree=tree, port=port: responds(tree, port))
             _settle(tree)
             started = tree.pss()
             feeds = {
@@ -136,7 +136,7 @@ def start(place: Place, rounds: int) -> dict[str, list[float]]:
         port = free_port()
         env = ours.settings(url, PORT=str(port))
         with Tree(ours.command(), env=env, log=place.folder / "start.log", cores="0-1", folder=place.folder) as tree:
-            _wait(lambda tree=tree, port=port: answers(tree, port))
+            _wait(lambda tree=tree, port=port: responds(tree, port))
             found["healthz_s"].append(round(time.perf_counter() - tree.began, 3))
             assert Client(port).login(ours.name_of(0), PASSWORD).status == 200
             found["login_s"].append(round(time.perf_counter() - tree.began, 3))
