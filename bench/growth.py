@@ -51,16 +51,16 @@ def server_cpu_ns(pid: int | None) -> int:
 class Cost:
     """The cost of one kind of operation, in microseconds.
 
-    `walls` has the wall time of each operation. `cpu` has the CPU time per operation of each round, in this process and
-    the database server.
+    `durations` has the wall time of each operation. `cpu` has the CPU time per operation of each round, in this process
+    and the database server.
     """
 
-    walls: list[float] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
         """Return p50 and p99 of the wall time, and the median CPU time."""
-        cuts = statistics.quantiles(self.walls, n=100)
+        cuts = statistics.quantiles(self.durations, n=100)
         return {"p50": round(cuts[49]), "p99": round(cuts[98]), "cpu": round(statistics.median(self.cpu))}
 
 
@@ -111,7 +111,7 @@ class Subject:
         for operation in operations:
             at = time.perf_counter_ns()
             operation()
-            cost.walls.append((time.perf_counter_ns() - at) / 1000)
+            cost.durations.append((time.perf_counter_ns() - at) / 1000)
         ended = time.process_time_ns() + server_cpu_ns(self.pid)
         cost.cpu.append((ended - began) / 1000 / len(operations))
 
@@ -125,7 +125,7 @@ def _refreshing(row: sa.Row[Any], now: datetime) -> Operation:
 
 
 def _opening(user: User, now: datetime) -> Operation:
-    return lambda: sessions.open_session(user, now, ip_address="10.1.2.3", user_agent="bench")
+    return lambda: sessions.open_session(user, now, sessions.Device("10.1.2.3", "bench"))
 
 
 def _listing(user: User, now: datetime) -> Operation:
@@ -203,23 +203,23 @@ def refresh_continuously(url: str, commands: Any, responses: Any) -> None:
     """
     subject = Subject(url)
     with subject.app.app_context():
-        claims = {}
+        claims: dict[str, RefreshClaims] = {}
         while len(claims) < RATE * 20:
             claims.update(
                 {r.id: RefreshClaims(r.id, r.current_jti, r.generation) for r in subject.random_live_sessions()}
             )
-        walls: list[float] = []
+        durations: list[float] = []
         responses.put("ready")
         while True:
             for sid, each in list(claims.items()):
                 if not commands.empty():
-                    responses.put(walls)
-                    walls = []
+                    responses.put(durations)
+                    durations = []
                     if commands.get() == "end":
                         return
                 at = time.perf_counter()
                 grant = sessions.refresh(each, datetime.now(UTC))
-                walls.append((time.perf_counter() - at) * 1000)
+                durations.append((time.perf_counter() - at) * 1000)
                 claims[sid] = RefreshClaims(sid, grant.jti, grant.generation)
                 time.sleep(1 / RATE)
 
@@ -234,10 +234,10 @@ def prune(url: str) -> dict[str, Any]:
 
     def durations_since_last(command: str) -> dict[str, float]:
         commands.put(command)
-        walls = responses.get()
-        cuts = statistics.quantiles(walls, n=100)
-        return {"refreshes": len(walls), "p50 ms": round(cuts[49], 2), "p99 ms": round(cuts[98], 2),
-                "max ms": round(max(walls), 1)}  # fmt: skip
+        durations = responses.get()
+        cuts = statistics.quantiles(durations, n=100)
+        return {"refreshes": len(durations), "p50 ms": round(cuts[49], 2), "p99 ms": round(cuts[98], 2),
+                "max ms": round(max(durations), 1)}  # fmt: skip
 
     assert responses.get() == "ready"
     time.sleep(2)

@@ -97,19 +97,19 @@ def _ours(url: str) -> None:
         requests = iter([_refresh("refreshToken", next(minted).refresh_token) for _ in range(TIMES + WARM)])
         _count("rotation", lambda: _call(app, next(requests)))
         with app.app_context():
-            now, window = datetime.now(UTC), timedelta(seconds=30)
+            now, grace = datetime.now(UTC), timedelta(seconds=30)
             ring = keys.current(now)
             message = b"x" * 400
             _count("es256", lambda: ring.signing["access"].sign(message))
             _count("hs256", lambda: ring.signing["refresh"].sign(message))
             claims = [verification.verify(next(minted).refresh_token, now=now) for _ in range(2 * (TIMES + WARM))]
             shown = iter([RefreshClaims(each["sid"], each["jti"], each["gen"]) for each in claims])
-            _count("row", lambda: rotation.rotate(next(shown), now, window))
-            statement, dialect = rotation.statement(window), db.db.engine.dialect
+            _count("row", lambda: rotation._rotate(next(shown), now, grace))  # noqa: SLF001 -- the statement without the policy
+            statement, dialect = rotation.statement(grace), db.db.engine.dialect
             connection: Any = db.db.engine.raw_connection()
             calls = iter(
                 [
-                    statement.call(dialect, rotation.parameters(each, now, window))
+                    statement.bind(dialect, rotation.parameters(each, now, grace))
                     for each in [next(shown) for _ in range(TIMES + WARM)]
                 ]
             )
