@@ -110,7 +110,7 @@ def prune(now: datetime, keep: timedelta) -> Iterable[int]:
     """Delete events older than `keep` in batches; yield each batch's size."""
     page = sa.select(AuditEvent.id).where(AuditEvent.id < db.first_id(now - keep))
     page = page.order_by(AuditEvent.id).limit(PRUNE_BATCH)
-    last = ""  # where the next batch starts; else the deleted entries before it would be scanned each time
+    last = ""  # where the next batch starts; otherwise each batch would scan the deleted entries before it
     while ids := [row.id for row in db.execute_now(page.where(AuditEvent.id > last))]:
         last, began = ids[-1], monotonic()
         deleted = db.execute_now(sa.delete(AuditEvent).where(AuditEvent.id.in_(ids)).returning(AuditEvent.id))

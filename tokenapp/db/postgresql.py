@@ -24,11 +24,11 @@ CONNECT: Final[Mapping[str, Any]] = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
-    # Each statement a transaction of its own, but for those between a BEGIN and a COMMIT that we send.
+    # Each statement is a transaction of its own, except between a BEGIN and a COMMIT.
     "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
-# Where no request waits, as in an operator's command, a statement may walk through all of a large table.
+# Without a request, as in an operator's command, a statement has the time to scan a large table.
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
@@ -53,7 +53,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             answer = super().wait(gen, interval, max(0.01, left))
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 -- the only name psycopg gives to this
             self.pgconn.finish()
-            # A request that came with little time left (its password waited to be hashed) tells nothing of the server.
+            # A request that had little time left, as after waiting for a hash, tells nothing about the server.
             if monotonic() - asked_at >= LONG_WAIT:
                 self.breaker.trip()
             self.breaker.note_outage(asked_at)
@@ -80,8 +80,8 @@ class _Hosts:
     def choose(self, options: Mapping[str, Any], left: float | None, breaker: Breaker) -> Mapping[str, str]:
         """Return which hosts to try, in order: an unreachable one costs 2 seconds.
 
-        The one that was good last comes first or, once it does not answer, last. A request has the time to ask one or
-        two; after each failure the next one comes first.
+        The host that answered last comes first or, once it does not answer, last. A request has time for one or two
+        hosts. After each failure the next host comes first.
         """
         hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
         if len(hosts) == 1:
@@ -111,14 +111,14 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
         try:
             connection = BoundedConnection.connect(*args, **options)
         except psycopg.OperationalError as error:
-            # Of several hosts, the error is the last one's.
+            # With several hosts, this is the error of the last one.
             if isinstance(error, psycopg.errors.ConnectionTimeout) or monotonic() - asked_at >= LONG_WAIT:
                 breaker.trip()
             breaker.note_outage(asked_at)
             hosts.missed += 1
             raise
         connection.breaker = breaker
-        _prepare_nothing_if_pooled(connection)
+        _prepare_nothing_behind_pooler(connection)
         hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
         hosts.since = asked_at
         return connection
@@ -131,7 +131,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
     def ping(connection: Any, record: Any, _proxy: Any) -> None:
         used = record.info.get("used", math.inf)
         if used < breaker.tripped_at:
-            # Where the server's host is gone, each would be waited for in turn; and a new one is soon made.
+            # If the server's host is gone, each old connection would cost a wait. A new one is opened quickly.
             raise DisconnectionError("the server has not answered since this connection was used")
         if monotonic() - used < _PING_AFTER_IDLE:
             return
@@ -141,11 +141,11 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             raise DisconnectionError from error
 
 
-def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
+def _prepare_nothing_behind_pooler(connection: BoundedConnection) -> None:
     """Disable prepared statements behind a connection pooler.
 
-    A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
-    unknown or, far worse, another one of the same name.
+    A pooler may run each transaction on a different connection to the server, where a prepared statement is unknown
+    or, worse, another statement has its name.
     """
     try:
         answering = connection.execute("SELECT pg_backend_pid()").fetchone()

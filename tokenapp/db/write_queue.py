@@ -16,14 +16,14 @@ from tokenapp.db.statements import Call
 
 # Seconds of the request that are kept for the write itself, which may wait for other processes.
 _RESERVE: Final = 1.0
-_PROMISED: Final = 0  # stands for a thread that was called and is not awake yet
+_PROMISED: Final = 0  # the turn belongs to a thread that has not woken up yet
 
 
 class WriteQueue:
-    """The queue of one process. Processes meet at the file's own lock."""
+    """The queue of one process; between processes, the lock of the file decides."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()  # held for moments only
+        self._mutex = threading.Lock()  # held briefly
         self._holder: int | None = None
         self._waiting: deque[_Ticket] = deque()
 
@@ -77,7 +77,7 @@ class WriteQueue:
             with self._mutex:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
-                else:  # called just now, or another thread is executing it, whose end cannot be waited for
+                else:  # its turn came just now; or another thread is executing its call, and there is no time to wait
                     called = ticket.called.acquire(blocking=False)
         if not called:
             raise DatabaseUnavailableError("other threads were writing for all of the request's time")

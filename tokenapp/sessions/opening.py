@@ -44,7 +44,7 @@ def open_session(
         User.credentials_changed_at == user.credentials_changed_at,
     )
     with db.writing() as writer:
-        # The share lock makes a concurrent disabling or password change wait for this sign-in, or win outright.
+        # The share lock makes a concurrent disabling or password change wait for this sign-in, or take effect first.
         allowed = writer.scalar(sa.select(User.id).where(*unchanged).with_for_update(read=True)) is not None
         if allowed:
             writer.add(session)

@@ -82,7 +82,7 @@ def is_revoked(sid: str, now: datetime) -> bool:
 def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
     """Renew the list, unless the renewal that the caller waited for failed.
 
-    Else the callers that wait for an unavailable database would fail one after the other.
+    Otherwise the callers that wait for an unavailable database would fail one after the other.
     """
     if cached.failed_at >= waiting_since:
         raise errors.ServiceUnavailable(reason="the revocation list could not be read")
@@ -105,7 +105,7 @@ def _read(cached: _List, now: datetime) -> None:
     settings = config.current()
     forget = now - timedelta(seconds=settings.access_lifetime) - _CLOCK_SLACK
     if cached.reading_since is None:
-        # A read made before the clock was set back does not tell how far to go back.
+        # After the clock was set back, the time of the last read says nothing about how far to go back.
         since = forget if now < cached.as_of else max(forget, cached.as_of - _OVERLAP)
         cached.reading_since, cached.reached = now, (since, "")
     while True:
