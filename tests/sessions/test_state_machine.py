@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import count
 from typing import ClassVar, Final
 
 import pytest
@@ -42,6 +43,7 @@ CHECKED: Final = (
     Session.ends_at,
     Session.revoked_at,
 )
+NUMBERS: Final = count()  # of the examples, each of which has its own users
 claims_of = cache(client.claims_of)
 
 
@@ -87,12 +89,11 @@ class Users(RuleBasedStateMachine):
 
     client: ClassVar[Client]
     app: ClassVar[Flask]
-    round: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
-        type(self).round += 1
-        self.users = [f"{name}{self.round}" for name in ("ann", "ben")]
+        number = next(NUMBERS)
+        self.users = [f"{name}{number}" for name in ("ann", "ben")]
         self.ids = {name: create_user(self.app, name) for name in self.users}
         self.passwords = dict.fromkeys(self.users, PASSWORD)
         self.disabled: set[str] = set()
