@@ -5,14 +5,19 @@ revoked. Time passes by ageing rows: all times of a session move back together, 
 less than a minute of real time, so a grace period of ten minutes never ends on its own.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, Final
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -25,12 +30,14 @@ from tests.support import client
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response
 from tests.support.server import Server
+from tests.support.sqlite import file_of
 from tokenapp import accounts, db, sessions
 from tokenapp.models import Session
 from tokenapp.throttle.lockout import FREE_FAILURES
 
 GRACE_PERIOD: Final = 600
 REVOCATION_DELAY: Final = 0.05
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- TemporaryDirectory makes a private folder in it
 MINUTE, HOUR, DAY = 60, 3600, 86400
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
 AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
@@ -329,11 +336,22 @@ class PersistentUsers(Users):
 def stage(
     request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Start the service on a database of each kind; operators act in this process."""
+    """Start the service on a database of each kind; operators act in this process.
+
+    The databases do not wait for the disk, which would take most of the time and changes no outcome.
+    """
     url = databases(request.param)
     service = {"TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY), "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s"}
     log = tmp_path_factory.mktemp("state_machine") / "server.log"
-    with application(url) as app, Server(url, service, log=log) as server:
+    with ExitStack() as stack:
+        if request.param == "sqlite" and MEMORY.is_dir():
+            folder = stack.enter_context(TemporaryDirectory(dir=MEMORY))
+            url = f"sqlite:///{shutil.copy(file_of(url), folder)}"
+        elif request.param == "postgresql":
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off")
+        app = stack.enter_context(application(url))
+        server = stack.enter_context(Server(url, service, log=log))
         Users.client, Users.app = server.client, app
         yield
 
