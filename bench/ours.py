@@ -111,5 +111,6 @@ def _grant(row: dict[str, object], user: User) -> Grant:
         jti=str(row["current_jti"]),
         generation=0,
         issued_at=row["created_at"],  # type: ignore[arg-type]  # a row is of any type
+        amr=("pwd",),
         **times,  # type: ignore[arg-type]  # the same
     )
