@@ -56,7 +56,7 @@ def login(body: LoginBody, now: datetime) -> Response:
     replaced = tokens.sids_of_cookies(most=1)
     grant = sign_in.sign_in(
         sign_in.Credentials(body.username, body.password),
-        sessions.Device(requests.client_address(), requests.user_agent()),
+        requests.device(),
         now,
         replaces=replaced[0] if replaced else None,
     )
@@ -70,19 +70,20 @@ def login(body: LoginBody, now: datetime) -> Response:
 def refresh(now: datetime) -> Response:
     """Exchange the refresh token for a new access token and the session's current refresh token."""
     claims = g.state.claims = tokens.read_cookie()
-    grant = sessions.refresh(claims, now)
+    grant = sessions.refresh(claims, now, requests.device())
     minted = _mint(grant, now)
     return _respond(TokenResponse(minted.access_token, "Bearer", minted.expires_in), minted)
 
 
 @bp.post("/logout")
-@endpoint(credential="cookie or bearer, if any", cookie="cleared")
+@endpoint(credential="cookie or bearer, if any", cookie="cleared", headers=("Clear-Site-Data",))
 def logout(now: datetime) -> Response:
     """Sign out: revoke the session of the refresh cookie or, without one, of the bearer token."""
     for sid in tokens.sids_of_cookies() or principal.sids_of_bearer():
         sessions.revoke(sid, "logout", now)
         g.state.sid = sid
     response = requests.no_content()
+    response.headers["Clear-Site-Data"] = '"cache"'
     tokens.clear_cookie(response)
     return response
 

@@ -29,6 +29,7 @@ class Settings:
     access_lifetime: int
     refresh_lifetime: int
     session_lifetime: int
+    max_sessions: int
     refresh_grace: int
     revocation_delay: float
     jwks_lifetime: int
@@ -139,6 +140,7 @@ SETTINGS: Final = (
         "Idle limit: life of an unused refresh token.",
     ),
     Setting("TOKENAPP_SESSION_LIFETIME", "30d", readers.duration(60, 3660 * 86400), "Absolute limit of a session."),
+    Setting("TOKENAPP_MAX_SESSIONS", "100", readers.whole_number(1, 10000), "Live sessions per user."),
     Setting(
         "TOKENAPP_REFRESH_GRACE",
         "30s",

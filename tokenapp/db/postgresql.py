@@ -53,9 +53,8 @@ class BoundedConnection(psycopg.Connection[Any]):
             answer = super().wait(gen, interval, max(0.01, left))
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 -- the only name psycopg gives to this
             self.pgconn.finish()
-            # A request that came with little time left (its password waited to be hashed) tells nothing of the server.
-            if monotonic() - asked_at >= LONG_WAIT:
-                self.breaker.trip()
+            # The statement may be slow, or wait for a lock, by its own fault: only a fresh connection can tell.
+            self.breaker.suspect()
             self.breaker.note_outage(asked_at)
             message = "the database did not answer in time"
             raise psycopg.OperationalError(message) from None
@@ -118,6 +117,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             hosts.missed += 1
             raise
         connection.breaker = breaker
+        breaker.close()
         _prepare_nothing_if_pooled(connection)
         hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
         hosts.since = asked_at
@@ -128,17 +128,23 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
         record.info["used"] = monotonic()
 
     @event.listens_for(engine, "checkout")
-    def ping(connection: Any, record: Any, _proxy: Any) -> None:
-        used = record.info.get("used", math.inf)
-        if used < breaker.tripped_at:
-            # Where the server's host is gone, each would be waited for in turn; and a new one is soon made.
-            raise DisconnectionError("the server has not answered since this connection was used")
-        if monotonic() - used < _PING_AFTER_IDLE:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except psycopg.OperationalError as error:
-            raise DisconnectionError from error
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        _check_idle(engine, breaker, connection, record.info.get("used", math.inf))
+
+
+def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) -> None:
+    """Raise DisconnectionError if the connection, last used then, must be replaced by a fresh one."""
+    if used != math.inf and breaker.take_suspicion():
+        raise DisconnectionError("a fresh connection shows whether the server answers")
+    if used < breaker.tripped_at:
+        # If the server's host is gone, each connection would be waited for in turn.
+        raise DisconnectionError("the server has not answered since this connection was used")
+    if monotonic() - used < _PING_AFTER_IDLE:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except psycopg.OperationalError as error:
+        raise DisconnectionError from error
 
 
 def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:

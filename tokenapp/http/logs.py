@@ -125,11 +125,13 @@ def write_request(current: Request, state: RequestState, status: int) -> None:
         return
     rule = current.url_rule
     line: dict[str, Any] = {
-        "request_id": state.request_id,
+        "request_id": state.own_id,
         "method": current.method[:MAX_PATH],
         "path": route(rule.rule) if rule is not None else current.path[:MAX_PATH],
         "status": status,
     }
+    if state.request_id != state.own_id:
+        line["caller_request_id"] = state.request_id
     if error is None and state.grant is not None:
         line |= {"outcome": state.grant.outcome, "sub": state.grant.user_id, "sid": state.grant.sid}
     else:
@@ -211,7 +213,7 @@ def _tame(_logger: Any, _level: str, line: Line) -> Line:
     elif isinstance(raised, tuple) and raised[1] is not None:
         line.update(_fault(raised[1], with_stack=True))
     if has_request_context():
-        line["request_id"] = g.state.request_id if "state" in g else None
+        line["request_id"] = g.state.own_id if "state" in g else None
     line.pop("stack_info", None)
     return line
 

@@ -44,6 +44,11 @@ class Metric(NamedTuple):
 
 METRICS: Final = (
     Metric("Counter", "tokenapp_refreshes_total", "Refresh tokens presented, by what came of it.", ("outcome",)),
+    Metric(
+        "Counter",
+        "tokenapp_refreshes_elsewhere_total",
+        "Repeated refresh tokens from another network and another browser than the rotation's.",
+    ),
     Metric("Counter", "tokenapp_sign_ins_total", "Attempts to sign in, by what came of them.", ("result",)),
     Metric(
         "Histogram",
@@ -85,6 +90,7 @@ def init_app(app: Flask, version: str) -> None:
     count_request = _request_counter(made["tokenapp_request_seconds"])
     refreshes = {outcome: made["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
     sign_ins = {result: made["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
+    elsewhere = made["tokenapp_refreshes_elsewhere_total"]
     sample = _sampler(made)
 
     @app.after_request
@@ -94,6 +100,8 @@ def init_app(app: Flask, version: str) -> None:
             count_request(request, perf_counter() - state.began, response.status_code)
             if request.method == "POST" and request.endpoint == "auth.refresh":
                 refreshes[_refresh_outcome(state)].inc()
+                if state.grant is not None and state.grant.elsewhere:
+                    elsewhere.inc()
             elif request.method == "POST" and request.endpoint == "auth.login":
                 sign_ins[_sign_in_result(state)].inc()
             sample(state.began)

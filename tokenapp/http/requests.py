@@ -10,6 +10,7 @@ from flask import Request, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from tokenapp import config, db, errors
+from tokenapp.models import Device
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 64
@@ -120,6 +121,11 @@ def client_address() -> str | None:
 def user_agent() -> str | None:
     """Return up to 256 characters of the ``User-Agent``, without control characters."""
     return _CONTROL.sub("", request.headers.get("User-Agent", ""))[:256] or None
+
+
+def device() -> Device:
+    """Return where the request comes from."""
+    return Device(client_address(), user_agent())
 
 
 def check_same_site() -> None:

@@ -41,6 +41,10 @@ _places = threading.BoundedSemaphore(_POOL_THREADS + _POOL_QUEUE)
 _hashed = threading.Event()
 
 
+class VerificationUnfinished(errors.ServiceUnavailable):
+    """The hash was started and not finished in time. It counts as an attempt."""
+
+
 @dataclass(slots=True)
 class Watch:
     """Functions that the pool calls.
@@ -142,8 +146,9 @@ def _in_pool(work: Callable[[], _Result]) -> _Result:
     try:
         return future.result(None if left is None else max(_MIN_PATIENCE, left - _RESERVE))
     except TimeoutError:
-        future.cancel()
-        raise errors.ServiceUnavailable(reason="hash queue slow") from None
+        if future.cancel():
+            raise errors.ServiceUnavailable(reason="hash queue slow") from None
+        raise VerificationUnfinished(reason="hash slow") from None
 
 
 def _leave_queue(_future: object) -> None:
