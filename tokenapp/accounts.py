@@ -83,8 +83,8 @@ def check(new: NewUser) -> str:
     username = check_username(new.username)
     if new.password_hash is None:
         passwords.policy.check(new.password or "", username)
-    elif not passwords.is_hash(new.password_hash):
-        raise errors.PasswordRejected(detail="The password hash is neither an argon2 hash nor one of Werkzeug's.")
+    else:
+        passwords.kind_of(new.password_hash)
     return username
 
 
@@ -95,10 +95,12 @@ def draft(new: NewUser, now: datetime) -> User:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
     """
     username = check(new)
+    hashed = new.password_hash or passwords.hash_password(new.password or "")
     return User(
         id=db.new_id(now),
         username=username,
-        password_hash=new.password_hash or passwords.hash_password(new.password or ""),
+        password_hash=hashed,
+        hash_kind=passwords.kind_of(hashed),
         credentials_changed_at=now,
         created_at=now,
         disabled_at=None,
@@ -210,7 +212,7 @@ def change_password(user: User, sid: str, password: str, now: datetime, device: 
 def upgrade_hash(user: User, hashed: str) -> None:
     """Replace the hash of a password, unless the password was changed since."""
     unchanged = (User.id == user.id, User.password_hash == user.password_hash)
-    db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed))
+    db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed, hash_kind=passwords.kind_of(hashed)))
 
 
 @db.retried
@@ -260,7 +262,11 @@ def _change_password(user: User, sid: str, hashed: str, now: datetime, device: D
 
 
 def _store_password(session: orm.Session, user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool]) -> bool:
-    change = {"password_hash": hashed, "credentials_changed_at": now}
+    change = {
+        "password_hash": hashed,
+        "hash_kind": passwords.kind_of(hashed),
+        "credentials_changed_at": now,
+    }
     if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
         return False
     session.execute(lockout.clearing("password", user.username))

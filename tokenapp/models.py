@@ -14,13 +14,17 @@ Right = Literal["introspect", "revoke", "feed"]
 
 
 class User(Base):
-    """A person who signs in. `id` is the ``sub`` of the tokens and is never reused."""
+    """A person who signs in. `id` is the ``sub`` of the tokens and is never reused.
+
+    `hash_kind` is the algorithm and cost of the password hash.
+    """
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(128), unique=True)
     password_hash: Mapped[str] = mapped_column(sa.String(512))
+    hash_kind: Mapped[str] = mapped_column(sa.String(64), server_default="", index=True)
     credentials_changed_at: Mapped[datetime] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
     disabled_at: Mapped[datetime | None] = mapped_column(Instant)

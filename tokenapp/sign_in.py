@@ -55,7 +55,9 @@ def authenticate(given: Credentials, now: datetime) -> User:
         with db.reading() as session:
             user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
         try:
-            matches = passwords.verify(user.password_hash if user else None, given.password)
+            matches = passwords.verify(
+                user.password_hash if user else None, given.password, decoy=passwords.kind_for(name)
+            )
         except passwords.VerificationUnfinished:
             _record_failure(_Failure(name, failures, user, None, "verification unfinished"), now)
             raise
@@ -106,7 +108,7 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
     with lockout.one_at_a_time(sid):
         failures = lockout.count_attempt("session", sid, now)
         try:
-            matches = passwords.verify(user.password_hash, password)
+            matches = passwords.verify(user.password_hash, password, decoy=user.hash_kind)
         except passwords.VerificationUnfinished:
             _record_failure(_Failure(user.username, failures, user, sid, "verification unfinished"), now)
             raise

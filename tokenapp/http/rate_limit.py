@@ -21,6 +21,10 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
     """
 
     def enforced(**values: Any) -> Response:
+        with passwords.place():
+            return checked(**values)
+
+    def checked(**values: Any) -> Response:
         client = client_network()
         status = rate_limit.status(client)
         remaining = status.remaining

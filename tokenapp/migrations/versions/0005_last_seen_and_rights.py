@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
+from tokenapp import errors
 from tokenapp.db import Instant, new_id
+from tokenapp.passwords import kind_of
 
 revision = "0005"
 down_revision = "0004"
@@ -30,7 +32,29 @@ def upgrade() -> None:
     unknown = sa.text("kind = 'sign_in_failed' AND user_id IS NULL")
     op.create_index("ix_events_unknown_user", "events", ["id"], postgresql_where=unknown, sqlite_where=unknown)
     op.add_column("events", sa.Column("count", sa.Integer, nullable=False, server_default="1"))
+    op.add_column("users", sa.Column("hash_kind", sa.String(64), nullable=False, server_default=""))
+    op.create_index("ix_users_hash_kind", "users", ["hash_kind"])
+    name_hash_kinds()
     revoke_surplus()
+
+
+def name_hash_kinds() -> None:
+    """Record the kind of each stored hash; hashes that are too expensive keep none, and ``flask doctor`` names them."""
+    users = sa.table("users", *(sa.column(name, sa.String) for name in ("id", "password_hash", "hash_kind")))
+    rename = sa.update(users).where(users.c.id == sa.bindparam("user")).values(hash_kind=sa.bindparam("kind"))
+    last = ""
+    page = sa.select(users.c.id, users.c.password_hash).order_by(users.c.id).limit(BATCH)
+    while rows := op.get_bind().execute(page.where(users.c.id > last)).all():
+        last = rows[-1].id
+        op.get_bind().execute(rename, [{"user": row.id, "kind": kind(row.password_hash)} for row in rows])
+
+
+def kind(stored: str) -> str:
+    """Return the kind of a hash, or nothing for one that cannot be verified."""
+    try:
+        return kind_of(stored)
+    except errors.PasswordRejected:
+        return ""
 
 
 def revoke_surplus() -> None:
@@ -78,6 +102,8 @@ def revoke_surplus() -> None:
 
 def downgrade() -> None:
     """Restore the previous tables."""
+    op.drop_index("ix_users_hash_kind", "users")
+    op.drop_column("users", "hash_kind")
     op.drop_index("ix_events_unknown_user", "events")
     op.drop_column("events", "operator")
     op.drop_column("events", "count")
