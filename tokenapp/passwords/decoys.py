@@ -42,6 +42,6 @@ def _counts() -> list[tuple[str, int]]:
         with kinds.renewing:
             if kinds.read_at is None or monotonic() - kinds.read_at > _RENEW_EVERY:
                 grouped = sa.select(User.hash_kind, sa.func.count()).group_by(User.hash_kind).order_by(User.hash_kind)
-                kinds.counts = [(row[0], row[1]) for row in db.execute_now(grouped) if row[0]]
+                kinds.counts = [(kind, number) for kind, number in db.execute_now(grouped) if kind]
                 kinds.read_at = monotonic()
     return kinds.counts
