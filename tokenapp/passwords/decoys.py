@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -42,6 +42,7 @@ def _counts() -> list[tuple[str, int]]:
         with kinds.renewing:
             if kinds.read_at is None or monotonic() - kinds.read_at > _RENEW_EVERY:
                 grouped = sa.select(User.hash_kind, sa.func.count()).group_by(User.hash_kind).order_by(User.hash_kind)
-                kinds.counts = [(kind, number) for kind, number in db.execute_now(grouped) if kind]
+                rows: Any = db.execute_now(grouped)
+                kinds.counts = [(kind, number) for kind, number in rows if kind]
                 kinds.read_at = monotonic()
     return kinds.counts
