@@ -1,4 +1,4 @@
-"""Protect the views of another Flask application with the access tokens of a tokenapp service. No database needed.
+"""Protect the views of a Flask application with the access tokens of tokenapp.
 
     guard = Guard("https://login.example.com", audience="tokenapp-api")
 
@@ -7,8 +7,9 @@
     def orders():
         return {"for": guard.claims["username"]}
 
-Signature, issuer, audience, type and life of the token are checked here, against the service's published keys. With
-client credentials the guard also follows the service's feed of ended sessions, at no call per request.
+The guard verifies a token's signature, issuer, audience, type and lifetime with the public keys of the service. It
+needs no database. With client credentials it also follows the service's feed of revoked sessions, without a call per
+request.
 """
 
 import functools
@@ -19,20 +20,22 @@ from typing import Any, Final, ParamSpec
 import jwt
 from flask import Response, g, jsonify, request
 
-from tokenapp_guard.feed import Feed, FeedStale
-from tokenapp_guard.jwks import JWKS, KeysAway
+from tokenapp_guard.feed import Feed
+from tokenapp_guard.fetching import FetchError
+from tokenapp_guard.jwks import JWKS
 
-__all__ = ["Guard"]
+__all__ = ["AccessError", "Guard"]
 
 MAX_TOKEN_BYTES: Final = 8192
 CLOCK_LEEWAY: Final = 60
 _CLAIMS: Final = ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "type", "username"]
-_TEXTS: Final = ("sub", "sid", "jti", "username")
+_TEXT_CLAIMS: Final = ("sub", "sid", "jti", "username")
+_INVALID: Final = (403, "access_token_invalid", "Access token invalid or expired.")
 _Parameters = ParamSpec("_Parameters")
 
 
-class Refused(Exception):  # noqa: N818 -- an answer, not a fault
-    """The request has no good token; `status` and `code` are the answer's."""
+class AccessError(Exception):
+    """The request has no valid access token, or its token cannot be verified."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -40,14 +43,16 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
 
 
 class Guard:
-    """Checks bearer tokens that `issuer` signed for `audience`.
+    """Verifies bearer tokens that `issuer` signed for `audience`.
 
     Args:
-        issuer: the service's public URL, as in its ``TOKENAPP_ISSUER``; https, but for loopback in development.
-        audience: the service's ``TOKENAPP_AUDIENCE``.
-        max_lifetime: the longest life of a token that is accepted, in seconds.
-        client_id, client_secret: credentials from ``flask clients create``; with them the feed of ended sessions is
-            followed, and while it cannot be for longer than `feed_patience` seconds, requests are answered 503.
+        issuer: the public URL of the service, its ``TOKENAPP_ISSUER``; https, except on loopback.
+        audience: the ``TOKENAPP_AUDIENCE`` of the service.
+        max_lifetime: the longest lifetime of an accepted token, in seconds.
+        client_id, client_secret: credentials from ``flask clients create``. With them, the guard follows the feed of
+            revoked sessions.
+        feed_interval: the seconds between two reads of the feed.
+        feed_patience: when the feed was last read longer ago than this, in seconds, requests get a 503.
     """
 
     def __init__(  # noqa: PLR0913 -- each is a setting of its own, by keyword
@@ -74,18 +79,18 @@ class Guard:
 
     @property
     def claims(self) -> dict[str, Any]:
-        """The claims of the present request's token, in a view that is `required`."""
-        return dict(g._tokenapp_claims)  # noqa: SLF001 -- Flask's own place for what belongs to a request
+        """The claims of the current request's token, in a view decorated with `required`."""
+        return dict(g._tokenapp_claims)  # noqa: SLF001 -- extensions prefix their names on g with an underscore
 
     def required(self, view: Callable[_Parameters, Any]) -> Callable[_Parameters, Any]:
-        """Let `view` answer only requests with a good access token."""
+        """Require a valid access token for `view`."""
 
         @functools.wraps(view)
         def guarded(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
             try:
                 g._tokenapp_claims = self.check(request.headers.get("Authorization", ""))  # noqa: SLF001 -- as above
-            except Refused as refusal:
-                return _answer(refusal, self._audience)
+            except AccessError as error:
+                return _response(error, self._audience)
             return view(*args, **kwargs)
 
         return guarded
@@ -94,20 +99,18 @@ class Guard:
         """Return the claims of the token in an ``Authorization`` header.
 
         Raises:
-            Refused: 401 without a token, 403 with a bad one, 503 when it cannot be told.
+            AccessError: 401 without a token, 403 with an invalid one, 503 if it cannot be verified at the moment.
         """
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Refused(401, "access_token_missing", "Access token required.")
+            raise AccessError(401, "access_token_missing", "Access token required.")
         try:
             claims = self._verified(token.strip())
-            ended = self._feed is not None and self._feed.has_ended(claims["sid"])
-        except KeysAway:
-            raise Refused(503, "service_unavailable", "Keys cannot be fetched at the moment.") from None
-        except FeedStale:
-            raise Refused(503, "service_unavailable", "Ended sessions cannot be told at the moment.") from None
-        if ended:
-            raise Refused(403, "access_token_invalid", "Access token invalid or expired.")
+            revoked = self._feed is not None and self._feed.is_revoked(claims["sid"])
+        except FetchError as error:
+            raise AccessError(503, "service_unavailable", str(error)) from None
+        if revoked:
+            raise AccessError(*_INVALID)
         return claims
 
     def _verified(self, token: str) -> dict[str, Any]:
@@ -128,29 +131,29 @@ class Guard:
                 issuer=self._issuer,
                 options={"require": _CLAIMS, "verify_iat": False},
             )
-            lives = claims["exp"] - claims["iat"]
+            lifetime = claims["exp"] - claims["iat"]
             too_early = claims["iat"] > time.time() + CLOCK_LEEWAY
-            mistyped = not all(isinstance(claims[name], str) for name in _TEXTS)
-            if claims["type"] != "access" or not 0 < lives <= self._max_lifetime or too_early or mistyped:
+            mistyped = not all(isinstance(claims[name], str) for name in _TEXT_CLAIMS)
+            if claims["type"] != "access" or not 0 < lifetime <= self._max_lifetime or too_early or mistyped:
                 raise jwt.InvalidTokenError
         except (jwt.PyJWTError, TypeError, ValueError, OverflowError):
-            raise Refused(403, "access_token_invalid", "Access token invalid or expired.") from None
+            raise AccessError(*_INVALID) from None
         return claims
 
 
-def _answer(refusal: Refused, realm: str) -> Response:
+def _response(error: AccessError, realm: str) -> Response:
     response = jsonify(
-        type=f"urn:tokenapp:error:{refusal.code}",
-        title=refusal.code.replace("_", " ").capitalize(),
-        status=refusal.status,
-        detail=refusal.detail,
-        code=refusal.code,
+        type=f"urn:tokenapp:error:{error.code}",
+        title=error.code.replace("_", " ").capitalize(),
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
     )
-    response.status_code = refusal.status
+    response.status_code = error.status
     response.mimetype = "application/problem+json"
-    if refusal.status == 503:  # noqa: PLR2004 -- Service Unavailable
+    if error.status == 503:  # noqa: PLR2004 -- Service Unavailable
         response.headers["Retry-After"] = "1"
-    if refusal.status in {401, 403}:
-        error = ', error="invalid_token"' if refusal.status == 403 else ""  # noqa: PLR2004 -- Forbidden
-        response.headers["WWW-Authenticate"] = f'Bearer realm="{realm}"{error}'
+    else:
+        parameter = ', error="invalid_token"' if error.status == 403 else ""  # noqa: PLR2004 -- Forbidden
+        response.headers["WWW-Authenticate"] = f'Bearer realm="{realm}"{parameter}'
     return response

@@ -1,4 +1,4 @@
-"""Follows the service's feed of ended sessions in a thread of its own."""
+"""Follow the service's feed of revoked sessions in a thread."""
 
 import base64
 import os
@@ -9,14 +9,10 @@ from urllib.parse import quote
 from tokenapp_guard.fetching import FetchError, fetch_json
 
 
-class FeedStale(Exception):  # noqa: N818 -- a state
-    """The feed has not been read for longer than allowed."""
-
-
 class Feed:
-    """The sessions that ended lately, at most `interval` seconds behind the service.
+    """The recently revoked sessions, at most `interval` seconds behind the service.
 
-    Sessions are forgotten after `keep` seconds, when no token of theirs can be alive.
+    A session is kept for `keep` seconds: its last token has then expired.
     """
 
     def __init__(
@@ -26,42 +22,43 @@ class Feed:
         self._headers = {"Authorization": f"Basic {credentials}"}
         self._url = f"{issuer}/api/revocations"
         self._interval, self._patience, self._keep = interval, patience, keep
-        self._ended: dict[str, float] = {}
+        self._kept_until: dict[str, float] = {}
         self._cursor: str | None = None
         self._read_at: float | None = None
-        self._thread: threading.Thread | None = None
         self._pid = 0
         self._lock = threading.Lock()
 
-    def has_ended(self, sid: str) -> bool:
-        """Whether the session `sid` is known to have ended.
+    def is_revoked(self, sid: str) -> bool:
+        """Return whether the session `sid` was revoked.
 
         Raises:
-            FeedStale: that cannot be told.
+            FetchError: the feed was not read within `patience` seconds.
         """
-        self._ensure_follower()
+        self._ensure_thread()
         if self._read_at is None or time.monotonic() - self._read_at > self._patience:
-            raise FeedStale
-        return sid in self._ended
+            raise FetchError("Revoked sessions cannot be fetched at the moment.")
+        return sid in self._kept_until
 
-    def _ensure_follower(self) -> None:
-        """Start the thread in this very process: one that was started before a fork does not run in the child."""
+    def _ensure_thread(self) -> None:
+        """Start the thread once per process: a thread does not survive a fork."""
         if self._pid == os.getpid():
             return
         with self._lock:
             if self._pid != os.getpid():
-                self._read_all()
-                self._thread = threading.Thread(target=self._follow, name="tokenapp-feed", daemon=True)
-                self._thread.start()
+                self._read()
+                threading.Thread(target=self._follow, name="tokenapp-feed", daemon=True).start()
                 self._pid = os.getpid()
 
     def _follow(self) -> None:
         while True:
             time.sleep(self._interval)
-            self._read_all()
+            self._read()
 
-    def _read_all(self) -> None:
-        """Read the feed to its end; after a failure, go on from the same place the next time."""
+    def _read(self) -> None:
+        """Read the feed to its end.
+
+        After a failure, the next call continues from the same cursor.
+        """
         began = time.monotonic()
         try:
             while self._read_page():
@@ -69,13 +66,14 @@ class Feed:
         except (FetchError, KeyError, TypeError):
             return
         self._read_at = began
-        self._ended = {sid: until for sid, until in self._ended.items() if until > began}
+        self._kept_until = {sid: until for sid, until in self._kept_until.items() if until > began}
 
     def _read_page(self) -> bool:
+        """Read the next page; return whether there are more."""
         query = f"?since={quote(self._cursor)}" if self._cursor else ""
         page = fetch_json(self._url + query, self._headers).document
         until = time.monotonic() + self._keep
         for item in page["items"]:
-            self._ended.setdefault(item["sid"], until)
+            self._kept_until.setdefault(item["sid"], until)
         self._cursor = page["cursor"]
         return bool(page["more"])

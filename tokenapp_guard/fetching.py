@@ -1,4 +1,4 @@
-"""One way to ask the service something: https but on loopback, no redirects, bounded in time and size."""
+"""Fetch JSON from the service: https only, no redirects, limited time and size."""
 
 import json
 import re
@@ -14,11 +14,11 @@ _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})(?:$|[\s,])", re.IGNO
 
 
 class FetchError(Exception):
-    """The service could not be asked, or did not answer as it should."""
+    """The service did not respond, or not with what was expected."""
 
 
 class Fetched(NamedTuple):
-    """An answer, and for how many seconds it may be kept, if it says so."""
+    """A response, and its ``max-age`` in seconds if it has one."""
 
     document: dict[str, Any]
     max_age: int | None
@@ -26,21 +26,21 @@ class Fetched(NamedTuple):
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """Follow nobody: keys come from the issuer or not at all."""
+        """Reject redirects: keys are accepted from the issuer only."""
 
 
 _opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
 
 def check_url(url: str) -> None:
-    """Refuse an address whose answers anybody on the way could change.
+    """Check that `url` is https, or http on loopback.
 
     Raises:
         ValueError
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        message = "the issuer must be https, but for loopback in development"
+        message = "the issuer must be https, or http on loopback"
         raise ValueError(message)
 
 
@@ -51,12 +51,12 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
         FetchError
     """
     try:
-        asking = urllib.request.Request(url, headers=headers or {})  # noqa: S310 -- the scheme is checked
-        with _opener.open(asking, timeout=TIMEOUT) as answer:
-            kept = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
-            document = json.loads(answer.read(MAX_BYTES))
+        request = urllib.request.Request(url, headers=headers or {})  # noqa: S310 -- the scheme is checked
+        with _opener.open(request, timeout=TIMEOUT) as response:
+            max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+            document = json.loads(response.read(MAX_BYTES))
     except (OSError, ValueError, HTTPException, RecursionError) as fault:
         raise FetchError(str(fault)) from fault
     if not isinstance(document, dict):
         raise FetchError(url)
-    return Fetched(document, int(kept[1]) if kept else None)
+    return Fetched(document, int(max_age[1]) if max_age else None)

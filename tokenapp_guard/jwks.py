@@ -1,4 +1,4 @@
-"""The service's public keys, kept for as long as it allows; an unknown one is looked for once in a while."""
+"""Fetch and cache the service's public keys, and limit lookups of unknown ones."""
 
 import math
 import threading
@@ -9,68 +9,63 @@ import jwt
 
 from tokenapp_guard.fetching import FetchError, check_url, fetch_json
 
-KEEP: Final = 300
-ASK_AGAIN_AFTER: Final = 10.0
-RETRY_AFTER: Final = 1.0
+MAX_AGE: Final = 300
+FETCH_INTERVAL: Final = 10.0
+RETRY_INTERVAL: Final = 1.0
 _ALGORITHMS: Final = {"ES256", "RS256", "EdDSA"}
 
 
-class KeysAway(Exception):  # noqa: N818 -- a state
-    """Whether there is such a key cannot be told: the issuer does not answer."""
-
-
 class JWKS:
-    """The key set of one issuer, by kid."""
+    """The key set of an issuer."""
 
     def __init__(self, issuer: str) -> None:
         check_url(issuer)
         self._url = f"{issuer}/.well-known/jwks.json"
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._keep_until = self._ask_from = -math.inf
-        self._away = False
+        self._fresh_until = self._next_fetch = -math.inf
+        self._failed = False
         self._lock = threading.Lock()
 
     def find(self, kid: Any) -> jwt.PyJWK | None:
-        """Return the key named `kid`, if the issuer has it and it is for signatures.
+        """Return the signing key `kid`, or None if the issuer does not have it.
 
         Raises:
-            KeysAway
+            FetchError: the key is not in the cache, and the issuer is unavailable.
         """
         if not isinstance(kid, str):
             return None
-        # Who knows the key need not wait while somebody renews the set; who does not know it must.
+        # A request with a known key does not wait for another request's fetch; one with an unknown key does.
         if self._is_due(kid) and self._lock.acquire(blocking=kid not in self._keys):
             try:
                 if self._is_due(kid):
-                    self._renew()
+                    self._fetch()
             finally:
                 self._lock.release()
         key = self._keys.get(kid)
-        if key is None and self._away:
-            raise KeysAway
+        if key is None and self._failed:
+            raise FetchError("Keys cannot be fetched at the moment.")
         return key
 
     def _is_due(self, kid: str) -> bool:
         now = monotonic()
-        return now >= self._ask_from and (kid not in self._keys or now >= self._keep_until)
+        return now >= self._next_fetch and (kid not in self._keys or now >= self._fresh_until)
 
-    def _renew(self) -> None:
-        """Ask for the set; when there is no answer, the keys of before go on: tokens of theirs are no worse for it."""
+    def _fetch(self) -> None:
+        """Fetch the key set; after a failure, keep the keys of the last one."""
         began = monotonic()
         try:
-            answer = fetch_json(self._url)
-            listed = list(answer.document["keys"])
+            response = fetch_json(self._url)
+            keys = map(_usable, list(response.document["keys"]))
         except (FetchError, KeyError, TypeError):
-            self._away, self._ask_from = True, monotonic() + RETRY_AFTER
+            self._failed, self._next_fetch = True, monotonic() + RETRY_INTERVAL
             return
-        keys = map(_usable, listed)
         self._keys = {key.key_id: key for key in keys if key is not None and key.key_id is not None}
-        self._keep_until = began + min(KEEP, KEEP if answer.max_age is None else answer.max_age)
-        self._away, self._ask_from = False, monotonic() + ASK_AGAIN_AFTER
+        self._fresh_until = began + min(MAX_AGE, MAX_AGE if response.max_age is None else response.max_age)
+        self._failed, self._next_fetch = False, monotonic() + FETCH_INTERVAL
 
 
 def _usable(jwk: Any) -> jwt.PyJWK | None:
-    """Return the key, if it is one that we can use; one that we cannot must not spoil the others."""
+    """Return the key, or None if it cannot be used: the others of its set still can."""
     try:
         if jwk["alg"] in _ALGORITHMS and jwk.get("use", "sig") == "sig" and isinstance(jwk["kid"], str):
             return jwt.PyJWK.from_dict(jwk)

@@ -1,0 +1,1 @@
+"""Tests of `tokenapp_guard` with the real service."""

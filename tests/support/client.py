@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import Flask
 
@@ -28,6 +29,16 @@ class Response:
     def json(self) -> Any:
         """The body as JSON."""
         return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    @property
+    def problem(self) -> tuple[int, str, str]:
+        """The status, code and message of an error."""
+        return self.status, self.code, str(self.json["message"])
 
     @property
     def code(self) -> str:
@@ -66,6 +77,12 @@ class Client:
         self.cookie: str | None = None
         self.token: str | None = None
 
+    @property
+    def sid(self) -> str:
+        """The id of the session."""
+        assert self.token is not None
+        return str(claims_of(self.token)["sid"])
+
     def send(
         self,
         method: str,
@@ -73,15 +90,26 @@ class Client:
         *,
         body: bytes | None = None,
         payload: Any = None,
+        form: Mapping[str, str] | None = None,
         cookie: str | None = None,
         bearer: str | None = None,
         headers: Mapping[str, str] | None = None,
+        environ: Mapping[str, Any] | None = None,
     ) -> Response:
-        """Send one request, on a connection of its own, and return the response."""
+        """Send one request on a new connection and return the response.
+
+        Args:
+            payload: a body that is sent as JSON.
+            form: a body that is sent as a form.
+            environ: changes to the WSGI environment, for an application in this process.
+        """
         sent = dict(headers or {})
         if payload is not None:
             body = json.dumps(payload).encode()
             sent.setdefault("Content-Type", "application/json")
+        if form is not None:
+            body = urlencode(form).encode()
+            sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
         if cookie is not None:
             sent["Cookie"] = f"{self.cookie_name}={cookie}"
         if bearer is not None:
@@ -89,13 +117,13 @@ class Client:
         began = time.monotonic()
         if isinstance(self.target, Flask):
             client = self.target.test_client(use_cookies=False)
-            answer = client.open(path, method=method, data=body, headers=sent)
-            return Response(answer.status_code, list(answer.headers.items()), answer.data, time.monotonic() - began)
+            reply = client.open(path, method=method, data=body, headers=sent, environ_overrides=environ, buffered=True)
+            return Response(reply.status_code, list(reply.headers.items()), reply.data, time.monotonic() - began)
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=self.timeout)
         try:
             connection.request(method, path, body, sent)
-            reply = connection.getresponse()
-            return Response(reply.status, reply.getheaders(), reply.read(), time.monotonic() - began)
+            received = connection.getresponse()
+            return Response(received.status, received.getheaders(), received.read(), time.monotonic() - began)
         finally:
             connection.close()
 

@@ -12,8 +12,15 @@ from tokenapp.http.endpoint import endpoint, password
 from tokenapp.http.principal import Principal
 
 bp = Blueprint("account", __name__, url_prefix="/api")
-Password = Annotated[str, password("At most 1,024 bytes.")]
-NewPassword = Annotated[str, msgspec.Meta(description="At most 1,024 bytes.", extra_json_schema={"format": "password"})]
+Password = Annotated[str, password("The current password.")]
+NewPassword = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^\x00]*$",
+        description="The new password, of at most 1,024 bytes in UTF-8.",
+        extra_json_schema={"format": "password"},
+    ),
+]
 
 
 class Me(msgspec.Struct, rename="camel"):

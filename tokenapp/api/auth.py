@@ -19,7 +19,7 @@ class LoginBody(msgspec.Struct):
     """The credentials of a user."""
 
     username: Annotated[str, text(256, "The user name, in any spelling.")]
-    password: Annotated[str, password("At most 1,024 bytes.")]
+    password: Annotated[str, password("The password.")]
 
 
 class TokenResponse(msgspec.Struct, rename="camel"):

@@ -21,6 +21,7 @@ FILES: Final = (
     "NOTICE",
 )
 _FOLDER: Final = Path(__file__).resolve().parent.parent / "web" / "docs"
+_FILE_HEADERS: Final = ("Content-Disposition", "Last-Modified")
 _PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -46,7 +47,7 @@ def specification() -> Response:
 
 
 @bp.get("/docs")
-@endpoint(response=("text/html",), cacheable=True)
+@endpoint(response=("text/html",), cacheable=True, headers=_FILE_HEADERS)
 def page() -> Response:
     """Return a page that shows this document."""
     response = _file("index.html")
@@ -56,7 +57,10 @@ def page() -> Response:
 
 @bp.get(f"/docs/<any({', '.join(map(repr, FILES))}):name>")
 @endpoint(
-    response=("image/png", "text/css", "text/javascript", "text/plain"), cacheable=True, errors=(errors.NotFound,)
+    response=("image/png", "text/css", "text/javascript", "text/plain"),
+    cacheable=True,
+    headers=_FILE_HEADERS,
+    errors=(errors.NotFound,),
 )
 def page_file(name: str) -> Response:
     """Return a file of that page."""
@@ -65,6 +69,7 @@ def page_file(name: str) -> Response:
 
 def _file(name: str) -> Response:
     plain = "text/plain" if "." not in name else None
-    response = send_from_directory(_FOLDER, name, mimetype=plain)
+    response = send_from_directory(_FOLDER, name, mimetype=plain, conditional=False)
     response.headers["Cache-Control"] = "public, no-cache"
+    response.make_conditional(request)  # without ranges, which the document does not list
     return response

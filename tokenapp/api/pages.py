@@ -52,7 +52,7 @@ def account_page() -> Response:
     response=("image/svg+xml", "text/css", "text/javascript"),
     cacheable=True,
     cache="revalidated or immutable",
-    headers=("Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy"),
+    headers=("Access-Control-Allow-Origin", "Content-Disposition", "Cross-Origin-Resource-Policy", "Last-Modified"),
     errors=(errors.NotFound,),
 )
 def static_file(file: str) -> Response:
@@ -60,10 +60,11 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = send_from_directory(_FOLDER, FILES[file])
+    response = send_from_directory(_FOLDER, FILES[file], conditional=False)
     response.headers["Cache-Control"] = _IMMUTABLE if file == _VERSIONED else _REVALIDATED
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    response.make_conditional(request)  # without ranges, which the document does not list
     return response
 
 

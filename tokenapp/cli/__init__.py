@@ -1,4 +1,4 @@
-"""The operator's command line: groups of commands under ``flask``."""
+"""The commands of the ``flask`` command line."""
 
 from flask import Flask
 

@@ -1,4 +1,4 @@
-"""``flask clients``: credentials of other services that ask us about tokens."""
+"""``flask clients``: the client credentials of other services."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ import msgspec
 
 from tokenapp import clients
 from tokenapp.cli import output
-from tokenapp.cli.failures import Group
+from tokenapp.cli.command import Group
 from tokenapp.cli.input import Text
 from tokenapp.models import Right
 
@@ -15,7 +15,7 @@ group = Group("clients", help="Other services that may introspect and revoke tok
 
 
 class ClientRecord(msgspec.Struct, rename="camel"):
-    """A client as it may be seen: without its secret."""
+    """A client without its secret."""
 
     id: str
     name: str
@@ -24,7 +24,7 @@ class ClientRecord(msgspec.Struct, rename="camel"):
 
 
 class NewClient(ClientRecord):
-    """A client at its creation, the only time that its secret is shown."""
+    """A new client with its secret, which is shown only once."""
 
     secret: str
 
@@ -36,7 +36,7 @@ class NewClient(ClientRecord):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def create(name: str, *, rights: tuple[Right, ...], as_json: bool) -> None:
-    """Create credentials for the service NAME. The secret is shown once and cannot be had again."""
+    """Create credentials for the service NAME. The secret is shown only once."""
     client, secret = clients.create(name, rights, datetime.now(UTC))
     output.show_one(
         NewClient(client.id, client.name, client.rights.split(), client.created_at, secret), as_json=as_json
@@ -57,6 +57,6 @@ def list_clients(*, as_json: bool) -> None:
 @group.command("delete")
 @click.argument("client_id", metavar="ID", type=Text())
 def delete(client_id: str) -> None:
-    """Delete the client ID: its secret is refused from now on."""
+    """Delete the client ID. Its credentials are rejected from now on."""
     clients.delete(client_id, datetime.now(UTC))
     click.echo(f"Deleted {client_id}.")

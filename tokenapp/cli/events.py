@@ -1,4 +1,4 @@
-"""``flask events``: the audit trail, listed, followed and cleared of what is old."""
+"""``flask events``: list, follow and prune the audit log."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import msgspec
 
 from tokenapp import accounts, audit
 from tokenapp.cli import output
-from tokenapp.cli.failures import Group
+from tokenapp.cli.command import Group
 from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.db import first_id
 from tokenapp.models import AuditEvent
@@ -18,14 +18,14 @@ from tokenapp.throttle import lockout, rate_limit
 
 _COLUMNS: Final = ("at", "kind", "reason", "user_id", "sid", "actor", "ip_address", "request_id")
 _KINDS: Final = get_args(audit.Kind)
-_FOLLOW_EVERY: Final = 1.0
+_FOLLOW_INTERVAL: Final = 1.0
 _LATE_COMMIT: Final = timedelta(seconds=10)
 
-group = Group("events", help="The audit trail: list, follow, prune.")
+group = Group("events", help="The audit log: list, follow, prune.")
 
 
 class EventRecord(msgspec.Struct, rename="camel"):
-    """One record of the trail."""
+    """An audit event."""
 
     id: str
     at: datetime
@@ -41,31 +41,34 @@ class EventRecord(msgspec.Struct, rename="camel"):
 
 
 @group.command("list")
-@click.option("--user", "name", type=Text(), help="Only what concerns this user.")
-@click.option("--session", "sid", type=Text(), help="Only what concerns this session.")
-@click.option("--kind", type=click.Choice(_KINDS), help="Only records of this kind.")
-@click.option("--since", "age", type=Age(), default="1d", show_default=True, help="How far back.")
-@click.option("--follow", is_flag=True, help="Go on with what happens from now on, until stopped.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, or with --follow one object a line.")
+@click.option("--user", "name", type=Text(), help="Only events of this user.")
+@click.option("--session", "sid", type=Text(), help="Only events of this session.")
+@click.option("--kind", type=click.Choice(_KINDS), help="Only events of this kind.")
+@click.option("--since", "age", type=Age(), default="1d", show_default=True, help="Maximum age.")
+@click.option("--follow", is_flag=True, help="Also print new events until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, or with --follow one object per line.")
 def list_events(
     name: str | None, sid: str | None, kind: str | None, age: timedelta, *, follow: bool, as_json: bool
 ) -> None:
-    """List the records of the trail, oldest first."""
+    """List the events of the audit log, oldest first."""
     user_id = accounts.find(name).id if name is not None else None
-    walked = _walk(datetime.now(UTC) - age, user_id, sid, kind)
+    records = _events(datetime.now(UTC) - age, user_id, sid, kind)
     if not follow:
-        output.show_list(walked, _COLUMNS, as_json=as_json)
+        output.show_list(records, _COLUMNS, as_json=as_json)
         return
-    for record in _follow(walked, user_id, sid, kind):
+    for record in _follow(records, user_id, sid, kind):
         output.show_line(record, _COLUMNS, as_json=as_json)
 
 
 @group.command("prune")
-@click.option("--older-than", "age", type=Age(), default="365d", show_default=True, help="How old they must be.")
-@click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
+@click.option("--older-than", "age", type=Age(), default="365d", show_default=True, help="Minimum age of the events.")
+@click.option("--dry-run", is_flag=True, help="Count the events, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(age: timedelta, *, dry_run: bool, yes: bool) -> None:
-    """Delete old records, and counts of failed attempts that mean nothing any more."""
+    """Delete old audit events, and expired counts of failed attempts.
+
+    Failed sign-ins of unknown users are deleted after 30 days. The deletion is an audit event itself.
+    """
     now, number = datetime.now(UTC), 0
     if dry_run:
         click.echo(f"Would delete {output.count(audit.count_prunable(now, age), 'event')}.")
@@ -79,10 +82,10 @@ def prune(age: timedelta, *, dry_run: bool, yes: bool) -> None:
                 number += batch
                 advance(batch)
     finally:
-        click.echo(f"Deleted {output.count(number, 'record')}.")
+        click.echo(f"Deleted {output.count(number, 'event')}.")
 
 
-def _walk(since: datetime, user_id: str | None, sid: str | None, kind: str | None) -> Iterator[EventRecord]:
+def _events(since: datetime, user_id: str | None, sid: str | None, kind: str | None) -> Iterator[EventRecord]:
     after = first_id(since)
     while page := audit.list_events(user_id=user_id, sid=sid, kind=kind, after=after):
         yield from map(_record, page)
@@ -90,19 +93,22 @@ def _walk(since: datetime, user_id: str | None, sid: str | None, kind: str | Non
 
 
 def _follow(
-    walked: Iterator[EventRecord], user_id: str | None, sid: str | None, kind: str | None
+    records: Iterator[EventRecord], user_id: str | None, sid: str | None, kind: str | None
 ) -> Iterator[EventRecord]:
-    """Go on for ever; look back a little each time, for what was dated before, and committed after, the last look."""
+    """Yield `records`, and then new ones without end.
+
+    Each query starts a few seconds back, because an event's time is before its commit.
+    """
     seen: dict[str, datetime] = {}
     while True:
-        for record in walked:
+        for record in records:
             if record.id not in seen:
                 seen[record.id] = record.at
                 yield record
-        time.sleep(_FOLLOW_EVERY)
+        time.sleep(_FOLLOW_INTERVAL)
         horizon = datetime.now(UTC) - _LATE_COMMIT
         seen = {event: at for event, at in seen.items() if at >= horizon - _LATE_COMMIT}
-        walked = _walk(horizon, user_id, sid, kind)
+        records = _events(horizon, user_id, sid, kind)
 
 
 def _record(event: AuditEvent) -> EventRecord:

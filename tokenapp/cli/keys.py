@@ -1,4 +1,4 @@
-"""``flask keys``: the keys that sign tokens, rotated without anybody noticing."""
+"""``flask keys``: list, rotate, import and retire signing keys."""
 
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -8,20 +8,20 @@ import msgspec
 
 from tokenapp import config, keys
 from tokenapp.cli import output
-from tokenapp.cli.failures import Group
+from tokenapp.cli.command import Group
 from tokenapp.cli.input import Text, confirm
 from tokenapp.keys import lifecycle
 
 _COLUMNS = ("use", "kid", "algorithm", "state", "created_at", "activates_at", "verifies_until")
 _USE = click.option(
-    "--use", type=click.Choice(keys.USES), default="access", show_default=True, help="For which tokens."
+    "--use", type=click.Choice(keys.USES), default="access", show_default=True, help="The tokens that the key signs."
 )
 
-group = Group("keys", help="Keys that sign tokens: list, rotate, import, retire.")
+group = Group("keys", help="Signing keys: list, rotate, import, retire.")
 
 
 class KeyRecord(msgspec.Struct, rename="camel"):
-    """A key as the operator may see it: never its private part."""
+    """A signing key without its private part."""
 
     kid: str
     use: str
@@ -35,7 +35,7 @@ class KeyRecord(msgspec.Struct, rename="camel"):
 @group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_keys(*, as_json: bool) -> None:
-    """List the stored keys and what each is at this moment: pending, active, retiring or retired."""
+    """List the stored keys with their states: pending, active, retiring or retired."""
     output.show_list(map(_record, lifecycle.list_keys(datetime.now(UTC))), _COLUMNS, as_json=as_json)
 
 
@@ -43,7 +43,10 @@ def list_keys(*, as_json: bool) -> None:
 @_USE
 @click.option("--algorithm", type=click.Choice(keys.ALGORITHMS), help="Default: ES256 for access, HS256 for refresh.")
 def rotate(use: keys.Use, algorithm: keys.Alg | None) -> None:
-    """Publish a new key now and sign with it once everybody can know it; nobody is signed out."""
+    """Publish a new key, which becomes active when all caches have it.
+
+    No user is signed out.
+    """
     _announce(lifecycle.rotate(use, datetime.now(UTC), alg=algorithm))
 
 
@@ -51,37 +54,38 @@ def rotate(use: keys.Use, algorithm: keys.Alg | None) -> None:
 @_USE
 @click.argument("file", type=click.File("rb"))
 def import_key(use: keys.Use, file: BinaryIO) -> None:
-    """Rotate to the private key in FILE (PEM, unencrypted: P-256, RSA of 3072 bits and more, or Ed25519)."""
+    """Rotate to the private key in FILE.
+
+    It must be an unencrypted PEM file with a P-256, Ed25519 or RSA key (at least 3072 bits).
+    """
     alg, material = keys.read_pem(file.read(1 << 20))
     _announce(lifecycle.rotate(use, datetime.now(UTC), alg=alg, material=material))
 
 
 @group.command("retire", context_settings={"ignore_unknown_options": True})  # a KID may begin with a hyphen
 @click.argument("kid", type=Text())
-@click.option("--now", "at_once", is_flag=True, help="Drop it although live tokens die with it, as after a theft.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--now", "at_once", is_flag=True, help="Drop it even if this invalidates valid tokens, as after a theft.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def retire(kid: str, *, at_once: bool, yes: bool) -> None:
-    """Drop the key KID: what it signed is refused everywhere within the revocation delay.
+    """Drop the key KID. Tokens signed by it are rejected within the revocation delay.
 
-    A key that still verifies live tokens is dropped only with --now. If it signs, a new key takes over at this moment.
+    A key that still verifies valid tokens is dropped only with --now. If it is active, its successor becomes active.
     """
     now = datetime.now(UTC)
     if at_once:
-        confirm(
-            f"Live tokens of {output.count(lifecycle.count_affected_sessions(kid, now), 'session')} die. Drop the key?",
-            yes=yes,
-        )
-    lost = lifecycle.retire(kid, now, at_once=at_once)
-    click.echo(f"Retired {kid}; it cost {output.count(lost, 'session')} their tokens.")
+        affected = output.count(lifecycle.count_affected_sessions(kid, now), "session")
+        confirm(f"This invalidates the tokens of {affected}. Continue?", yes=yes)
+    affected = output.count(lifecycle.retire(kid, now, at_once=at_once), "session")
+    click.echo(f"Retired {kid}. This invalidated the tokens of {affected}.")
 
 
 def _announce(info: lifecycle.KeyInfo) -> None:
     settings = config.current()
     secret = settings.access_token_secret if info.use == "access" else settings.refresh_token_secret
     if secret:
-        click.echo(f"As long as {info.use.upper()}_TOKEN_SECRET is set, that one signs instead.", err=True)
-    begins = info.activates_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    click.echo(f"Published {info.kid} ({info.algorithm}); it signs {info.use} tokens from {begins}.")
+        click.echo(f"While {info.use.upper()}_TOKEN_SECRET is set, it signs instead of this key.", err=True)
+    activates_at = info.activates_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    click.echo(f"Published {info.kid} ({info.algorithm}). It signs {info.use} tokens from {activates_at}.")
 
 
 def _record(info: lifecycle.KeyInfo) -> KeyRecord:

@@ -1,4 +1,4 @@
-"""What operators see: tables on a terminal, tab-separated lines for other programs, JSON when asked for."""
+"""The output of commands: tables for terminals, tab-separated lines, or JSON."""
 
 import json
 import sys
@@ -19,12 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
-_LONGEST_ON_TERMINAL: Final = 64
-_UNBOUNDED: Final = 10_000
+_MAX_CELL: Final = 64
+_MAX_WIDTH: Final = 10_000
 
 
 def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_json: bool) -> None:
-    """Show `records`: all their members as a JSON array, or `columns` of them as a table."""
+    """Print all of `records` as a JSON array, or their `columns` as a table."""
     if as_json:
         _show_array(records)
     elif is_terminal(sys.stdout):
@@ -34,12 +34,12 @@ def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_j
 
 
 def show_line(record: msgspec.Struct, columns: Sequence[str], *, as_json: bool) -> None:
-    """Show one record of many that come by and by, on a line of its own."""
+    """Print one record of a stream, in one line."""
     click.echo(_to_json(record) if as_json else "\t".join(_cells(record, columns)))
 
 
 def show_one(record: msgspec.Struct, *, as_json: bool) -> None:
-    """Show `record` as a JSON object, or as one line for each member."""
+    """Print `record` as a JSON object, or as one line per field."""
     if as_json:
         click.echo(_to_json(record))
         return
@@ -51,40 +51,44 @@ def show_one(record: msgspec.Struct, *, as_json: bool) -> None:
 
 
 @contextmanager
-def progress(doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr if that is a terminal; the function that is given moves it on by some steps."""
+def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr if that is a terminal.
+
+    The value of the context is the function that advances the bar.
+    """
     shown = is_terminal(sys.stderr)
     with Progress(console=Console(file=sys.stderr), transient=True, disable=not shown) as bar:
-        task = bar.add_task(doing, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda steps: bar.advance(task, steps)
 
 
 def count(number: int, noun: str) -> str:
-    """Put `number` before its noun: 1 session, 2 sessions."""
+    """Return `number` with its noun: 1 session, 2 sessions."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person looks at `stream`; programs get no boxes, no colours and no bars, whatever FORCE_COLOR says."""
+    """Return whether `stream` is a terminal."""
+    # Rich itself would also print boxes and colours to a pipe if FORCE_COLOR is set.
     return stream is not None and stream.isatty()
 
 
 def _show_array(records: Iterable[msgspec.Struct]) -> None:
-    """Write one record a line, as they come: there may be millions."""
-    before = "["
+    """Print one record per line while reading them: there may be millions."""
+    separator = "["
     for record in records:
-        click.echo(before + _to_json(record), nl=False)
-        before = ",\n "
-    click.echo("[]" if before == "[" else "]")
+        click.echo(separator + _to_json(record), nl=False)
+        separator = ",\n "
+    click.echo("[]" if separator == "[" else "]")
 
 
 def _to_json(record: msgspec.Struct) -> str:
-    """Encode with the API's names and times; in ASCII, so that no encoding and no terminal can stumble over it."""
+    """Encode `record` as the API does, in ASCII, which every output can encode."""
     return json.dumps(msgspec.to_builtins(record))
 
 
 def _show_lines(records: Iterable[msgspec.Struct], columns: Sequence[str]) -> None:
-    """Write a header and then one record a line, as they come; nothing at all if the first cannot be had."""
+    """Print a header and one record per line, or nothing if reading the first fails."""
     lines = ("\t".join(_cells(record, columns)) for record in records)
     first = list(islice(lines, 1))
     for line in chain(["\t".join(map(_title, columns))], first, lines):
@@ -98,14 +102,14 @@ def _show_table(records: Iterable[msgspec.Struct], columns: Sequence[str]) -> No
     for record in records:
         table.add_row(*(Text(_clip(cell)) for cell in _cells(record, columns)))
     console = Console(file=sys.stdout)
-    # An id that is cut short cannot be used: a table too wide for the terminal is wrapped by the terminal instead.
-    unbounded = console.options.update(width=_UNBOUNDED)
-    console.width = Measurement.get(console, unbounded, table).maximum
+    # A truncated id is useless, so a wide table is not cut: the terminal wraps it.
+    options = console.options.update(width=_MAX_WIDTH)
+    console.width = Measurement.get(console, options, table).maximum
     console.print(table, crop=False)
 
 
 def _clip(cell: str) -> str:
-    return cell if len(cell) <= _LONGEST_ON_TERMINAL else cell[: _LONGEST_ON_TERMINAL - 1] + "…"
+    return cell if len(cell) <= _MAX_CELL else cell[: _MAX_CELL - 1] + "…"
 
 
 def _title(column: str) -> str:
@@ -121,7 +125,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds").replace("+00:00", "Z")
-    # User agents come from strangers: a control character among them must not steer the operator's terminal.
+    # User agents are untrusted: their control characters must not reach the operator's terminal.
     return "".join(
         "\ufffd" if unicodedata.category(char).startswith(_INVISIBLE_CATEGORIES) else char for char in str(value)
     )

@@ -1,4 +1,4 @@
-"""``flask sessions``: sign-ins, listed, ended and cleared away."""
+"""``flask sessions``: list, revoke, prune and explain sessions."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tokenapp import accounts, sessions
 from tokenapp.cli import output
-from tokenapp.cli.failures import Group
+from tokenapp.cli.command import Group
 from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.history import explain
 from tokenapp.models import Session
@@ -18,11 +18,11 @@ from tokenapp.models import Session
 _COLUMNS = ("id", "username", "created_at", "last_seen_at", "expires_at", "ip_address", "user_agent")
 _COLUMNS_OF_ALL = (*_COLUMNS[:5], "revoked_at", "revoked_reason", *_COLUMNS[5:])
 
-group = Group("sessions", help="Sign-ins on devices: list, revoke, prune.")
+group = Group("sessions", help="Sign-ins on devices: list, revoke, prune, explain.")
 
 
 class SessionRecord(msgspec.Struct, rename="camel"):
-    """A session as the operator may see it: never with a jti."""
+    """A session without the ids of its tokens."""
 
     id: str
     username: str
@@ -37,22 +37,25 @@ class SessionRecord(msgspec.Struct, rename="camel"):
 
 @group.command("list")
 @click.option("--user", "name", type=Text(), help="Only the sessions of this user.")
-@click.option("--all", "everything", is_flag=True, help="Also sessions that have ended or expired.")
+@click.option("--all", "everything", is_flag=True, help="Include revoked and expired sessions.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_sessions(name: str | None, *, everything: bool, as_json: bool) -> None:
-    """List sessions, oldest first: those that are live, unless --all is given."""
+    """List the live sessions, oldest first."""
     user_id = accounts.find(name).id if name is not None else None
-    records = walk(datetime.now(UTC), user_id, live=not everything)
+    records = all_sessions(datetime.now(UTC), user_id, live=not everything)
     output.show_list(records, _COLUMNS_OF_ALL if everything else _COLUMNS, as_json=as_json)
 
 
 @group.command("revoke")
 @click.argument("sids", metavar="[SID]...", type=Text(), nargs=-1)
-@click.option("--user", "name", type=Text(), help="End all sessions of this user.")
-@click.option("--everyone", is_flag=True, help="End all sessions of all users.")
-@click.option("--yes", is_flag=True, help="Do not ask before --everyone.")
+@click.option("--user", "name", type=Text(), help="Revoke all sessions of this user.")
+@click.option("--everyone", is_flag=True, help="Revoke all sessions of all users.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def revoke(sids: tuple[str, ...], name: str | None, *, everyone: bool, yes: bool) -> None:
-    """End sessions: those with the ids SID, or all of a user, or all there are. Who signs in again is let in."""
+    """Revoke the sessions SID, or all sessions of a user or of all users.
+
+    The users can sign in again.
+    """
     if (bool(sids), name is not None, everyone).count(True) != 1:
         raise click.UsageError("Give either session ids, or --user, or --everyone.")
     if sids:
@@ -60,26 +63,28 @@ def revoke(sids: tuple[str, ...], name: str | None, *, everyone: bool, yes: bool
         return
     user_id = accounts.find(name).id if name is not None else None
     if user_id is None:
-        confirm("End all sessions of all users?", yes=yes)
+        confirm("This revokes all sessions of all users. Continue?", yes=yes)
         _in_batches(sessions.revoke_batches(sa.true(), "operator", datetime.now(UTC)), "Revoking", "Revoked", None)
     else:
-        ended = sessions.revoke_all_of(user_id, "operator", datetime.now(UTC))
-        click.echo(f"Ended {output.count(ended, 'session')}.")
+        revoked = sessions.revoke_all_of(user_id, "operator", datetime.now(UTC))
+        click.echo(f"Revoked {output.count(revoked, 'session')}.")
 
 
 @group.command("prune")
-@click.option("--older-than", "age", type=Age(), default="30d", show_default=True, help="How long they must be over.")
-@click.option("--dry-run", is_flag=True, help="Count and delete nothing.")
+@click.option(
+    "--older-than", "age", type=Age(), default="30d", show_default=True, help="Minimum time since they ended."
+)
+@click.option("--dry-run", is_flag=True, help="Only count the sessions.")
 def prune(age: timedelta, *, dry_run: bool) -> None:
-    """Delete sessions that have been over for long.
+    """Delete sessions that ended long ago.
 
-    Sessions that ended within the life of an access token are always kept: they keep those tokens from being used.
+    A revoked session is always kept until its access tokens have expired.
     """
     now = datetime.now(UTC)
     if dry_run:
         click.echo(f"Would delete {output.count(sessions.count_prunable(now, age), 'session')}.")
         return
-    # Only a bar needs the total, and in a large table counting takes longer than a batch.
+    # Only the progress bar needs the total. In a large table, counting takes longer than a batch.
     total = sessions.count_prunable(now, age) if output.is_terminal(sys.stderr) else None
     _in_batches(sessions.prune(now, age), "Deleting", "Deleted", total)
 
@@ -87,13 +92,13 @@ def prune(age: timedelta, *, dry_run: bool) -> None:
 @group.command("why")
 @click.argument("subject", metavar="SID|NAME", type=Text())
 def why(subject: str) -> None:
-    """Tell why a session ended, or what became of the latest sessions of a user: one sentence each."""
+    """Explain why a session ended, or what state a user's latest sessions are in."""
     for sentence in explain(subject, datetime.now(UTC)):
         click.echo(sentence)
 
 
 def _in_batches(batches: Iterator[int], doing: str, done: str, total: int | None) -> None:
-    """Work `batches` off, and say how many sessions that were: each is committed, however this ends."""
+    """Process `batches`, and print how many sessions were committed even if it fails."""
     number = 0
     try:
         with output.progress(doing, total) as advance:
@@ -104,8 +109,8 @@ def _in_batches(batches: Iterator[int], doing: str, done: str, total: int | None
         click.echo(f"{done} {output.count(number, 'session')}.")
 
 
-def walk(now: datetime, user_id: str | None, *, live: bool) -> Iterator[SessionRecord]:
-    """Walk through the sessions, a page at a time."""
+def all_sessions(now: datetime, user_id: str | None, *, live: bool) -> Iterator[SessionRecord]:
+    """Yield the sessions, reading one page at a time."""
     page = sessions.list_sessions(now, user_id=user_id, live=live)
     while page:
         yield from (_record(session, username) for session, username in page)
@@ -113,16 +118,16 @@ def walk(now: datetime, user_id: str | None, *, live: bool) -> Iterator[SessionR
 
 
 def _revoke_each(sids: tuple[str, ...]) -> None:
-    """End these sessions; one that is unknown keeps none of the others alive."""
-    ended, unknown = 0, []
+    """Revoke the sessions `sids`, and then report the unknown ones as an error."""
+    revoked, unknown = 0, []
     for sid in dict.fromkeys(sids):
         if sessions.exists(sid):
-            ended += sessions.revoke(sid, "operator", datetime.now(UTC))
+            revoked += sessions.revoke(sid, "operator", datetime.now(UTC))
         else:
             unknown.append(sid)
-    click.echo(f"Ended {output.count(ended, 'session')}.")
+    click.echo(f"Revoked {output.count(revoked, 'session')}.")
     if unknown:
-        raise click.ClickException("There is no session " + ", ".join(unknown) + ".")
+        raise click.ClickException("Session not found: " + ", ".join(unknown) + ".")
 
 
 def _record(session: Session, username: str) -> SessionRecord:

@@ -1,4 +1,4 @@
-"""``flask users``: people who sign in, created, looked at, kept out and let in again."""
+"""``flask users``: create, import, list, disable, enable and unlock users."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,17 +9,17 @@ import msgspec
 
 from tokenapp import accounts, errors
 from tokenapp.cli import importing, output, sessions
-from tokenapp.cli.failures import Group
+from tokenapp.cli.command import Group
 from tokenapp.cli.input import Text, read_password
 from tokenapp.models import User
 
 _COLUMNS = ("username", "id", "created_at", "disabled_at")
 
-group = Group("users", help="People who sign in: create, import, list, disable, enable, give new passwords.")
+group = Group("users", help="Users: create, import, list, disable, enable, unlock, set passwords.")
 
 
 class UserRecord(msgspec.Struct, rename="camel"):
-    """A user as the operator may see them: never with a hash."""
+    """A user without the password hash."""
 
     id: str
     username: str
@@ -28,18 +28,18 @@ class UserRecord(msgspec.Struct, rename="camel"):
 
 
 class UserDetails(UserRecord):
-    """The same, with what one user is worth another query."""
+    """A user with data that needs another query."""
 
     live_sessions: int
 
 
 @group.command("create")
 @click.argument("name", type=Text())
-@click.option("--if-missing", is_flag=True, help="Do nothing, and succeed, if there is such a user.")
+@click.option("--if-missing", is_flag=True, help="Do nothing if the user exists.")
 def create(name: str, *, if_missing: bool) -> None:
     """Create the user NAME.
 
-    The password is asked for, or read from the first line of standard input if that is no terminal.
+    The password is read from a prompt, or from the first line of standard input if that is not a terminal.
     """
     username = accounts.check_username(name)
     try:
@@ -47,7 +47,7 @@ def create(name: str, *, if_missing: bool) -> None:
     except errors.UsernameTaken:
         if not if_missing:
             raise
-        click.echo(f"The user {username} exists already.")
+        click.echo(f"The user {username} already exists.")
     else:
         click.echo(f"Created the user {username}.")
 
@@ -55,7 +55,7 @@ def create(name: str, *, if_missing: bool) -> None:
 @group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_users(*, as_json: bool) -> None:
-    """List all users in the order of their names."""
+    """List all users, sorted by name."""
     output.show_list(map(_record, _all_users()), _COLUMNS, as_json=as_json)
 
 
@@ -63,9 +63,9 @@ def list_users(*, as_json: bool) -> None:
 @click.argument("name", type=Text())
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(name: str, *, as_json: bool) -> None:
-    """Show the user NAME and how many live sessions they have."""
+    """Show the user NAME and the number of their live sessions."""
     user = accounts.find(name)
-    live = sum(1 for _ in sessions.walk(datetime.now(UTC), user.id, live=True))
+    live = sum(1 for _ in sessions.all_sessions(datetime.now(UTC), user.id, live=True))
     record = _record(user)
     details = UserDetails(record.id, record.username, record.created_at, record.disabled_at, live)
     output.show_one(details, as_json=as_json)
@@ -74,16 +74,16 @@ def show(name: str, *, as_json: bool) -> None:
 @group.command("disable")
 @click.argument("name", type=Text())
 def disable(name: str) -> None:
-    """Keep the user NAME from signing in, and end all of their sessions."""
+    """Disable the user NAME and revoke all of their sessions."""
     user = accounts.find(name)
-    ended = accounts.disable(user, datetime.now(UTC))
-    click.echo(f"Disabled the user {user.username} and ended {output.count(ended, 'session')}.")
+    revoked = accounts.disable(user, datetime.now(UTC))
+    click.echo(f"Disabled the user {user.username} and revoked {output.count(revoked, 'session')}.")
 
 
 @group.command("enable")
 @click.argument("name", type=Text())
 def enable(name: str) -> None:
-    """Let the user NAME sign in again. Sessions that were ended stay ended."""
+    """Enable the user NAME. Revoked sessions stay revoked."""
     user = accounts.find(name)
     accounts.enable(user, datetime.now(UTC))
     click.echo(f"Enabled the user {user.username}.")
@@ -92,7 +92,7 @@ def enable(name: str) -> None:
 @group.command("unlock")
 @click.argument("name", type=Text())
 def unlock(name: str) -> None:
-    """Forget the failed sign-ins on the user NAME, so that the password is looked at again at once."""
+    """End the lockout of the user NAME after failed sign-ins."""
     user = accounts.find(name)
     accounts.unlock(user, datetime.now(UTC))
     click.echo(f"Unlocked {user.username}.")
@@ -101,29 +101,27 @@ def unlock(name: str) -> None:
 @group.command("set-password")
 @click.argument("name", type=Text())
 def set_password(name: str) -> None:
-    """Give the user NAME a new password, and end all of their sessions.
+    """Set a new password for the user NAME and revoke all of their sessions.
 
-    The password is asked for, or read from the first line of standard input if that is no terminal.
+    The password is read from a prompt, or from the first line of standard input if that is not a terminal.
     """
     user = accounts.find(name)
-    ended = accounts.set_password(user, read_password(), datetime.now(UTC))
-    click.echo(f"Changed the password of {user.username} and ended {output.count(ended, 'session')}.")
+    revoked = accounts.set_password(user, read_password(), datetime.now(UTC))
+    click.echo(f"Changed the password of {user.username} and revoked {output.count(revoked, 'session')}.")
 
 
 @group.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option(
-    "--format", "form", type=click.Choice(importing.FORMATS), help="Format, if the file's name does not tell."
-)
-@click.option("--dry-run", is_flag=True, help="Check every line and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report, refused lines and all, as a JSON object.")
+@click.option("--format", "form", type=click.Choice(importing.FORMATS), help="Default: by the file's extension.")
+@click.option("--dry-run", is_flag=True, help="Only check the lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object with the invalid lines.")
 @click.pass_context
 def import_users(ctx: click.Context, file: BinaryIO, *, form: str | None, dry_run: bool, as_json: bool) -> None:
-    """Create users from FILE (- for standard input): CSV with a header, or JSON lines; one user on each line.
+    """Create users from FILE, or from standard input if FILE is -.
 
-    A user has a username and either a password or a password_hash made by argon2 or Werkzeug. All lines are checked
-    first; then the good ones are written together, or none of them if anything goes wrong. The exit code is 1 if any
-    line was refused.
+    It contains CSV with a header, or JSON lines. Each line has a username and either a password or a password_hash of
+    argon2 or Werkzeug. All lines are checked first. Then the users of all valid lines are created in one transaction.
+    The exit code is 1 if a line is invalid.
     """
     report = importing.run(
         file, form or importing.format_of(str(getattr(file, "name", ""))), datetime.now(UTC), dry_run=dry_run
@@ -131,22 +129,22 @@ def import_users(ctx: click.Context, file: BinaryIO, *, form: str | None, dry_ru
     if as_json:
         output.show_one(report, as_json=True)
     else:
-        for refused in report.refused:
-            click.echo(f"line {refused.line}: {refused.reason}", err=True)
-        verbs = ("would import", "would refuse") if dry_run else ("imported", "refused")
-        click.echo(f"{verbs[0]} {report.imported}, {verbs[1]} {len(report.refused)}")
-    ctx.exit(1 if report.refused else 0)
+        for line in report.invalid:
+            click.echo(f"line {line.line}: {line.reason}", err=True)
+        imported, invalid = output.count(report.imported, "user"), output.count(len(report.invalid), "invalid line")
+        click.echo(f"{'Would import' if dry_run else 'Imported'} {imported}; found {invalid}.")
+    ctx.exit(1 if report.invalid else 0)
 
 
 def _create(username: str) -> None:
-    """Create the user; ask for no password in vain."""
+    """Create the user. A taken name is an error before the password is read."""
     if accounts.taken([username]):
         raise errors.UsernameTaken
     accounts.create(accounts.NewUser(username, read_password()), datetime.now(UTC))
 
 
 def _all_users() -> Iterator[User]:
-    """Walk through all users, a page at a time."""
+    """Yield all users, reading one page at a time."""
     page = accounts.list_users()
     while page:
         yield from page

@@ -1,9 +1,13 @@
-"""Readers: each turns one text into a value, or raises ValueError with a sentence that does not repeat the text."""
+"""Readers convert the text of a setting, or raise ValueError with a sentence.
+
+The sentence does not repeat the text, which may be a secret.
+"""
 
 import re
 from collections.abc import Callable
+from functools import wraps
 from ipaddress import ip_network
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from sqlalchemy.engine import URL, make_url
@@ -11,205 +15,192 @@ from sqlalchemy.exc import ArgumentError
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
-_USUAL_PORTS: Final = {"http": 80, "https": 443}
-_DELAY_BOUNDS: Final = (0.05, 60)
-_DURATION: Final = re.compile(r"(\d{1,9})(s|m|h|d)?", re.ASCII)
-_FRACTION: Final = re.compile(r"\d{1,9}(\.\d{1,9})?s?", re.ASCII)
-_HOST: Final = re.compile(r"[a-z0-9._:-]+")
-_HOST_AND_PORT: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
-_QUOTABLE: Final = re.compile(r"[!#-\[\]-~]+")
-_SEVERAL_HOSTS: Final = re.compile(r"(?P<before>[a-z+]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>/.*)")
-_UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MAX_PORT: Final = 65535
+_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SEVERAL_HOSTS: Final = r"(?P<before>[a-z+]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>/.*)"
+_SERVER_HOST: Final = r"(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
+_SERVER_OPTION: Final = r"(?:db=\d{1,3}|(?:username|password|ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^&#]+)"
+_LIMIT_SERVER: Final = (
+    rf"(?:(?P<tcp>redis|rediss|valkey|valkeys)://{_SERVER_HOST}"
+    rf"|(?:unix|redis\+unix|valkey\+unix)://(?:[^/@?#]*@)?/[^?#]+)(?:\?{_SERVER_OPTION}(?:&{_SERVER_OPTION})*)?"
+)
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+Reader = Callable[[str], T]
 
 
+def _error(sentence: str) -> Callable[[Reader[T]], Reader[T]]:
+    """Replace the errors of a reader by `sentence`; the original may quote the text."""
+
+    def decorate(read: Reader[T]) -> Reader[T]:
+        @wraps(read)
+        def checked(raw: str) -> T:
+            try:
+                return read(raw)
+            except (ValueError, LookupError, ArgumentError):
+                raise ValueError(sentence) from None
+
+        return checked
+
+    return decorate
+
+
+@_error("must be UTF-8 text")
 def text(raw: str) -> str:
-    """Read any text; bytes that are not UTF-8, which Python lets through from the environment, are none."""
-    try:
-        raw.encode()
-    except UnicodeEncodeError:
-        message = "must be UTF-8 text"
-        raise ValueError(message) from None
+    """Read any UTF-8 text."""
+    raw.encode()  # fails for lone surrogates, into which Python decodes other bytes
     return raw
 
 
+@_error("must be UTF-8 text without commas, because commas separate the fallbacks")
 def secret(raw: str) -> str:
-    """Read a secret; spaces around it are none of it, as in files and in lists."""
+    """Read a secret, without the whitespace around it."""
+    _require("," not in raw)
     return text(raw).strip()
 
 
-def listable_secret(raw: str) -> str:
-    """Read a secret that can be moved to the comma-separated list of former ones later."""
-    if "," in raw:
-        message = "must not hold a comma: it could never be listed among the former ones"
-        raise ValueError(message)
-    return secret(raw)
-
-
+@_error("must be printable ASCII without spaces, quotes or backslashes")
 def quotable(raw: str) -> str:
-    """Read a name that may stand between quotes in a header."""
-    if not _QUOTABLE.fullmatch(raw):
-        message = "must be printable ASCII without spaces, quotes and backslashes"
-        raise ValueError(message)
-    return raw
+    """Read a name that can be quoted in a header."""
+    return _match(r"[!#-\[\]-~]+", raw)[0]
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers from `low` to `high`."""
+def whole_number(low: int, high: int) -> Reader[int]:
+    """Return a reader of whole numbers from `low` to `high`."""
 
+    @_error(f"must be a whole number from {low} to {high}")
     def read(raw: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", raw, re.ASCII) or not low <= int(raw) <= high:
-            message = f"must be a whole number from {low} to {high}"
-            raise ValueError(message)
-        return int(raw)
+        return _between(low, int(_match(r"\d{1,9}", raw)[0]), high)
 
     return read
 
 
-def duration(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of lengths of time, in seconds, from `low` to `high`."""
+def duration(low: int, high: int) -> Reader[int]:
+    """Return a reader of durations from `low` to `high` seconds."""
 
+    @_error(f"must be a duration such as 90, 90s, 15m, 12h or 7d, from {low} to {high} seconds")
     def read(raw: str) -> int:
-        match = _DURATION.fullmatch(raw)
-        seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else -1
-        if not low <= seconds <= high:
-            message = f"must be a length of time such as 90, 90s, 15m, 12h or 7d, from {low} to {high} seconds"
-            raise ValueError(message)
-        return seconds
+        number, unit = _match(r"(\d{1,9})([smhd]?)", raw).groups()
+        return _between(low, int(number) * _UNIT_SECONDS[unit], high)
 
     return read
 
 
+@_error("must be a number of seconds from 0.05 to 60")
 def delay(raw: str) -> float:
-    """Read a short length of time, which may have a fraction, in seconds."""
-    message = "must be a number of seconds from 0.05 to 60"
-    if not _FRACTION.fullmatch(raw) or not _DELAY_BOUNDS[0] <= float(raw.removesuffix("s")) <= _DELAY_BOUNDS[1]:
-        raise ValueError(message)
-    return float(raw.removesuffix("s"))
+    """Read a short duration in seconds, possibly with a fraction."""
+    return _between(0.05, float(_match(r"(\d{1,9}(?:\.\d{1,9})?)s?", raw)[1]), 60.0)
 
 
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """Make a reader of one of the words `allowed`."""
+def one_of(*allowed: T) -> Reader[T]:
+    """Return a reader of one of the values `allowed`."""
+    values = {str(value): value for value in allowed}
 
-    def read(raw: str) -> str:
-        if raw not in allowed:
-            raise ValueError("must be " + " or ".join(allowed))
-        return raw
+    @_error("must be " + " or ".join(values))
+    def read(raw: str) -> T:
+        return values[raw]
 
     return read
-
-
-def status(raw: str) -> int:
-    """Read the status that refuses a bad access token."""
-    return int(one_of("401", "403")(raw))
 
 
 def comma_separated(raw: str) -> tuple[str, ...]:
-    """Read a list; nothing between two commas is nothing."""
+    """Read a list, ignoring empty items."""
     return tuple(part.strip() for part in text(raw).split(",") if part.strip())
 
 
+@_error("must be a comma-separated list of origins such as https://app.example.com, with no path")
 def origins(raw: str) -> tuple[str, ...]:
-    """Read a list of origins, each as a browser would name it (RFC 6454, 6.2)."""
-    listed = tuple(origin.lower() for origin in comma_separated(raw))
+    """Read a list of origins as browsers send them (RFC 6454, 6.2)."""
+    listed = comma_separated(raw.lower())
     for origin in listed:
-        parts = _web_address(origin)
-        if parts is None or origin != f"{parts.scheme}://{parts.netloc}" or parts.port == _USUAL_PORTS[parts.scheme]:
-            message = "must be a comma-separated list of origins such as https://app.example.com, with no path"
-            raise ValueError(message)
+        parts = _web_url(origin)
+        _require(origin == f"{parts.scheme}://{parts.netloc}" and parts.port != _DEFAULT_PORTS[parts.scheme])
     return listed
 
 
+@_error("must be a comma-separated list of addresses or networks such as 127.0.0.1 or 10.0.0.0/8")
 def networks(raw: str) -> tuple[str, ...]:
     """Read a list of addresses and networks."""
-    try:
-        return tuple(str(ip_network(part)) for part in comma_separated(raw))
-    except ValueError:
-        message = "must be a comma-separated list of addresses or networks such as 127.0.0.1 or 10.0.0.0/8"
-        raise ValueError(message) from None
+    return tuple(str(ip_network(part)) for part in comma_separated(raw))
 
 
+@_error("must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name")
 def database(raw: str) -> URL:
-    """Read the address of a database and name the driver that we use."""
-    several = _SEVERAL_HOSTS.fullmatch(raw)
-    try:
-        url = make_url(f"{several['before']}{several['after']}" if several else raw)
-        url = _name_each_host(url, several["hosts"] if several else "")
-    except (ArgumentError, ValueError):  # the latter quotes what it takes for the port: a part of the password, maybe
-        url = None
-    if url is not None and url.drivername in _POSTGRESQL and url.database:
-        return url.set(drivername="postgresql+psycopg")
-    if url is not None and url.drivername in _SQLITE and url.database not in {None, "", ":memory:"}:
+    """Read the URL of a database and set its driver."""
+    several = re.fullmatch(_SEVERAL_HOSTS, raw)  # as libpq accepts them; SQLAlchemy wants them in the query
+    url = make_url(several["before"] + several["after"]) if several else make_url(raw)
+    if several:
+        url = url.update_query_dict({"host": several["hosts"]})
+    if url.drivername in _SQLITE:
+        _require(url.database not in {None, "", ":memory:"})
         return url
-    message = "must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name"
-    raise ValueError(message)
+    _require(url.drivername in _POSTGRESQL and bool(url.database))
+    return _separate_ports(url.set(drivername="postgresql+psycopg"))
 
 
-def _name_each_host(url: URL, hosts: str) -> URL:
-    """Bring several hosts, of which each may have its port, into the words of the driver: a list of each."""
-    named = hosts or url.query.get("host", "")
-    pairs = [_HOST_AND_PORT.fullmatch(each) for each in named.split(",")] if isinstance(named, str) else []
-    if len(pairs) < 2:  # noqa: PLR2004 -- one host is no list
-        return url
-    if not all(pairs):
-        raise ValueError
-    found = [pair for pair in pairs if pair]
-    names, ports = [pair["host"].strip("[]") for pair in found], [pair["port"] or "" for pair in found]
-    if "port" in url.query or url.port is not None:  # as a list of its own, or one port for all
-        if any(ports) or url.port is not None:
-            raise ValueError
-        return url.update_query_dict({"host": ",".join(names)})
-    return url.update_query_dict({"host": ",".join(names), "port": ",".join(ports)})
-
-
-def issuer(raw: str) -> str:
-    """Read our public URL (RFC 8414, 2), without the slash at its end."""
-    parts = _web_address(raw)
-    if parts is None or parts.query or parts.fragment:
-        message = "must be an http or https URL without query or fragment"
-        raise ValueError(message)
+@_error("must be an http or https URL without query or fragment")
+def public_url(raw: str) -> str:
+    """Read the public URL of the service (RFC 8414, 2), without a trailing slash."""
+    _web_url(raw)
+    _require("?" not in raw and "#" not in raw)
     return raw.rstrip("/")
 
 
-def _web_address(raw: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(raw)
-        port_fits = parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        return None
-    plain = raw.isascii() and raw.isprintable() and " " not in raw and "@" not in parts.netloc
-    fits = plain and port_fits and parts.scheme in _USUAL_PORTS and _HOST.fullmatch(parts.hostname or "")
-    return parts if fits else None
-
-
-_ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<plain>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
-_MAX_PORT: Final = 65535
-_SERVER_OPTION: Final = r"(?:db=\d{1,3}|(?:username|password|ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^&#]+)"
-_SERVER_HOST: Final = r"(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
-_LIMIT_SERVER: Final = re.compile(
-    rf"(?:(?P<tcp>redis|rediss|valkey|valkeys)://{_SERVER_HOST}"
-    rf"|(?P<socket>unix|redis\+unix|valkey\+unix)://(?:[^/@?#]*@)?/[^?#]+)(?:\?{_SERVER_OPTION}(?:&{_SERVER_OPTION})*)?",
-    re.ASCII,
-)
-
-
+@_error("must be an address and a port such as 127.0.0.1:9464 or [::1]:9464")
 def bind(raw: str) -> tuple[str, int] | None:
-    """Read an address and a port; nothing for none."""
+    """Read an address and a port, or None from an empty text."""
     if not raw:
         return None
-    match = _ADDRESS.fullmatch(raw)
-    if match is None or not 1 <= int(match["port"]) <= _MAX_PORT:
-        message = "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464"
-        raise ValueError(message)
-    return match["plain"] or match["ipv6"], int(match["port"])
+    ipv6, host, port = _match(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", raw).groups()
+    return ipv6 or host, _between(1, int(port), _MAX_PORT)
 
 
+@_error("must look like redis://:password@host:6379/0 (or rediss, valkey, valkeys) or unix:///path")
 def limit_server(raw: str) -> str:
-    """Read the address of a Redis or Valkey server; return it in the words of Redis, whose protocol both speak."""
+    """Read the URL of a Redis or Valkey server, and return it as a Redis URL."""
     if not raw:
         return ""
-    match = _LIMIT_SERVER.fullmatch(raw)
-    if match is None or not 1 <= int(match["port"] or 1) <= _MAX_PORT:
-        message = "must look like redis://:password@host:6379/0, or with rediss, valkey or valkeys; or unix:///path"
-        raise ValueError(message)
+    match = _match(_LIMIT_SERVER, raw)
+    _between(1, int(match["port"] or 1), _MAX_PORT)
     scheme = match["tcp"].replace("valkey", "redis") if match["tcp"] else "unix"
     return scheme + raw[raw.index(":") :]
+
+
+def _require(condition: bool) -> None:  # noqa: FBT001 -- it reads as an assertion
+    if not condition:
+        raise ValueError
+
+
+def _match(pattern: str, raw: str) -> re.Match[str]:
+    match = re.fullmatch(pattern, raw, re.ASCII)
+    if match is None:
+        raise ValueError
+    return match
+
+
+def _between(low: Number, value: Number, high: Number) -> Number:
+    _require(low <= value <= high)
+    return value
+
+
+def _separate_ports(url: URL) -> URL:
+    """Convert ``host=a:5433,b`` to ``host=a,b&port=5433,``, as the driver expects."""
+    hosts = ",".join(url.normalized_query.get("host", ())).split(",")
+    if len(hosts) == 1:
+        return url
+    pairs = [_match(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", host) for host in hosts]
+    ports = [pair[2] or "" for pair in pairs]
+    common = url.query.get("port")
+    _require(url.port is None and not (common and any(ports)))
+    return url.update_query_dict(
+        {"host": ",".join(pair[1].strip("[]") for pair in pairs), "port": common or ",".join(ports)}
+    )
+
+
+def _web_url(raw: str) -> SplitResult:
+    _match(r"[!-~]+", raw)
+    parts = urlsplit(raw)
+    _require(parts.scheme in _DEFAULT_PORTS and "@" not in parts.netloc and parts.port != 0)
+    _match(r"[a-z0-9._:-]+", parts.hostname or "")
+    return parts

@@ -1,6 +1,7 @@
 """Parse and validate requests (body, query, client address, origin), and build plain responses."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -73,9 +74,10 @@ def parse_form(kind: type[msgspec.Struct]) -> Any:
         fields = parse_qsl(_body().decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:
         raise errors.InvalidRequest(detail="The request body is not a form.") from None
-    if _CREDENTIALS & dict(fields).keys():
+    given = _by_name(fields, "request body")
+    if _CREDENTIALS & given.keys():
         raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
-    return _convert(fields, kind, "request body")
+    return _convert({name: value for name, value in given.items() if value}, kind, "request body")
 
 
 def parse_query(kind: type[msgspec.Struct]) -> Any:
@@ -84,7 +86,7 @@ def parse_query(kind: type[msgspec.Struct]) -> Any:
     Raises:
         errors.InvalidRequest
     """
-    return _convert([*request.args.items(multi=True)], kind, "query")
+    return _convert(_by_name(request.args.items(multi=True), "query"), kind, "query")
 
 
 def json_response(body: msgspec.Struct, media_type: str = "application/json") -> Response:
@@ -146,12 +148,18 @@ def check_same_site() -> None:
         raise errors.CrossSiteRequest(reason=f"site {_for_log(site)}, origin {_for_log(origin)}")
 
 
-def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: str) -> Any:
-    values = dict(fields)
-    if len(values) != len(fields):
-        raise errors.InvalidRequest(detail=f"The {part} repeats a parameter.")
+def _by_name(fields: Iterable[tuple[str, str]], part: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in fields:
+        if name in values:
+            raise errors.InvalidRequest(detail=f"The {part} repeats a parameter.")
+        values[name] = value
+    return values
+
+
+def _convert(values: dict[str, str], kind: type[msgspec.Struct], part: str) -> Any:
     try:
-        return msgspec.convert({name: value for name, value in values.items() if value}, kind, strict=False)
+        return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise errors.InvalidRequest(detail=f"The {part} is malformed: {error}.") from None
 

@@ -151,7 +151,7 @@ def _responses(operation: endpoint, context: _Context) -> Object:
     success = 200 if operation.response else 204
     responses = {str(success): _success(operation, context)}
     if operation.cacheable:
-        fields = responses[str(success)]["headers"]
+        fields = {name: each for name, each in responses[str(success)]["headers"].items() if name != "Last-Modified"}
         responses["304"] = {"description": "The version named by `If-None-Match` is current.", "headers": fields}
     by_status: dict[int, list[type[TokenappError]]] = {}
     for kind in operation.all_errors:

@@ -20,6 +20,7 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Cache-Control": ("Forbids caching.", {"const": "no-store"}),
     "ETag": ("The version of the document.", _TEXT),
     "Last-Modified": ("When the file was changed.", _TEXT),
+    "Content-Disposition": ("The name of the file.", _TEXT),
     "Vary": ("The response depends on the origin.", {"const": "Origin"}),
     "Cross-Origin-Resource-Policy": ("Pages of any origin may load the file.", {"const": "cross-origin"}),
     "Access-Control-Allow-Origin": ("The origin of the request, if it is allowed.", _TEXT),

@@ -1,4 +1,4 @@
-"""How commands fail: one clear line on stderr and an exit code that is not zero, never a traceback."""
+"""Base classes of the commands: errors are one line on stderr and an exit code."""
 
 import errno
 import io
@@ -14,31 +14,31 @@ from tokenapp import audit, db, errors
 
 
 class Interrupted(click.ClickException):
-    """The operator stopped the command."""
+    """The operator interrupted the command."""
 
     exit_code = 130  # what shells report for a program that SIGINT ended
 
 
 class Command(click.Command):
-    """A command whose failures are told in one line."""
+    """A command whose errors are printed in one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn what is no bug of ours into a line for the operator."""
+        """Run the command, and convert every error that is not a bug to one line."""
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a name must not fail for want of a letter
+            sys.stdout.reconfigure(errors="backslashreplace")  # for names that the output's encoding lacks
         operator = os.environ.get("SUDO_USER") or os.environ.get("USER")
         audit.actor.set(lambda: audit.Actor(operator=operator and operator[:64]))
         try:
             return super().invoke(ctx)
-        except errors.TokenappError as refusal:
-            raise click.ClickException(refusal.detail) from None
+        except errors.TokenappError as error:
+            raise click.ClickException(error.detail) from None
         except (KeyboardInterrupt, click.Abort):
             raise Interrupted("interrupted") from None
         except Exception as error:
-            sentence = _explain(error)
-            if sentence is None:
+            message = _describe(error)
+            if message is None:
                 raise
-            raise click.ClickException(sentence) from None
+            raise click.ClickException(message) from None
 
 
 class Group(AppGroup):
@@ -47,16 +47,16 @@ class Group(AppGroup):
     command_class = Command
 
 
-def _explain(error: Exception) -> str | None:
-    """Say in a sentence what went wrong; None for a bug, and for a reader of our output that went away."""
+def _describe(error: Exception) -> str | None:
+    """Return the message for `error`; None for a bug, and for a closed output."""
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
     if not db.is_fault(error):
         return None
-    # The driver's own words and never the statement's: they name the server, and hold no values and no password.
+    # The driver's message names the server. Unlike the statement, it contains no values and no password.
     cause = getattr(error, "orig", None) or error
-    words = str(cause).strip().partition("\n")[0]
+    message = str(cause).strip().partition("\n")[0]
     missing = isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
-    if missing or words.startswith(("no such table", "no such column")):
-        return f"the database is not migrated ({words}): run `flask db upgrade`"
-    return f"the database cannot be reached or cannot do this: {words}"
+    if missing or message.startswith(("no such table", "no such column")):
+        return f"the database is not migrated ({message}): run `flask db upgrade`"
+    return f"the database is unavailable or rejected the query: {message}"

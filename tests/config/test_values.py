@@ -1,0 +1,184 @@
+"""Valid and invalid values of every setting."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.settings import STRONG, problems_of, production
+from tokenapp.config import SETTINGS, load
+
+VALID: Final[dict[str, dict[str, Any]]] = {
+    "SECRET_KEY": {
+        STRONG: STRONG,
+        f" {STRONG}\n": STRONG,
+        "é" * 5 + STRONG: "é" * 5 + STRONG,
+    },
+    "SECRET_KEY_FALLBACKS": {"": (), f" {STRONG[::-1]} ,, ": (STRONG[::-1],)},
+    "DATABASE_URL": {
+        "sqlite:////var/lib/tokenapp/x.db": "sqlite:////var/lib/tokenapp/x.db",
+        "sqlite+pysqlite:////x.db": "sqlite+pysqlite:////x.db",
+        "postgresql://u@h/name": "postgresql+psycopg://u@h/name",
+        "postgres://u@h:5433/name": "postgresql+psycopg://u@h:5433/name",
+        "postgresql+psycopg:///name?host=/run": "postgresql+psycopg:///name?host=%2Frun",
+        "postgresql://u:p@a:5433,b/name?sslmode=require": (
+            "postgresql+psycopg://u:***@/name?host=a%2Cb&port=5433%2C&sslmode=require"
+        ),
+        "postgresql:///name?host=a,b&port=5433,5434": "postgresql+psycopg:///name?host=a%2Cb&port=5433%2C5434",
+        "postgresql://u@a,b/name?port=5433": "postgresql+psycopg://u@/name?host=a%2Cb&port=5433",
+        "postgresql://u@/name?host=a:5432,[::1]:5433": (
+            "postgresql+psycopg://u@/name?host=a%2C%3A%3A1&port=5432%2C5433"
+        ),
+    },
+    "PORT": {"1": 1, "3005": 3005, "65535": 65535, "": 3005},
+    "WEB_CONCURRENCY": {"1": 1, "256": 256, "": 2},
+    "TOKENAPP_THREADS": {"1": 1, "256": 256, "": 4},
+    "ACCESS_TOKEN_SECRET": {"": "", f" {STRONG[::-1]} ": STRONG[::-1]},
+    "ACCESS_TOKEN_SECRET_FALLBACKS": {"": (), f" {STRONG[::-1]} ,, ": (STRONG[::-1],)},
+    "REFRESH_TOKEN_SECRET": {"": "", f" {STRONG[::-1]} ": STRONG[::-1]},
+    "REFRESH_TOKEN_SECRET_FALLBACKS": {"": (), f"{STRONG[::-1]},{STRONG[1:]}": (STRONG[::-1], STRONG[1:])},
+    "RATELIMIT_STORAGE_URI": {
+        "": "",
+        "redis://h": "redis://h",
+        "rediss://:p@h:6380/1": "rediss://:p@h:6380/1",
+        "valkey://u:p@[::1]:6379/0": "redis://u:p@[::1]:6379/0",
+        "unix:///run/valkey.sock": "unix:///run/valkey.sock",
+    },
+    "TOKENAPP_ENV": {"production": "production", "": "production"},
+    "TOKENAPP_ISSUER": {
+        "https://a.example": "https://a.example",
+        "https://a.example/": "https://a.example",
+        "https://a.example:8443/auth": "https://a.example:8443/auth",
+        "https://[2001:db8::1]": "https://[2001:db8::1]",
+    },
+    "TOKENAPP_AUDIENCE": {"https://api.example": "https://api.example", "": "tokenapp-api", "a b"[0]: "a"},
+    "TOKENAPP_ACCESS_LIFETIME": {"10": 10, "90s": 90, "15m": 900, "24h": 86400, "1d": 86400, "": 900},
+    "TOKENAPP_REFRESH_LIFETIME": {"60": 60, "12h": 43200, "30d": 30 * 86400, "": 7 * 86400},
+    "TOKENAPP_SESSION_LIFETIME": {"7d": 7 * 86400, "3660d": 3660 * 86400, "": 30 * 86400},
+    "TOKENAPP_REFRESH_GRACE": {"0": 0, "0s": 0, "600": 600, "10m": 600, "": 30},
+    "TOKENAPP_REVOCATION_DELAY": {"0.05": 0.05, "1s": 1.0, "60": 60.0, "2.5s": 2.5, "": 1.0},
+    "TOKENAPP_JWKS_LIFETIME": {"1s": 1, "5m": 300, "1d": 86400, "": 300},
+    "TOKENAPP_ADDRESS_FAILURES": {"1": 1, "100000": 100000, "": 60},
+    "TOKENAPP_METRICS_BIND": {"": None, "127.0.0.1:9464": ("127.0.0.1", 9464), "[::1]:9464": ("::1", 9464)},
+    "TOKENAPP_PASSWORD_MIN_LENGTH": {"8": 8, "64": 64, "": 15},
+    "TOKENAPP_INVALID_TOKEN_STATUS": {"401": 401, "403": 403, "": 403},
+    "TOKENAPP_ALLOWED_ORIGINS": {
+        "": (),
+        "https://a.example": ("https://a.example",),
+        "https://A.example , https://b.example:8443,": ("https://a.example", "https://b.example:8443"),
+    },
+    "TOKENAPP_TRUSTED_PROXIES": {
+        "": (),
+        "127.0.0.1": ("127.0.0.1/32",),
+        "10.0.0.0/8, ::1": ("10.0.0.0/8", "::1/128"),
+    },
+    "TOKENAPP_LOG_FORMAT": {"json": "json", "text": "text", "": "json"},
+    "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "4194304": 4194304, "": 19456},
+    "TOKENAPP_PASSWORD_PASSES": {"2": 2, "100": 100, "": 2},
+}
+NOT_NUMBERS: Final = (
+    "-1",
+    "+1",
+    "1.5",
+    "0x10",
+    "1e3",
+    "ten",
+    " 1",
+    "1 ",
+    "1,",
+    "٣",
+    "\uff11",
+    "9" * 30,
+    "None",
+    "\udcff",
+)
+NOT_DURATIONS: Final = ("-1", "1.5m", "15 m", "15M", "m", "1w", "15m30s", "٣", "1e3", "ever", "9999999999", "∞")
+NOT_WEB_URLS: Final = ("a.example", "//a.example", "ftp://a.example", "https://", "https:///x", "javascript:alert(1)")
+MALFORMED_URLS: Final = (
+    "https://[::1",
+    "https://*.a.example",
+    "https://a:port",
+    "https://a:99999",
+    "https://u:p@a.example",
+    "https://a b",
+)
+INVALID: Final[dict[str, tuple[str, ...]]] = {
+    "SECRET_KEY": ("\udcff" * 40,),
+    "SECRET_KEY_FALLBACKS": ("\udcff" * 40,),
+    "DATABASE_URL": (
+        "x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "mysql://u@h/name",
+        "postgresql+psycopg2://u@h/name",
+        "postgresql+asyncpg://u@h/name",
+        "postgresql://u@h:x,g/name",
+        "postgresql://u@/name?host=h,",
+        "postgresql://u@/name?host=h:5432,g&port=5433",
+        "postgresql://u@:5433/name?host=h,g",
+        "postgresql://u@h",
+        "postgresql://u@h:port/name",
+        "http://h/name",
+    ),
+    "PORT": (*NOT_NUMBERS, "0", "65536"),
+    "WEB_CONCURRENCY": (*NOT_NUMBERS, "0", "257"),
+    "TOKENAPP_THREADS": (*NOT_NUMBERS, "0", "257"),
+    "ACCESS_TOKEN_SECRET": ("\udcff" * 40,),
+    "ACCESS_TOKEN_SECRET_FALLBACKS": ("\udcff" * 40,),
+    "REFRESH_TOKEN_SECRET": ("\udcff" * 40,),
+    "REFRESH_TOKEN_SECRET_FALLBACKS": ("\udcff" * 40,),
+    "RATELIMIT_STORAGE_URI": ("x", "redis://", "http://h", "memory://", "redis://h:0", "redis://h:65536", "unix://"),
+    "TOKENAPP_ENV": ("dev", "Development", "prod", "PRODUCTION", "test", " production", "1"),
+    "TOKENAPP_ISSUER": (*NOT_WEB_URLS, *MALFORMED_URLS, "https://a.example?x=1", "https://a.example#x", "https://é"),
+    "TOKENAPP_AUDIENCE": ('a"b', "a\\b", "a b", "a\nb", "é", "\x00"),
+    "TOKENAPP_ACCESS_LIFETIME": (*NOT_DURATIONS, "9", "0", "25h"),
+    "TOKENAPP_REFRESH_LIFETIME": (*NOT_DURATIONS, "59", "0", "367d"),
+    "TOKENAPP_SESSION_LIFETIME": (*NOT_DURATIONS, "59", "0", "3661d"),
+    "TOKENAPP_REFRESH_GRACE": (*NOT_DURATIONS, "601", "11m"),
+    "TOKENAPP_REVOCATION_DELAY": ("0", "0.04", "61", "-1", "nan", "inf", "1e1", "1m", "s", "1_0", "٣", " 1", "one"),
+    "TOKENAPP_JWKS_LIFETIME": (*NOT_DURATIONS, "0", "25h"),
+    "TOKENAPP_ADDRESS_FAILURES": (*NOT_NUMBERS, "0", "100001"),
+    "TOKENAPP_METRICS_BIND": ("x", "9464", ":9464", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:9464"),
+    "TOKENAPP_PASSWORD_MIN_LENGTH": (*NOT_NUMBERS, "7", "65"),
+    "TOKENAPP_INVALID_TOKEN_STATUS": ("400", "200", "40\uff13", "forbidden", "403 "),
+    "TOKENAPP_ALLOWED_ORIGINS": (
+        *NOT_WEB_URLS,
+        *MALFORMED_URLS,
+        "*",
+        "null",
+        "https://a.example/",
+        "https://a.example/path",
+        "https://a.example:443",
+        "https://a.example?x",
+        "https://a.example;https://b.example",
+        "https://a.example https://b.example",
+        "https://good.example, bad",
+    ),
+    "TOKENAPP_TRUSTED_PROXIES": ("localhost", "10.0.0.1/8", "10.0.0", "10.0.0.0/33", "*", "1.2.3.4;5.6.7.8", "::g"),
+    "TOKENAPP_LOG_FORMAT": ("JSON", "xml", "yes"),
+    "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "4194305"),
+    "TOKENAPP_PASSWORD_PASSES": (*NOT_NUMBERS, "0", "101"),
+}
+
+
+def test_every_setting_has_valid_and_invalid_values() -> None:
+    names = {setting.name for setting in SETTINGS}
+    assert set(VALID) == set(INVALID) == names
+    assert len(names) == len(SETTINGS)
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_valid_value_is_read(name: str, tmp_path: Path) -> None:
+    field = name.removeprefix("TOKENAPP_").lower()
+    for text, expected in VALID[name].items():
+        value = getattr(load(production(**{name: text}), tmp_path), field)
+        assert (value.render_as_string() if field == "database_url" else value) == expected
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_value_is_one_problem_that_does_not_show_the_value(name: str, tmp_path: Path) -> None:
+    found = [problems_of(production(**{name: text}), tmp_path) for text in INVALID[name]]
+    assert [[problem.split()[0] for problem in problems] for problems in found] == [[name]] * len(found)
+    # The sentence is the same for every value, so it does not contain the value.
+    assert found == found[:1] * len(found)

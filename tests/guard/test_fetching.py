@@ -1,0 +1,56 @@
+"""The guard's HTTP requests to the service."""
+
+import socket
+import threading
+
+import pytest
+
+from tests.support.guarded import stub_server
+from tokenapp_guard import Guard
+from tokenapp_guard.fetching import FetchError, fetch_json
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+        b"HTTP/1.1 500 Oh\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\n\r\nno json",
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ],
+    ids=["not HTTP", "empty", "500", "array", "not JSON", "not UTF-8", "nested", "cut off"],
+)
+def test_malformed_response_is_a_fetch_error(response: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def respond() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(response)
+
+        thread = threading.Thread(target=respond)
+        thread.start()
+        with pytest.raises(FetchError):
+            fetch_json(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+
+
+def test_redirect_is_not_followed() -> None:
+    with (
+        stub_server(200, {}, b'{"keys": []}') as (target, requested),
+        stub_server(302, {"Location": f"{target}/x"}, b"") as (address, _),
+        pytest.raises(FetchError),
+    ):
+        fetch_json(address)
+    assert requested == []
+
+
+@pytest.mark.parametrize("issuer", ["http://login.example.com", "ftp://127.0.0.1", "file:///etc/passwd", "login"])
+def test_issuer_must_be_https_or_loopback(issuer: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        Guard(issuer, audience="tokenapp-api")

@@ -1,0 +1,182 @@
+"""Every setting, declared once, as a field of `Settings`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy.engine import URL
+
+from tokenapp.config import readers as read
+
+T = TypeVar("T")
+
+
+class Setting(NamedTuple):
+    """An environment variable; the `default` None is computed from other settings."""
+
+    name: str
+    default: str | None
+    read: Callable[[str], Any]
+    description: str
+    secret: bool
+
+
+def setting(name: str, default: str | None, read: Callable[[str], T], description: str, *, secret: bool = False) -> T:
+    """Declare a field of `Settings`, read from the environment variable `name`."""
+    field: T = dataclasses.field(metadata={"setting": Setting(name, default, read, description, secret)})
+    return field
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings as the program uses them: durations in seconds, lists as tuples."""
+
+    secret_key: str = setting(
+        "SECRET_KEY", "", read.secret, "Encrypts the signing keys at rest. At least 32 random bytes.", secret=True
+    )
+    secret_key_fallbacks: tuple[str, ...] = setting(
+        "SECRET_KEY_FALLBACKS",
+        "",
+        read.comma_separated,
+        "Former values, comma-separated. Keys encrypted under them are re-encrypted.",
+        secret=True,
+    )
+    database_url: URL = setting(  # noqa: RUF009 -- it returns a field, as dataclasses.field does
+        "DATABASE_URL", None, read.database, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
+    )
+    port: int = setting("PORT", "3005", read.whole_number(1, 65535), "Port that gunicorn listens on.")
+    web_concurrency: int = setting("WEB_CONCURRENCY", "2", read.whole_number(1, 256), "Number of worker processes.")
+    threads: int = setting("TOKENAPP_THREADS", "4", read.whole_number(1, 256), "Threads per worker process.")
+    access_token_secret: str = setting(
+        "ACCESS_TOKEN_SECRET",
+        "",
+        read.secret,
+        "Signs access tokens with HS256 instead of a stored ES256 key.",
+        secret=True,
+    )
+    access_token_secret_fallbacks: tuple[str, ...] = setting(
+        "ACCESS_TOKEN_SECRET_FALLBACKS",
+        "",
+        read.comma_separated,
+        "Former values, still accepted; comma-separated.",
+        secret=True,
+    )
+    refresh_token_secret: str = setting(
+        "REFRESH_TOKEN_SECRET", "", read.secret, "Signs refresh tokens instead of a stored key.", secret=True
+    )
+    refresh_token_secret_fallbacks: tuple[str, ...] = setting(
+        "REFRESH_TOKEN_SECRET_FALLBACKS",
+        "",
+        read.comma_separated,
+        "Former values, still accepted; comma-separated.",
+        secret=True,
+    )
+    ratelimit_storage_uri: str = setting(
+        "RATELIMIT_STORAGE_URI",
+        "",
+        read.limit_server,
+        "Redis or Valkey server for the rate limit per address. Default: the database.",
+        secret=True,
+    )
+    env: str = setting(
+        "TOKENAPP_ENV", "production", read.one_of("production", "development"), "`production` or `development`."
+    )
+    issuer: str = setting(
+        "TOKENAPP_ISSUER", None, read.public_url, "Public URL of the service, the `iss` claim. https in production."
+    )
+    audience: str = setting(
+        "TOKENAPP_AUDIENCE",
+        "tokenapp-api",
+        read.quotable,
+        "The `aud` claim of access tokens: the API that they are for.",
+    )
+    access_lifetime: int = setting(
+        "TOKENAPP_ACCESS_LIFETIME", "15m", read.duration(10, 86400), "Lifetime of an access token."
+    )
+    refresh_lifetime: int = setting(
+        "TOKENAPP_REFRESH_LIFETIME",
+        "7d",
+        read.duration(60, 366 * 86400),
+        "Idle limit: lifetime of an unused refresh token.",
+    )
+    session_lifetime: int = setting(
+        "TOKENAPP_SESSION_LIFETIME",
+        "30d",
+        read.duration(60, 3660 * 86400),
+        "Absolute limit: maximum lifetime of a session.",
+    )
+    max_sessions: int = setting(
+        "TOKENAPP_MAX_SESSIONS",
+        "100",
+        read.whole_number(1, 10000),
+        "Live sessions per user. Beyond, the oldest is revoked.",
+    )
+    refresh_grace: int = setting(
+        "TOKENAPP_REFRESH_GRACE", "30s", read.duration(0, 600), "Grace period of a replaced refresh token. 0: none."
+    )
+    revocation_delay: float = setting(
+        "TOKENAPP_REVOCATION_DELAY", "1s", read.delay, "Time until the access tokens of a revoked session are rejected."
+    )
+    jwks_lifetime: int = setting(
+        "TOKENAPP_JWKS_LIFETIME",
+        "5m",
+        read.duration(1, 86400),
+        "How long the public keys may be cached. A new key signs only after this time.",
+    )
+    invalid_token_status: int = setting(
+        "TOKENAPP_INVALID_TOKEN_STATUS",
+        "403",
+        read.one_of(403, 401),
+        "Status for an invalid access token: 403, or 401 as in RFC 6750.",
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "TOKENAPP_ALLOWED_ORIGINS",
+        "",
+        read.origins,
+        "Other origins whose pages may call the service, comma-separated. No wildcards.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "TOKENAPP_TRUSTED_PROXIES",
+        "",
+        read.networks,
+        "Proxies whose `X-Forwarded-*` headers are trusted: addresses or networks, comma-separated.",
+    )
+    address_failures: int = setting(
+        "TOKENAPP_ADDRESS_FAILURES",
+        "60",
+        read.whole_number(1, 100000),
+        "Rate limit: wrong passwords per minute from one address.",
+    )
+    log_format: str = setting("TOKENAPP_LOG_FORMAT", "json", read.one_of("json", "text"), "`json` or `text`.")
+    metrics_bind: tuple[str, int] | None = setting(
+        "TOKENAPP_METRICS_BIND", "", read.bind, "Address and port of the metrics, such as `127.0.0.1:9464`."
+    )
+    password_min_length: int = setting(
+        "TOKENAPP_PASSWORD_MIN_LENGTH",
+        "15",
+        read.whole_number(8, 64),
+        "Minimum length of a new password, in characters.",
+    )
+    password_memory: int = setting(
+        "TOKENAPP_PASSWORD_MEMORY",
+        "19456",
+        read.whole_number(8, 4194304),
+        "argon2id memory in KiB. At least 19456 in production.",
+    )
+    password_passes: int = setting(
+        "TOKENAPP_PASSWORD_PASSES", "2", read.whole_number(1, 100), "argon2id passes. At least 2 in production."
+    )
+
+    @property
+    def production(self) -> bool:
+        """Whether the strict rules for a service with real users apply."""
+        return self.env == "production"
+
+    @property
+    def cookie_name(self) -> str:
+        """The refresh cookie's name; ``__Host-`` binds it to the host (RFC 6265bis)."""
+        return "__Host-refreshToken" if self.production else "refreshToken"
+
+
+SETTINGS: Final[tuple[Setting, ...]] = tuple(field.metadata["setting"] for field in dataclasses.fields(Settings))
+FILE_SETTINGS: Final = frozenset(setting.name + "_FILE" for setting in SETTINGS if setting.secret)
