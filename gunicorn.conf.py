@@ -30,7 +30,7 @@ if _settings.metrics_bind:
 
 wsgi_app = "wsgi:app"
 # In development there is a demo user whose password everybody knows: that one stays on this machine.
-bind = f"{'0.0.0.0' if _settings.production else '127.0.0.1'}:{_settings.port}"  # noqa: S104 -- a proxy or a firewall stands before it
+bind = _settings.bind or f"127.0.0.1:{_settings.port}"
 worker_class = "tokenapp.server.worker.Worker"
 workers = _settings.web_concurrency
 threads = _settings.threads
@@ -48,6 +48,8 @@ limit_request_fields = 64
 limit_request_field_size = 16384
 forwarded_allow_ips = ",".join(_settings.trusted_proxies) or "255.255.255.255"
 proxy_protocol = False
+# Headers such as Script-Name, by which a proxy could change the path of a request, are ignored.
+forwarder_headers = ""
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- likewise; and a setting's name

@@ -3,14 +3,24 @@
 Each takes the values that could be read, by field name, and yields a sentence for every problem.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, Final
+
+from zxcvbn import zxcvbn
 
 MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_CHARACTERS: Final = 10
 MIN_PASSWORD_MEMORY: Final = 19456
 MIN_PASSWORD_PASSES: Final = 2
+# Of random bytes there are many more: 32 hexadecimal digits have 10**32.
+MIN_GUESSES: Final = 10**24
+_ESTIMATED: Final = 72  # characters
+# Words of placeholders, which random text does not contain.
+_PLACEHOLDER: Final = re.compile(
+    r"secret|passw|change.?(me|in|this)|your[-_ ]|example|placeholder|replace|insert|goes.?here", re.IGNORECASE
+)
 # Published in these tests, in examples, and in the Express program that this service replaces.
 PUBLISHED_SECRETS: Final = frozenset(
     {
@@ -65,10 +75,10 @@ def check_production(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_weak(value: str) -> bool:
-    repeats_itself = (value + value).find(value, 1) < len(value)
     return (
         len(value.encode()) < MIN_SECRET_BYTES
         or len(set(value)) < MIN_DISTINCT_CHARACTERS
-        or repeats_itself
+        or _PLACEHOLDER.search(value) is not None
         or value.lower() in PUBLISHED_SECRETS
+        or zxcvbn(value[:_ESTIMATED], max_length=_ESTIMATED)["guesses"] < MIN_GUESSES
     )

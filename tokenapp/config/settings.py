@@ -23,7 +23,9 @@ class Setting(NamedTuple):
 
 def setting(name: str, default: str | None, read: Callable[[str], T], description: str, *, secret: bool = False) -> T:
     """Declare a field of `Settings`, read from the environment variable `name`."""
-    field: T = dataclasses.field(metadata={"setting": Setting(name, default, read, description, secret)})
+    field: T = dataclasses.field(
+        repr=not secret, metadata={"setting": Setting(name, default, read, description, secret)}
+    )
     return field
 
 
@@ -45,6 +47,12 @@ class Settings:
         "DATABASE_URL", None, read.database, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
     )
     port: int = setting("PORT", "3005", read.whole_number(1, 65535), "Port that gunicorn listens on.")
+    bind: str = setting(
+        "TOKENAPP_BIND",
+        "",
+        read.listen,
+        "Where gunicorn listens, such as `[::]:3005` or `unix:/run/tokenapp.sock`. Default: `127.0.0.1` and `PORT`.",
+    )
     web_concurrency: int = setting("WEB_CONCURRENCY", "2", read.whole_number(1, 256), "Number of worker processes.")
     threads: int = setting("TOKENAPP_THREADS", "4", read.whole_number(1, 256), "Threads per worker process.")
     access_token_secret: str = setting(
