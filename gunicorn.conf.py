@@ -21,6 +21,7 @@ try:
 except ConfigError as _fault:
     sys.exit(str(_fault))
 allocator.set_up()
+passwords.watch.idle = allocator.give_back
 logs.set_up(_settings.log_format)
 logging.captureWarnings(capture=True)
 threading.excepthook = logs.note_thread_fault
