@@ -1,72 +1,57 @@
-"""What a request costs, counted and not timed: so many function calls, so many statements, and no more."""
-
-import sys
-from collections.abc import Callable
-from types import FrameType
+"""The cost of a request in function calls, which unlike its time does not depend on the machine."""
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from werkzeug.test import EnvironBuilder
 
 from tests.conftest import Databases
-from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.app import create_user, make_app
+from tests.support.calls import Calls, count_calls
+from tests.support.client import Client, sign_in
 
 
 @pytest.fixture
-def app(databases: Databases) -> Flask:
-    """Give the application on SQLite: what the drivers do by themselves is not what is counted here."""
+def client(databases: Databases) -> Client:
+    """Return a signed-in client of the application on SQLite, whose driver makes few calls of its own."""
     app = make_app(databases("sqlite"), TOKENAPP_REFRESH_GRACE="0")
     create_user(app)
-    return app
+    return sign_in(app)
 
 
-def calls_of(app: Flask, builder: EnvironBuilder) -> int:
-    """Return how many functions are called, in Python and in C, to answer a request."""
-    environ, count = builder.get_environ(), 0
-    answered: list[str] = []
-
-    def note(_frame: FrameType, what: str, _argument: object) -> None:
-        nonlocal count
-        count += what in {"call", "c_call"}
-
-    def start(status: str, *_: object) -> Callable[[bytes], object]:
-        answered.append(status)
-        return answered.append  # type: ignore[return-value]  # nothing is written by it
-
-    tracer = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        b"".join(app.wsgi_app(environ, start))
-    finally:
-        sys.setprofile(tracer)
-    assert answered == ["200 OK"]
-    return count
+def protected_request(client: Client) -> Calls:
+    """Return the calls of a protected request with a token that was verified before."""
+    assert isinstance(client.target, Flask)
+    assert client.protected().status == 200
+    calls = count_calls(client.target, "GET", "/api/protected", {"Authorization": f"Bearer {client.token}"})
+    assert calls.status == "200 OK"
+    return calls
 
 
-def signed_in(app: Flask) -> tuple[FlaskClient, str]:
-    client = app.test_client()
-    reply = client.post("/api/login", json={"username": "alice", "password": PASSWORD})
-    return client, (reply.json or {})["accessToken"]
+def rotation(client: Client) -> Calls:
+    """Return the calls of a refresh that rotates the token."""
+    assert isinstance(client.target, Flask)
+    assert client.refresh().status == 200
+    calls = count_calls(client.target, "POST", "/api/token", {"Cookie": f"refreshToken={client.cookie}"})
+    assert calls.status == "200 OK"
+    return calls
 
 
-def test_a_protected_request_stays_within_its_budget(app: Flask) -> None:
-    _, token = signed_in(app)
-
-    def builder() -> EnvironBuilder:
-        return EnvironBuilder("/api/protected", headers=[("Authorization", f"Bearer {token}")])
-
-    calls_of(app, builder())  # the first finds its signature not verified yet
-    assert calls_of(app, builder()) <= 650
+def test_a_protected_request_stays_within_its_budget(client: Client) -> None:
+    assert protected_request(client).total <= 700
 
 
-def test_a_rotation_stays_within_its_budget(app: Flask) -> None:
-    client, _ = signed_in(app)
+def test_a_rotation_stays_within_its_budget(client: Client) -> None:
+    assert rotation(client).total <= 1130
 
-    def builder() -> EnvironBuilder:
-        cookie = client.get_cookie("refreshToken")
-        assert cookie is not None
-        return EnvironBuilder("/api/token", method="POST", headers=[("Cookie", f"refreshToken={cookie.value}")])
 
-    client.post("/api/token")
-    assert calls_of(app, builder()) <= 1120
+def test_a_protected_request_stays_within_its_budget_of_own_calls(client: Client) -> None:
+    calls = protected_request(client)
+    assert len(calls.files) <= 30
+    assert len({*calls.files}) <= 10
+    assert calls.moves <= 18
+
+
+def test_a_rotation_stays_within_its_budget_of_own_calls(client: Client) -> None:
+    calls = rotation(client)
+    assert len(calls.files) <= 90
+    assert len({*calls.files}) <= 14
+    assert calls.moves <= 40

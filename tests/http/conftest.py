@@ -1,0 +1,26 @@
+"""An application and a signed-in client that the tests of a module share."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Databases
+from tests.support.app import application, create_user
+from tests.support.client import Client, sign_in
+
+ALLOWED_ORIGINS = ("https://app.example.com", "http://localhost:5173")
+
+
+@pytest.fixture(scope="module")
+def shared_app(databases: Databases) -> Iterator[Flask]:
+    """Return an application with the user alice on SQLite, for tests that do not depend on the database."""
+    with application(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=", ".join(ALLOWED_ORIGINS)) as app:
+        create_user(app)
+        yield app
+
+
+@pytest.fixture(scope="module")
+def shared(shared_app: Flask) -> Client:
+    """Return a client with a session that no test may revoke."""
+    return sign_in(shared_app)
