@@ -1,4 +1,4 @@
-"""Pages of other origins: exactly those that are listed may call us and read the answer; the others may do neither."""
+"""CORS: exactly the allowed origins may send requests with the cookie and read the responses."""
 
 import http.server
 import threading
@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from tests.conftest import Databases, Servers
-from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.app import PASSWORD, application, create_user, make_app
 from tests.support.chromium import chromium
+from tests.support.client import Client, Response
 from tests.support.server import free_port
-from tokenapp.db import db
 
-LISTED = ["https://app.example.com", "https://[2001:db8::1]:8443", "http://localhost:5173"]
+ALLOWED = ["https://app.example.com", "https://[2001:db8::1]:8443", "http://localhost:5173"]
 OTHERS = [
     "http://app.example.com",
     "https://app.example.com:8443",
@@ -53,83 +52,108 @@ REQUESTS: list[tuple[int, str, str, Mapping[str, Any]]] = [
     (200, "GET", "/healthz", {}),
     (200, "GET", "/openapi.json", {}),
     (304, "GET", "/openapi.json", {"headers": {"If-None-Match": "*"}}),
-    (200, "POST", "/api/login", {"json": CREDENTIALS}),
+    (200, "POST", "/api/login", {"payload": CREDENTIALS}),
     (204, "POST", "/api/logout", {}),
-    (400, "POST", "/api/login", {"json": {}}),
+    (400, "POST", "/api/login", {"payload": {}}),
     (401, "GET", "/api/me", {}),
-    (403, "GET", "/api/me", {"headers": {"Authorization": "Bearer nonsense"}}),
+    (403, "GET", "/api/me", {"bearer": "nonsense"}),
     (404, "GET", "/nowhere", {}),
     (405, "GET", "/api/login", {}),
-    (413, "POST", "/api/login", {"data": b"x" * 20000}),
-    (415, "POST", "/api/login", {"data": b"{}"}),
+    (413, "POST", "/api/login", {"body": b"x" * 20000}),
+    (415, "POST", "/api/login", {"body": b"{}"}),
     (500, "GET", "/broken", {}),
 ]
+COOKIE_ROUTES = ["/api/login", "/api/token", "/api/logout"]
+every_allowed_origin = pytest.mark.parametrize("origin", ALLOWED)
+every_other_origin = pytest.mark.parametrize("origin", OTHERS)
 
 
-@pytest.fixture
-def app(databases: Databases) -> Flask:
-    """Give the application with some origins listed, a user, and a route that has a bug."""
-    app = make_app(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=",".join(LISTED))
-    app.add_url_rule("/broken", view_func=lambda: str(1 // 0))
-    create_user(app)
-    return app
+@pytest.fixture(scope="module")
+def app(databases: Databases) -> Iterator[Flask]:
+    """Return the application with allowed origins, a user, and a route that has a bug."""
+    with application(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=",".join(ALLOWED)) as app:
+        app.add_url_rule("/broken", view_func=lambda: str(1 // 0))
+        create_user(app)
+        yield app
 
 
-def of_cors(reply: TestResponse) -> dict[str, str]:
-    return {name: value for name, value in reply.headers if name.startswith("Access-Control-")}
+@pytest.fixture(scope="module")
+def client(app: Flask) -> Client:
+    """Return a client of that application."""
+    return Client(app)
+
+
+def cors_headers(response: Response) -> dict[str, str]:
+    """Return the CORS headers of a response."""
+    return {name: value for name, value in response.headers if name.startswith("Access-Control-")}
 
 
 def preflight(
-    app: Flask, origin: str, method: str = "POST", path: str = "/api/login", headers: str = ""
-) -> TestResponse:
-    asked = {"Origin": origin, "Access-Control-Request-Method": method, "Sec-Fetch-Site": "cross-site"}
-    return app.test_client().options(
-        path, headers=asked | ({"Access-Control-Request-Headers": headers} if headers else {})
-    )
+    client: Client, origin: str, method: str = "POST", path: str = "/api/login", headers: str = ""
+) -> Response:
+    """Send the preflight request for a request with `method` and `headers`."""
+    sent = {"Origin": origin, "Access-Control-Request-Method": method, "Sec-Fetch-Site": "cross-site"}
+    if headers:
+        sent["Access-Control-Request-Headers"] = headers
+    return client.send("OPTIONS", path, headers=sent)
 
 
-@pytest.mark.parametrize("origin", LISTED)
+# Requests
+
+
+@every_allowed_origin
 @pytest.mark.parametrize(("status", "method", "path", "sent"), REQUESTS)
-def test_a_listed_origin_may_read_every_answer(
-    app: Flask, status: int, method: str, path: str, sent: Mapping[str, Any], origin: str
+def test_allowed_origin_may_read_every_response(
+    client: Client, status: int, method: str, path: str, sent: Mapping[str, Any], origin: str
 ) -> None:
     headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site", **sent.get("headers", {})}
-    reply = app.test_client().open(path, method=method, **{**sent, "headers": headers})
-    assert reply.status_code == status
-    assert of_cors(reply) == {
+    response = client.send(method, path, **{**sent, "headers": headers})
+    assert response.status == status
+    assert cors_headers(response) == {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Credentials": "true",
         "Access-Control-Expose-Headers": EXPOSED,
     }
-    assert reply.headers.getlist("Vary") == ["Origin"]
+    assert response.all("Vary") == ["Origin"]
 
 
-@pytest.mark.parametrize("origin", OTHERS)
+@every_other_origin
 @pytest.mark.parametrize(("method", "path"), [("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/nowhere")])
-def test_another_origin_may_read_nothing(app: Flask, origin: str, method: str, path: str) -> None:
-    reply = app.test_client().open(path, method=method, headers={"Origin": origin})
-    assert of_cors(reply) == {}
-    assert reply.headers.getlist("Vary") == ["Origin"]
+def test_other_origin_may_read_no_response(client: Client, origin: str, method: str, path: str) -> None:
+    response = client.send(method, path, headers={"Origin": origin})
+    assert cors_headers(response) == {}
+    assert response.all("Vary") == ["Origin"]
 
 
-@pytest.mark.parametrize("origin", OTHERS)
-@pytest.mark.parametrize("path", ["/api/login", "/api/token", "/api/logout"])
-def test_another_origin_may_not_sign_in_or_use_the_cookie(app: Flask, origin: str, path: str) -> None:
-    reply = app.test_client().post(path, json=CREDENTIALS, headers={"Origin": origin})
-    assert (reply.status_code, reply.json and reply.json["code"]) == (403, "cross_site_request")
-    assert of_cors(reply) == {}
-    assert "Set-Cookie" not in reply.headers
+@every_other_origin
+@pytest.mark.parametrize("path", COOKIE_ROUTES)
+def test_other_origin_may_not_sign_in_or_use_the_cookie(client: Client, origin: str, path: str) -> None:
+    response = client.send("POST", path, payload=CREDENTIALS, headers={"Origin": origin})
+    assert (response.status, response.code) == (403, "cross_site_request")
+    assert cors_headers(response) == {}
+    assert response.all("Set-Cookie") == []
 
 
-@pytest.mark.parametrize("origin", LISTED)
+def test_response_without_an_origin_varies_by_origin(client: Client) -> None:
+    response = client.send("GET", "/openapi.json")
+    assert cors_headers(response) == {}
+    assert response.all("Vary") == ["Origin"]
+
+
+# Preflight requests
+
+
+@every_allowed_origin
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/api/login"), ("GET", "/api/me"), ("PUT", "/api/me/password"), ("DELETE", "/api/sessions/some")],
 )
-def test_a_listed_origin_is_told_what_it_may_send(app: Flask, origin: str, method: str, path: str) -> None:
-    reply = preflight(app, origin, method, path, "authorization, content-type, x-request-id, x-evil")
-    assert reply.status_code == 200
-    assert of_cors(reply) == {
+def test_preflight_of_an_allowed_origin_lists_methods_and_headers(
+    client: Client, origin: str, method: str, path: str
+) -> None:
+    response = preflight(client, origin, method, path, "authorization, content-type, x-request-id, x-evil")
+    assert response.status == 200
+    assert cors_headers(response) == {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Credentials": "true",
         "Access-Control-Allow-Headers": "authorization, content-type, x-request-id",
@@ -137,61 +161,58 @@ def test_a_listed_origin_is_told_what_it_may_send(app: Flask, origin: str, metho
         "Access-Control-Expose-Headers": EXPOSED,
         "Access-Control-Max-Age": "3600",
     }
-    assert reply.headers.getlist("Vary") == ["Origin"]
+    assert response.all("Vary") == ["Origin"]
 
 
-@pytest.mark.parametrize("origin", OTHERS)
-def test_another_origin_is_told_nothing(app: Flask, origin: str) -> None:
-    reply = preflight(app, origin, headers="authorization")
-    assert (reply.status_code, of_cors(reply)) == (200, {})
-    assert reply.headers.getlist("Vary") == ["Origin"]
+@every_other_origin
+def test_preflight_of_another_origin_has_no_cors_headers(client: Client, origin: str) -> None:
+    response = preflight(client, origin, headers="authorization")
+    assert (response.status, cors_headers(response)) == (200, {})
+    assert response.all("Vary") == ["Origin"]
 
 
-@pytest.mark.parametrize("path", ["/api/login", "/api/token", "/api/logout"])
-def test_a_preflight_is_not_refused_as_a_request_of_another_site(app: Flask, path: str) -> None:
-    assert preflight(app, "https://evil.org", path=path).status_code == 200
+@pytest.mark.parametrize("path", COOKIE_ROUTES)
+def test_preflight_is_not_rejected_as_a_cross_site_request(client: Client, path: str) -> None:
+    assert preflight(client, "https://evil.org", path=path).status == 200
 
 
-def test_the_methods_allowed_are_those_that_the_api_has(app: Flask) -> None:
-    document = app.test_client().get("/openapi.json").json
-    assert document is not None
+def test_allowed_methods_are_those_of_the_api(client: Client) -> None:
+    document = client.send("GET", "/openapi.json").json
     methods = sorted({method.upper() for path in document["paths"].values() for method in path})
-    assert preflight(app, LISTED[0]).headers["Access-Control-Allow-Methods"] == ", ".join(methods)
+    assert preflight(client, ALLOWED[0]).header("Access-Control-Allow-Methods") == ", ".join(methods)
 
 
-def test_a_method_that_we_do_not_have_is_not_allowed(app: Flask) -> None:
-    assert "Access-Control-Allow-Methods" not in preflight(app, LISTED[0], "PATCH").headers
+def test_method_that_no_route_supports_is_not_allowed(client: Client) -> None:
+    assert preflight(client, ALLOWED[0], "PATCH").header("Access-Control-Allow-Methods") is None
 
 
-def test_no_origin_may_reach_us_from_the_public_network_into_a_private_one(app: Flask) -> None:
-    headers = {"Origin": LISTED[0], "Access-Control-Request-Private-Network": "true"}
-    reply = app.test_client().options("/api/login", headers=headers)
-    assert reply.headers.get("Access-Control-Allow-Private-Network") in {None, "false"}
+def test_access_from_the_public_to_a_private_network_is_not_allowed(client: Client) -> None:
+    headers = {"Origin": ALLOWED[0], "Access-Control-Request-Private-Network": "true"}
+    response = client.send("OPTIONS", "/api/login", headers=headers)
+    assert response.header("Access-Control-Allow-Private-Network") in {None, "false"}
 
 
-def test_an_answer_to_nobody_in_particular_varies_by_origin_too(app: Flask) -> None:
-    reply = app.test_client().get("/openapi.json")
-    assert (of_cors(reply), reply.headers.getlist("Vary")) == ({}, ["Origin"])
+# The setting
 
 
-@pytest.mark.parametrize("origin", [*LISTED, *OTHERS, "http://localhost:3005", "http://localhost"])
-def test_without_a_list_nobody_is_told_anything(databases: Databases, origin: str) -> None:
-    app = make_app(databases("sqlite"))
-    for reply in (
-        preflight(app, origin, headers="authorization"),
-        app.test_client().get("/healthz", headers={"Origin": origin}),
+@pytest.mark.parametrize("origin", [*ALLOWED, *OTHERS, "http://localhost:3005", "http://localhost"])
+def test_without_allowed_origins_there_are_no_cors_headers(databases: Databases, origin: str) -> None:
+    client = Client(make_app(databases("sqlite")))
+    for response in (
+        preflight(client, origin, headers="authorization"),
+        client.send("GET", "/healthz", headers={"Origin": origin}),
     ):
-        assert of_cors(reply) == {}
-        assert "Vary" not in reply.headers
+        assert cors_headers(response) == {}
+        assert response.header("Vary") is None
 
 
-def test_a_list_in_capitals_means_what_browsers_send(databases: Databases) -> None:
-    app = make_app(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS="https://App.Example.com")
-    reply = app.test_client().get("/healthz", headers={"Origin": "https://app.example.com"})
-    assert reply.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+def test_allowed_origin_in_capitals_matches_what_browsers_send(databases: Databases) -> None:
+    client = Client(make_app(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS="https://App.Example.com"))
+    response = client.send("GET", "/healthz", headers={"Origin": "https://app.example.com"})
+    assert response.header("Access-Control-Allow-Origin") == "https://app.example.com"
 
 
-# In a real browser.
+# A real browser
 
 SIGN_IN = """async ([url, username, password]) => {
     const post = (path, more) => fetch(url + path, {method: "POST", credentials: "include", ...more});
@@ -208,7 +229,7 @@ SIGN_IN = """async ([url, username, password]) => {
 
 @contextmanager
 def other_site(port: int) -> Iterator[str]:
-    """Serve empty pages on `port`; give their origin."""
+    """Serve empty pages on `port` and return their origin."""
 
     class Empty(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -227,16 +248,14 @@ def other_site(port: int) -> Iterator[str]:
         thread.join()
 
 
-def test_a_browser_lets_pages_of_a_listed_origin_sign_in_and_no_others(databases: Databases, serve: Servers) -> None:
+def test_browser_lets_only_pages_of_an_allowed_origin_sign_in(databases: Databases, serve: Servers) -> None:
     url, ports = databases("sqlite"), [free_port(), free_port()]
-    app = make_app(url)
-    create_user(app)
-    with app.app_context():
-        db.engine.dispose()
+    with application(url) as app:
+        create_user(app)
     server = serve(url, TOKENAPP_ALLOWED_ORIGINS=f"http://localhost:{ports[0]}")
     results = []
-    with chromium() as browser, other_site(ports[0]) as listed, other_site(ports[1]) as other:
-        for origin in (listed, other):
+    with chromium() as browser, other_site(ports[0]) as allowed, other_site(ports[1]) as other:
+        for origin in (allowed, other):
             page = browser.new_page()
             page.goto(origin)
             results.append(page.evaluate(SIGN_IN, [f"http://localhost:{server.port}", "alice", PASSWORD]))

@@ -15,8 +15,8 @@ from tests.support.client import Client, Response, sign_in
 from tokenapp import db
 from tokenapp.models import Session
 
-GOOD_IDS: Final = ["a", "0123456789abcdef", "A-Z_a.z~+/=", "x" * 128]
-BAD_IDS: Final = ["", " ", "a b", "x" * 129, "é", "<script>", "a;b", '"', "a\tb", "a,b", "%0d%0a", "\xff"]
+GOOD_IDS: Final = ["a", "0123456789abcdef", "a-Request.1", "A-Z_a.z~+/=", "x" * 128]
+BAD_IDS: Final = ["", " ", "a b", "x" * 129, "é", "<script>", "a;b", '"', 'a"b', "a\tb", "a,b", "%0d%0a", "\xff"]
 
 
 @pytest.mark.parametrize("given", GOOD_IDS)

@@ -1,6 +1,5 @@
 """Requests that pages of other sites make a browser send: `Sec-Fetch-Site` and `Origin`."""
 
-import secrets
 from typing import Final
 
 import pytest
@@ -9,7 +8,7 @@ from flask import Flask
 from tests.conftest import Databases
 from tests.http.conftest import ALLOWED_ORIGINS
 from tests.support import stored
-from tests.support.app import PASSWORD, make_app
+from tests.support.app import ISSUER, PASSWORD, PRODUCTION, make_app
 from tests.support.client import Client
 
 OWN: Final = "http://localhost:3005"
@@ -99,22 +98,14 @@ def test_bearer_token_is_accepted_from_any_site(shared: Client) -> None:
 
 
 def test_in_production_the_host_header_does_not_decide_the_own_origin(databases: Databases) -> None:
-    app = make_app(
-        databases("sqlite"),
-        TOKENAPP_ENV="production",
-        TOKENAPP_ISSUER="https://auth.example.com",
-        TOKENAPP_PASSWORD_MEMORY="19456",
-        TOKENAPP_PASSWORD_PASSES="2",
-        SECRET_KEY=secrets.token_urlsafe(48),
-    )
-    client = Client(app, cookie_name="__Host-refreshToken")
+    client = Client(make_app(databases("sqlite"), **PRODUCTION), cookie_name="__Host-refreshToken")
     for host in ("evil.example", "evil.example:8080", "10.0.0.1"):
         for scheme in ("http", "https"):
             headers = {"Host": host, "Origin": f"{scheme}://{host}", "X-Forwarded-Host": host}
             response = client.logout(headers=headers, environ={"wsgi.url_scheme": scheme})
             assert response.problem == CROSS_SITE
     for host in ("auth.example.com", "backend:3005"):
-        headers = {"Host": host, "Origin": "https://auth.example.com"}
+        headers = {"Host": host, "Origin": ISSUER}
         assert client.logout(headers=headers).status == 204
 
 

@@ -1,4 +1,4 @@
-"""The guides in docs/: their commands run as they are written, and have the effects that are told."""
+"""The commands in docs/ run as written, and have the stated effects."""
 
 import os
 import re
@@ -23,30 +23,31 @@ from werkzeug.security import generate_password_hash
 
 from tests.conftest import Databases, Servers
 from tests.support.app import PASSWORD, ROOT, application, create_user, environment, make_app
+from tests.support.client import Client, sign_in
 from tests.support.server import Server
 from tokenapp import config
 from tokenapp.db import db
 
 DOCS = ROOT / "docs"
 GUIDES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
-NAMES = ("untouched", "refreshed", "ended")
+NAMES = ("untouched", "refreshed", "signed out")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-EXTERNAL = {"routes", "run", "shell"}  # flask's own
+FLASK_COMMANDS = {"routes", "run", "shell"}
 
 
 def blocks(path: Path, language: str = "sh") -> list[str]:
-    """Return the blocks of code in one language."""
+    """Return the code blocks of a language."""
     return [text for kind, text in BLOCK.findall(path.read_text()) if kind == language]
 
 
 def block(name: str, title: str) -> str:
-    """Return the commands in the guide `name` whose first line is the comment `title`."""
+    """Return the commands under the comment `title` in a guide."""
     return next(text for text in blocks(DOCS / name) if text.startswith(f"# {title}\n"))
 
 
 @dataclass
 class Machine:
-    """A machine on which the guide's commands are run; its folders and its systemctl are the test's."""
+    """A host for the commands of a guide, with its own folders and systemctl."""
 
     folder: Path
     database_url: str
@@ -62,7 +63,7 @@ class Machine:
             (self.folder / "bin" / name).chmod(0o755)
 
     def run(self, commands: str) -> str:
-        """Run commands, with nothing but folders and the owner's name replaced; return what they print."""
+        """Run commands in the folders of this host; return their output."""
         for old, new in (
             ("/var/lib/tokenapp", f"{self.folder}/lib"),
             ("/var/backups/tokenapp", f"{self.folder}/backups"),
@@ -86,7 +87,7 @@ class Machine:
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def machine(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Machine:
-    """Give a machine with the service's database at the place that the guide names."""
+    """Return a host with the service's database where the guide expects it."""
     need("bash", "sqlite3" if request.param == "SQLite" else "pg_dump")
     url = databases(request.param.lower())
     if request.param == "PostgreSQL":
@@ -97,88 +98,72 @@ def machine(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path
 
 
 def need(*programs: str) -> None:
-    """Skip the test where a program is missing, and fail where it must be there."""
+    """Skip the test if a program is missing; fail if ``REQUIRE_SERVERS`` is set."""
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(f"{', '.join(missing)} is not installed")
 
 
-@dataclass
-class Caller:
-    """Somebody with a session, who keeps the tokens of the last good answer."""
-
-    cookie: str = ""
-    bearer: str = ""
-
-    def ask(self, app: Flask, path: str, **more: Any) -> int:
-        headers = {"Cookie": f"refreshToken={self.cookie}", "Authorization": f"Bearer {self.bearer}"}
-        method = "GET" if path == "/api/protected" else "POST"
-        client = app.test_client(use_cookies=False)
-        reply = client.open(path, method=method, headers=headers if self.cookie else {}, **more)
-        if reply.status_code == 200 and reply.headers.get("Set-Cookie"):
-            self.cookie = reply.headers["Set-Cookie"].split(";")[0].partition("=")[2]
-            self.bearer = reply.get_json()["accessToken"]
-        return int(reply.status_code)
-
-    def sign_in(self, app: Flask) -> "Caller":
-        assert self.ask(app, "/api/login", json={"username": "alice", "password": PASSWORD}) == 200
-        return self
-
-    def refresh(self, app: Flask) -> int:
-        return self.ask(app, "/api/token")
-
-
-def back_up_and_go_on(machine: Machine) -> dict[str, Caller]:
-    """Sign in, back up as the guide says, and let each session see something else afterwards."""
+def back_up_and_continue(machine: Machine) -> dict[str, Client]:
+    """Back up, change the sessions afterwards, and return their clients."""
     with application(machine.database_url) as app:
         create_user(app)
-        callers = {name: Caller().sign_in(app) for name in NAMES}
+        clients = {name: sign_in(app) for name in NAMES}
         machine.run(block("backup.md", f"back up {machine.variables['KIND']}"))
-        assert callers["refreshed"].refresh(app) == 200
-        assert callers["ended"].ask(app, "/api/logout") == 204
-        assert callers["ended"].refresh(app) == 403
-        callers["opened"] = Caller().sign_in(app)
-    return callers
+        assert clients["refreshed"].refresh().status == 200
+        kept = clients["signed out"].cookie
+        assert clients["signed out"].logout().status == 204
+        assert clients["signed out"].refresh(kept).status == 403
+        clients["signed out"].cookie = kept
+        clients["opened"] = sign_in(app)
+    return clients
 
 
-def test_a_restore_as_the_guide_has_it_leaves_no_session_alive(machine: Machine) -> None:
-    callers = back_up_and_go_on(machine)
+def refreshes(app: Flask, clients: Mapping[str, Client]) -> dict[str, int]:
+    """Refresh every session with the application; return the statuses."""
+    for client in clients.values():
+        client.target = app
+    return {name: client.refresh().status for name, client in clients.items()}
+
+
+def test_restore_leaves_no_session_live(machine: Machine) -> None:
+    clients = back_up_and_continue(machine)
     machine.run(block("backup.md", f"restore {machine.variables['KIND']}"))
     assert [line.split()[1] for line in (machine.folder / "called").read_text().splitlines()] == ["stop", "start"]
     with application(machine.database_url) as app:
-        for name, caller in callers.items():
-            assert caller.refresh(app) == 403, name
-        assert {name: callers[name].ask(app, "/api/protected") for name in NAMES} == dict.fromkeys(NAMES, 403)
-        assert callers["opened"].ask(app, "/api/protected") == 200
-        assert Caller().sign_in(app).refresh(app) == 200
+        assert refreshes(app, clients) == dict.fromkeys(clients, 403)
+        assert {name: clients[name].protected().status for name in NAMES} == dict.fromkeys(NAMES, 403)
+        assert clients["opened"].protected().status == 200
+        assert sign_in(app).refresh().status == 200
+
+
+def test_retired_key_invalidates_tokens_of_sessions_missing_in_the_backup(machine: Machine) -> None:
+    clients = back_up_and_continue(machine)
+    machine.run(block("backup.md", f"restore {machine.variables['KIND']}"))
     kid = re.findall(r'"kid":\s*"([^"]+)",\s*"use":\s*"access"', machine.run("flask keys list --json"))[0]
     machine.run(f"flask keys retire {kid} --now --yes")
     with application(machine.database_url) as app:
-        assert callers["opened"].ask(app, "/api/protected") == 403  # one that the restored database does not know
+        clients["opened"].target = app
+        assert clients["opened"].protected().status == 403
 
 
-def test_without_that_command_a_restore_does_to_sessions_what_the_guide_tells(machine: Machine) -> None:
-    callers = back_up_and_go_on(machine)
+def test_restore_without_revocation_affects_sessions_as_documented(machine: Machine) -> None:
+    clients = back_up_and_continue(machine)
     line = "tokenapp-flask sessions revoke --everyone --yes\n"
     restore = block("backup.md", f"restore {machine.variables['KIND']}")
     assert line in restore
     machine.run(restore.replace(line, ""))
     with application(machine.database_url) as app:
-        assert {name: caller.refresh(app) for name, caller in callers.items()} == {
-            "untouched": 200,
-            "refreshed": 403,
-            "ended": 200,
-            "opened": 403,
-        }
-        assert callers["opened"].ask(app, "/api/protected") == 200
+        assert refreshes(app, clients) == {"untouched": 200, "refreshed": 403, "signed out": 200, "opened": 403}
+        assert clients["opened"].protected().status == 200
     assert machine.run("flask events list --kind refresh_ahead").count("refresh_ahead") == 1
-    assert "Ended 3 sessions." in machine.run(block("backup.md", "end all sessions"))
+    assert "Revoked 3 sessions." in machine.run(block("backup.md", "revoke all sessions"))
     with application(machine.database_url) as app:
-        assert [callers[name].refresh(app) for name in ("untouched", "ended")] == [403, 403]
+        assert set(refreshes(app, clients).values()) == {403}
 
 
 @pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
-def test_people_move_here_with_their_passwords(kind: str, databases: Databases, tmp_path: Path) -> None:
+def test_exported_users_sign_in_with_their_passwords(kind: str, databases: Databases, tmp_path: Path) -> None:
     need("bash", "sqlite3" if kind == "SQLite" else "psql")
     old = f"{tmp_path}/old.db" if kind == "SQLite" else databases("postgresql")
     variables = {"OLD_DATABASE" if kind == "SQLite" else "OLD_DATABASE_URL": old}
@@ -195,44 +180,44 @@ def test_people_move_here_with_their_passwords(kind: str, databases: Databases, 
                 connection.execute(statement.encode())
     machine.run(block("moving.md", f"export from {kind}"))
     assert (machine.folder / "work/users.csv").stat().st_mode & 0o077 == 0
-    assert "imported 2, refused 0" in machine.run(block("moving.md", "import"))
+    assert "Imported 2 users; found 0 invalid lines." in machine.run(block("moving.md", "import"))
     assert list((machine.folder / "work").iterdir()) == []
     with application(machine.database_url) as app:
-        assert Caller().sign_in(app).refresh(app) == 200
+        assert sign_in(app).refresh().status == 200
 
 
 @pytest.fixture
 def service(databases: Databases, serve: Servers) -> Server:
-    """Give the service in development, with a user."""
+    """Start the service with one user."""
     url = databases("sqlite")
     with application(url) as app:
         create_user(app)
     return serve(url)
 
 
-def test_views_of_the_old_application_take_our_access_tokens(service: Server) -> None:
+def test_views_of_flask_jwt_extended_accept_our_access_tokens(service: Server) -> None:
     app = Flask("old")
     address = f"http://localhost:{service.port}"
     code = blocks(DOCS / "moving.md", "python")[0]
     assert "https://login.example.com" in code
-    exec(code.replace("https://login.example.com", address), {"app": app})  # noqa: S102 -- the guide's own lines
+    exec(code.replace("https://login.example.com", address), {"app": app})  # noqa: S102 -- from our own docs
 
     @app.get("/me")
     @flask_jwt_extended.jwt_required()  # type: ignore[untyped-decorator]  # the library has no types for it
     def me() -> dict[str, Any]:
         return {"sub": flask_jwt_extended.get_jwt_identity(), "name": flask_jwt_extended.get_jwt()["username"]}
 
-    opened = service.client.login()
-
-    def ask(token: str | None) -> Any:
+    def get_me(token: str) -> Any:
         return app.test_client().get("/me", headers={"Authorization": f"Bearer {token}"})
 
-    assert ask(opened.json["accessToken"]).get_json()["name"] == "alice"
-    forged = opened.json["accessToken"][:-8] + "AAAAAAAA"
-    assert [ask(token).status_code for token in (opened.cookie, forged)] == [422, 422]
+    client = sign_in(service.port)
+    assert client.token
+    assert get_me(client.token).get_json()["name"] == "alice"
+    forged = client.token[:-8] + "AAAAAAAA"
+    assert [get_me(token).status_code for token in (str(client.cookie), forged)] == [422, 422]
 
 
-def test_every_function_and_setting_of_the_library_that_the_guide_names_exists() -> None:
+def test_names_of_the_library_in_the_guide_exist() -> None:
     text = (DOCS / "moving.md").read_text()
     library = Path(flask_jwt_extended.__file__).parent
     source = "".join(path.read_text() for path in library.glob("*.py"))
@@ -242,7 +227,7 @@ def test_every_function_and_setting_of_the_library_that_the_guide_names_exists()
 
 @contextmanager
 def superuser(url: str) -> Iterator[dict[str, str]]:
-    """Give the variables by which psql reaches the server of `url`; take away what the guide makes there."""
+    """Yield the variables for psql; drop what the guide created at the end."""
     parts = make_url(url)
     admin = url.replace(f"/{parts.database}", "/postgres")
     try:
@@ -254,7 +239,7 @@ def superuser(url: str) -> Iterator[dict[str, str]]:
             connection.execute("DROP ROLE IF EXISTS tokenapp_owner")
 
 
-def test_the_service_runs_with_the_rights_of_the_guide_and_no_more(databases: Databases, tmp_path: Path) -> None:
+def test_service_runs_with_exactly_the_documented_privileges(databases: Databases, tmp_path: Path) -> None:
     need("bash", "psql")
     url = databases("postgresql")
     host = f"127.0.0.1:{make_url(url).port}"
@@ -266,24 +251,24 @@ def test_the_service_runs_with_the_rights_of_the_guide_and_no_more(databases: Da
         machine.run(f"echo {shlex.quote(PASSWORD)} > in; {{ {commands} }} < in".replace("db.internal", host))
         ours = f"postgresql://tokenapp@{host}/tokenapp"
         with application(ours) as app:
-            caller = Caller().sign_in(app)
-            assert (caller.refresh(app), caller.ask(app, "/api/protected")) == (200, 200)
+            client = sign_in(app)
+            assert (client.refresh().status, client.protected().status) == (200, 200)
             assert app.test_client().get("/readyz").status_code == 200
         with application(ours) as app:
-            prunes = [app.test_cli_runner().invoke(args=[each, "prune"]) for each in ("sessions", "events")]
-            assert [done.exit_code for done in prunes] == [0, 0], [done.output for done in prunes]
+            pruned = [app.test_cli_runner().invoke(args=[each, "prune"]) for each in ("sessions", "events")]
+            assert [done.exit_code for done in pruned] == [0, 0], [done.output for done in pruned]
         with psycopg.connect(ours) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DROP TABLE sessions")
 
 
-def test_every_setting_is_either_equal_on_all_hosts_or_each_hosts_own() -> None:
+def test_guide_lists_every_setting_as_shared_or_per_host() -> None:
     text = (DOCS / "postgresql.md").read_text().partition("## Settings")[2].partition("To change a secret")[0]
     firsts = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
     named = Counter(re.findall(r"`([A-Z_]+)`", firsts + text.partition("Each host's own:")[2]))
     assert named == Counter(setting.name for setting in config.SETTINGS)
 
 
-def test_a_worker_opens_at_most_the_connections_that_the_guide_says(databases: Databases) -> None:
+def test_worker_opens_at_most_the_documented_connections(databases: Databases) -> None:
     times = "\N{MULTIPLICATION SIGN}"
     assert f"WEB_CONCURRENCY {times} (TOKENAPP_THREADS {times} 2 + 2)" in (DOCS / "postgresql.md").read_text()
     app = make_app(databases("sqlite"), TOKENAPP_THREADS="5")
@@ -294,14 +279,14 @@ def test_a_worker_opens_at_most_the_connections_that_the_guide_says(databases: D
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
-def test_shell_commands_are_well_formed(path: Path) -> None:
+def test_shell_commands_have_valid_syntax(path: Path) -> None:
     for text in blocks(path):
         done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
 
 def named_commands(path: Path) -> list[list[str]]:
-    """Return what follows ``flask`` where a guide names a command: in blocks of shell commands and in `code`."""
+    """Return the words after ``flask`` in shell blocks and inline code."""
     text = path.read_text()
     code = [line for each in blocks(path) for line in each.splitlines() if not line.startswith("#")]
     code += re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
@@ -310,15 +295,15 @@ def named_commands(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("path", [path for path in GUIDES if named_commands(path)], ids=lambda path: path.name)
-def test_every_flask_command_that_a_guide_names_exists_with_its_options(path: Path, tmp_path: Path) -> None:
+def test_flask_commands_in_guides_exist_with_their_options(path: Path, tmp_path: Path) -> None:
     app = make_app(f"sqlite:///{tmp_path}/never-opened.db")
     for words in named_commands(path):
-        for spelled in alternatives(words):
-            check_command(app, spelled)
+        for alternative in alternatives(words):
+            check_command(app, alternative)
 
 
 def alternatives(words: list[str]) -> Iterator[list[str]]:
-    """Spell out ``users list|show``: each word is a command."""
+    """Expand ``users list|show`` into one command per alternative."""
     for position, word in enumerate(words):
         if "|" in word and not word.startswith("<"):
             for each in word.split("|"):
@@ -328,15 +313,15 @@ def alternatives(words: list[str]) -> Iterator[list[str]]:
 
 
 def check_command(app: Flask, words: list[str]) -> None:
-    """Follow the words down the groups; check the options of the command at their end."""
+    """Check that the groups, the command and its options exist."""
     command: click.Command = app.cli
     rest = list(words)
-    if rest[0] == "db" or rest[0] in EXTERNAL:
-        return  # another package's, and named by its own documentation
+    if rest[0] == "db" or rest[0] in FLASK_COMMANDS:
+        return  # of another package
     with click.Context(command) as context:
         while isinstance(command, click.Group):
             if not rest:
-                return  # the guide speaks of the whole group
+                return  # the guide names the whole group
             word = rest.pop(0)
             found = command.get_command(context, word)
             assert found is not None, f"flask {' '.join(words)}: no {word}"

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from bench import ours
 from tests.conftest import Databases
 from tests.db.test_faults import Follower, followers
-from tests.http.test_framing import BODY, CHUNKED, END, LENGTH, LIMIT, SMUGGLED, chunk, exchange, get, login, statuses
 from tests.support.app import PASSWORD, ROOT, SETTINGS, application, create_user
 from tests.support.concurrency import meanwhile, wait_until
+from tests.support.raw_http import BODY, CHUNKED, END, LENGTH, LIMIT, SMUGGLED, chunk, exchange, get, login, statuses
 from tests.support.server import Server
 from tokenapp import db
 from tokenapp.models import Session

@@ -1,6 +1,7 @@
 """The application in this process, its settings for tests, and users."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,15 @@ SETTINGS = {
     "TOKENAPP_PASSWORD_PASSES": "1",
     "WEB_CONCURRENCY": "2",
     "TOKENAPP_ADDRESS_FAILURES": "100000",
+}
+ISSUER = "https://auth.example.com"
+# The settings that production requires, apart from the database.
+PRODUCTION = {
+    "TOKENAPP_ENV": "production",
+    "TOKENAPP_ISSUER": ISSUER,
+    "SECRET_KEY": secrets.token_urlsafe(48),
+    "TOKENAPP_PASSWORD_MEMORY": "19456",
+    "TOKENAPP_PASSWORD_PASSES": "2",
 }
 
 

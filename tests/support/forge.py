@@ -1,4 +1,4 @@
-"""Tokens made by hand, with the service's own keys or with others: what an attacker, or a bug, could present."""
+"""Forge tokens, with the service's own keys or with other keys."""
 
 import base64
 import json
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from flask import Flask
-from werkzeug.test import TestResponse
 
-from tests.support.app import PASSWORD, create_user
+from tests.support.app import create_user
+from tests.support.client import Client, Response, sign_in
 from tokenapp import db, keys
 from tokenapp.models import Session
 
@@ -19,7 +19,10 @@ Use = keys.Use
 
 
 class _Missing:
-    """What stands for no value; its name is the same in every process, as the names of tests must be."""
+    """The absence of a member.
+
+    Its representation is the same in every process, because test ids contain it.
+    """
 
     def __repr__(self) -> str:
         return "missing"
@@ -41,109 +44,118 @@ def unb64(segment: str) -> bytes:
 
 
 def compact(value: Any) -> bytes:
-    """Write JSON without spaces; text is passed as it is, so that broken JSON can be sent too."""
+    """Serialize as JSON without spaces.
+
+    Bytes are returned unchanged, so that malformed JSON can be sent too.
+    """
     return value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
 
 
 def changed(members: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    """Return `members` with `changes`; `MISSING` takes a member out."""
+    """Return `members` with `changes`; `MISSING` removes a member."""
     return {name: value for name, value in {**members, **changes}.items() if value is not MISSING}
 
 
-def code_of(response: TestResponse) -> tuple[int, str, str]:
-    """Return what tells one refusal from another: status, code and message."""
-    problem = response.get_json()
-    return response.status_code, problem["code"], problem["message"]
+def header_of(token: str) -> dict[str, Any]:
+    """Return the header of a token."""
+    header: dict[str, Any] = json.loads(unb64(token.partition(".")[0]))
+    return header
+
+
+def kid_of(token: str) -> str:
+    """Return the id of the key that signed a token, according to its header."""
+    return str(header_of(token)["kid"])
 
 
 @dataclass(frozen=True)
 class Issued:
-    """One session of one user, with its good tokens and the keys that signed them."""
+    """One session of one user, with its valid tokens and the keys that signed them."""
 
     app: Flask
     good: Mapping[Use, str]
     keys: Mapping[Use, keys.Key]
 
     def header(self, use: Use) -> dict[str, Any]:
-        """The header of the good token of that kind."""
-        header: dict[str, Any] = json.loads(unb64(self.good[use].split(".")[0]))
-        return header
+        """Return the header of the valid token."""
+        return header_of(self.good[use])
 
     def claims(self, use: Use) -> dict[str, Any]:
-        """The claims of the good token of that kind."""
+        """Return the claims of the valid token."""
         claims: dict[str, Any] = json.loads(unb64(self.good[use].split(".")[1]))
         return claims
 
     def sign(self, use: Use, header: Any = None, claims: Any = None) -> str:
-        """Sign `header` and `claims`, by default those of the good token, with the true key of that kind."""
+        """Sign `header` and `claims` with the service's key for `use`.
+
+        They are those of the valid token by default.
+        """
         head = b64(compact(self.header(use) if header is None else header))
         return self.sign_raw(use, head + b"." + b64(compact(self.claims(use) if claims is None else claims)))
 
     def sign_raw(self, use: Use, message: bytes) -> str:
-        """Sign the two segments `message` as they stand with the true key of that kind."""
+        """Sign the two encoded segments `message` with the service's key for `use`."""
         return (message + b"." + b64(self.keys[use].sign(message))).decode("latin-1")
 
     def with_claims(self, use: Use, **changes: Any) -> str:
-        """Sign the good token's claims with `changes`."""
+        """Sign the valid token's claims with `changes`."""
         return self.sign(use, claims=changed(self.claims(use), **changes))
 
     def with_header(self, use: Use, **changes: Any) -> str:
-        """Sign the good token's claims under its header with `changes`."""
+        """Sign the valid token's claims under its header with `changes`."""
         return self.sign(use, changed(self.header(use), **changes))
 
-    def protected(self, token: str) -> TestResponse:
-        """Present `token` as bearer token."""
-        return self._send("GET", "/api/protected", bearer=token)
+    def protected(self, token: str) -> Response:
+        """Present `token` as a bearer token."""
+        return Client(self.app).protected(_as_header(token))
 
-    def refresh(self, token: str) -> TestResponse:
-        """Present `token` as refresh token."""
-        return self._send("POST", "/api/token", cookie=token)
+    def refresh(self, token: str) -> Response:
+        """Present `token` as a refresh token."""
+        return Client(self.app).refresh(_as_header(token))
 
-    def logout(self, *, cookie: str | None = None, bearer: str | None = None) -> TestResponse:
-        """Sign out with one token or the other."""
-        return self._send("POST", "/api/logout", cookie=cookie, bearer=bearer)
+    def present(self, use: Use, token: str) -> Response:
+        """Present `token` where tokens of that use belong."""
+        return self.protected(token) if use == "access" else self.refresh(token)
+
+    def logout(self, *, cookie: str | None = None, bearer: str | None = None) -> Response:
+        """Sign out with a refresh token or an access token."""
+        return Client(self.app).logout(
+            None if cookie is None else _as_header(cookie), bearer=None if bearer is None else _as_header(bearer)
+        )
 
     def row(self) -> tuple[Any, ...]:
-        """The session's row as it is stored."""
+        """Return the session's row in the database."""
         with self.app.app_context():
             row = sa.select(Session.__table__).where(Session.id == self.claims("refresh")["sid"])
             return tuple(db.execute_now(row)[0])
 
-    def assert_refused(self, token: str) -> None:
-        """Present `token` in every place: each route gives its one answer, and the session stays as it is."""
+    def assert_rejected(self, token: str) -> None:
+        """Check that every route rejects `token`, and that the session does not change."""
         before = self.row()
-        answer = self.protected(token)
-        assert code_of(answer) == BAD_ACCESS
-        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="tokenapp-api", error="invalid_token"'
-        assert "Set-Cookie" not in answer.headers
-        answer = self.refresh(token)
-        assert code_of(answer) == BAD_REFRESH
-        assert "Set-Cookie" not in answer.headers
-        assert self.logout(cookie=token).status_code == 204
-        assert self.logout(bearer=token).status_code == 204
+        response = self.protected(token)
+        assert response.problem == BAD_ACCESS
+        assert response.header("WWW-Authenticate") == 'Bearer realm="tokenapp-api", error="invalid_token"'
+        assert response.cookie is None
+        response = self.refresh(token)
+        assert response.problem == BAD_REFRESH
+        assert response.cookie is None
+        assert self.logout(cookie=token).status == 204
+        assert self.logout(bearer=token).status == 204
         assert self.row() == before
-
-    def _send(self, method: str, path: str, *, cookie: str | None = None, bearer: str | None = None) -> TestResponse:
-        headers = {} if cookie is None else {"Cookie": f"refreshToken={_as_header(cookie)}"}
-        if bearer is not None:
-            headers["Authorization"] = f"Bearer {_as_header(bearer)}"
-        return self.app.test_client(use_cookies=False).open(path, method=method, headers=headers)
 
 
 def issue(app: Flask, username: str = "alice") -> Issued:
-    """Create a user, sign in, and return what was issued."""
+    """Create a user, sign in, and return the issued tokens with their keys."""
     create_user(app, username)
-    client = app.test_client(use_cookies=False)
-    reply = client.post("/api/login", json={"username": username, "password": PASSWORD})
-    assert reply.json is not None
-    cookie = reply.headers["Set-Cookie"].split(";")[0].partition("=")[2]
+    client = sign_in(app, username)
+    assert client.token is not None
+    assert client.cookie is not None
     with app.app_context():
         signing = keys.current(datetime.now(UTC)).signing
-    return Issued(app, {"access": reply.json["accessToken"], "refresh": cookie}, signing)
+    return Issued(app, {"access": client.token, "refresh": client.cookie}, signing)
 
 
 def _as_header(text: str) -> str:
-    """Bring text beyond Latin-1 to the bytes a client would send, as WSGI shows them."""
+    """Return the bytes that a client sends for `text`, as WSGI presents them."""
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:

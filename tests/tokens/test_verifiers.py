@@ -1,4 +1,4 @@
-"""Libraries of others verify our tokens with the published keys, over real HTTP, and refuse what we refuse."""
+"""Independent libraries verify the tokens, also with the published keys."""
 
 import json
 import os
@@ -12,15 +12,17 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from joserfc import jwt as joserfc
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet, OctKey
 
 from tests.conftest import Databases
 from tests.support.app import make_app
-from tests.support.forge import b64, issue, unb64
+from tests.support.forge import Issued, Use, b64, issue, unb64
 from tests.support.server import Server
-from tokenapp import db
+from tests.tokens.conftest import joserfc_key
+from tokenapp import db, keys
 
 AUDIENCE = "tokenapp-api"
 JOSE = "jose@6.2.17"
@@ -46,38 +48,66 @@ console.log(JSON.stringify({ subjects, thumbprints }))
 Verdicts = dict[str, str | None]
 
 
+@pytest.mark.parametrize("use", ["access", "refresh"])
+def test_joserfc_verifies_the_tokens(stored: Issued, of_secrets: Issued, use: Use) -> None:
+    for issued in (stored, of_secrets):
+        key = issued.keys[use]
+        token = joserfc.decode(issued.good[use], joserfc_key(key), [key.alg])
+        assert token.header == {"alg": key.alg, "kid": key.kid, "typ": key.typ}
+        assert token.claims == issued.claims(use)
+
+
+@pytest.mark.parametrize("use", ["access", "refresh"])
+def test_token_signed_by_joserfc_is_accepted(stored: Issued, of_secrets: Issued, use: Use) -> None:
+    for issued in (stored, of_secrets):
+        key = issued.keys[use]
+        signer = ECKey.import_key(private_pem(key)) if key.alg == "ES256" else OctKey.import_key(key.secret)
+        token = joserfc.encode(issued.header(use), issued.claims(use), signer, [key.alg])
+        assert issued.present(use, token).status == 200
+
+
+def private_pem(key: keys.Key) -> str:
+    """Return the private key in PEM."""
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    text: bytes = key.secret.private_bytes(encoding, form, serialization.NoEncryption())
+    return text.decode()
+
+
+# With the published keys.
+
+
 class Published:
-    """The service's key set at its address, and tokens by what is wrong with them."""
+    """A server's address and key set, and tokens named for what is wrong with them."""
 
     def __init__(self, server: Server, tokens: Mapping[str, str], subject: str) -> None:
         self.issuer = f"http://localhost:{server.port}"
         self.url = f"http://127.0.0.1:{server.port}/.well-known/jwks.json"
         self.tokens, self.subject = tokens, subject
-        with urllib.request.urlopen(self.url) as answer:
-            self.keys: dict[str, Any] = json.load(answer)
+        with urllib.request.urlopen(self.url) as response:
+            self.keys: dict[str, Any] = json.load(response)
 
 
 @pytest.fixture(scope="module")
 def published(databases: Databases) -> Iterator[Published]:
-    """Give the service under gunicorn, with a good token and bad ones."""
+    """Provide the service under gunicorn, with a valid token and invalid ones."""
     url = databases("sqlite")
     app = make_app(url)
-    forged = issue(app)
+    issued = issue(app)
     now = int(datetime.now(UTC).timestamp())
     with Server(url) as server:
         good: dict[str, Any] = {"iss": f"http://localhost:{server.port}"}
-        token = forged.with_claims("access", **good)
+        token = issued.with_claims("access", **good)
         message, _, signature = token.rpartition(".")
         flipped = bytearray(unb64(signature))
         flipped[5] ^= 1
         tokens = {
             "good": token,
             "flipped signature": f"{message}.{b64(bytes(flipped)).decode()}",
-            "another audience": forged.with_claims("access", **good, aud="another"),
-            "another issuer": forged.with_claims("access", iss="https://login.example.com"),
-            "expired": forged.with_claims("access", **good, iat=now - 901, exp=now - 1),
+            "another audience": issued.with_claims("access", **good, aud="another"),
+            "another issuer": issued.with_claims("access", iss="https://login.example.com"),
+            "expired": issued.with_claims("access", **good, iat=now - 901, exp=now - 1),
         }
-        yield Published(server, tokens, forged.claims("access")["sub"])
+        yield Published(server, tokens, issued.claims("access")["sub"])
     with app.app_context():
         db.db.engine.dispose()
 
@@ -97,14 +127,14 @@ def by_pyjwt(published: Published) -> Verdicts:
 
 
 def by_joserfc(published: Published) -> Verdicts:
-    keys: Any = KeySet.import_key_set(published.keys)  # type: ignore[arg-type]  # wants its own TypedDict
+    key_set: Any = KeySet.import_key_set(published.keys)  # type: ignore[arg-type]  # expects its own TypedDict
     rules = joserfc.JWTClaimsRegistry(
         iss={"essential": True, "value": published.issuer}, aud={"essential": True, "value": AUDIENCE}
     )
 
     def subject(token: str) -> str | None:
         try:
-            claims = joserfc.decode(token, keys, algorithms=["ES256"]).claims
+            claims = joserfc.decode(token, key_set, algorithms=["ES256"]).claims
             rules.validate(claims)
         except JoseError:
             return None
@@ -115,7 +145,7 @@ def by_joserfc(published: Published) -> Verdicts:
 
 @pytest.fixture(scope="module")
 def by_jose(published: Published, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Give what the npm package says of the tokens, and the thumbprints that it makes of the keys."""
+    """Provide the npm package's verdicts on the tokens and thumbprints of the keys."""
     absent = pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
@@ -125,40 +155,38 @@ def by_jose(published: Published, tmp_path_factory: pytest.TempPathFactory) -> d
     if subprocess.run(install, cwd=folder, capture_output=True, timeout=90, check=False).returncode:
         absent(f"{JOSE} cannot be installed")
     (folder / "verify.mjs").write_text(PROGRAM)
-    asked = {"url": published.url, "issuer": published.issuer, "audience": AUDIENCE, "tokens": published.tokens}
+    question = {"url": published.url, "issuer": published.issuer, "audience": AUDIENCE, "tokens": published.tokens}
     done = subprocess.run(
         [str(node), "verify.mjs"],
         cwd=folder,
-        input=json.dumps(asked),
+        input=json.dumps(question),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    verdicts: dict[str, Any] = json.loads(done.stdout)
+    return verdicts
 
 
-def expected(published: Published) -> Verdicts:
+def only_good(published: Published) -> Verdicts:
     return {name: published.subject if name == "good" else None for name in published.tokens}
 
 
 @pytest.mark.parametrize("verify", [by_pyjwt, by_joserfc])
-def test_python_libraries_take_the_good_token_and_no_other(
+def test_python_libraries_accept_only_the_valid_token(
     published: Published, verify: Callable[[Published], Verdicts]
 ) -> None:
-    assert verify(published) == expected(published)
+    assert verify(published) == only_good(published)
 
 
-def test_the_npm_package_takes_the_good_token_and_no_other(published: Published, by_jose: dict[str, Any]) -> None:
-    assert by_jose["subjects"] == expected(published)
+def test_npm_package_accepts_only_the_valid_token(published: Published, by_jose: dict[str, Any]) -> None:
+    assert by_jose["subjects"] == only_good(published)
 
 
-def test_each_key_is_named_by_the_thumbprint_that_others_make_of_it(
-    published: Published, by_jose: dict[str, Any]
-) -> None:
+def test_kid_is_the_thumbprint_that_other_libraries_compute(published: Published, by_jose: dict[str, Any]) -> None:
     kids = [key["kid"] for key in published.keys["keys"]]
-    keys = KeySet.import_key_set(published.keys).keys  # type: ignore[arg-type]  # wants its own TypedDict
-    assert [key.thumbprint() for key in keys] == kids
+    others = KeySet.import_key_set(published.keys).keys  # type: ignore[arg-type]  # expects its own TypedDict
+    assert [key.thumbprint() for key in others] == kids
     assert by_jose["thumbprints"] == kids

@@ -1,4 +1,4 @@
-"""What every request gets, whatever its route: an id, a time budget, security headers, CORS, and a log line."""
+"""Give every request an id, a time budget, headers and a log line."""
 
 import re
 import secrets
@@ -17,7 +17,7 @@ from tokenapp.http import logs, rate_limit, requests
 from tokenapp.http.principal import RequestState
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
-# On every response of ours. Responses that gunicorn gives itself to malformed requests do not have them.
+# On all responses, except those of gunicorn itself to malformed requests.
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -32,24 +32,24 @@ _PREFLIGHT_AGE: Final = 3600
 
 
 class App(Flask):
-    """Flask, with the settings and the database of the application as context variables.
+    """Flask with context variables for the settings and the database.
 
-    So the domain finds them without knowing Flask.
+    The domain uses the variables, so that it does not depend on Flask.
     """
 
     variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
 
     def bind(self, settings: Settings, database: Database) -> None:
-        """Make these the current settings and database wherever the application's context is active."""
+        """Set the values of the variables in every application context."""
         self.variables = ((config.context, settings), (db.context, database))
 
     def app_context(self) -> AppContext:
-        """Return an application context that also sets the context variables."""
+        """Return an application context that sets the context variables."""
         return _Context(self)
 
 
 class _Context(AppContext):
-    """An application context that sets the variables of its application for as long as it is active."""
+    """An application context that sets the context variables while it is pushed."""
 
     def __init__(self, app: App) -> None:
         super().__init__(app)
@@ -69,7 +69,7 @@ class _Context(AppContext):
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Add what every request gets to `app`."""
+    """Register the hooks of every request, the log format and CORS."""
     logs.set_up(settings.log_format)
     headers = (*_HEADERS, _HSTS) if settings.production else _HEADERS
     if settings.allowed_origins:
@@ -93,7 +93,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         for name, value in headers:
             present.setdefault(name, value)
         if settings.allowed_origins:
-            response.vary.add("Origin")  # on all responses, or a cache would serve one origin the headers of another
+            response.vary.add("Origin")  # on all responses: they differ by origin
         logs.write_request(_current_request(), state, response.status_code)
         return response
 
@@ -104,10 +104,10 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    """Allow pages of exactly these origins to send requests with the cookie (CORS)."""
+    """Allow exactly these origins to send requests with the cookie (CORS)."""
     CORS(
         app,
-        # As patterns, because the library would take some texts for patterns: https://[::1] has brackets.
+        # Compiled, because the library treats some strings as patterns, such as https://[::1] with its brackets.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
         methods=_METHODS,
         allow_headers=_ALLOWED_HEADERS,
@@ -120,7 +120,7 @@ def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
 
 
 def _current_request() -> Request:
-    return cast("Any", request)._get_current_object()  # type: ignore[no-any-return]  # noqa: SLF001 -- documented; the proxy looks it up each time
+    return cast("Any", request)._get_current_object()  # type: ignore[no-any-return]  # noqa: SLF001 -- documented, and faster than the proxy
 
 
 def _actor() -> audit.Actor:

@@ -1,4 +1,4 @@
-"""Generate the OpenAPI 3.1 document from the endpoints, their docstrings and their Structs."""
+"""Generate the OpenAPI 3.1 document from endpoints, docstrings and Structs."""
 
 import inspect
 import re
@@ -52,7 +52,7 @@ Requests that are not valid HTTP are rejected by the HTTP server, with its own r
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What all parts of the document depend on."""
+    """The settings and the schemas, which all parts of the document use."""
 
     settings: Settings
     schemas: Mapping[type[msgspec.Struct], Object]
@@ -197,7 +197,10 @@ def _oauth_error(code: str, context: _Context) -> Object:
 
 
 def _problem(status: int, kinds: list[type[TokenappError]], context: _Context) -> Object:
-    """Return the response of a status. A header is required if all errors of the status have it."""
+    """Return the response of a status.
+
+    A header is required if all errors of the status have it.
+    """
     fields = headers.on_every_response(context.settings, cacheable=False)
     for name in sorted({_HEADERS_OF[kind] for kind in kinds if kind in _HEADERS_OF}):
         fields[name] = headers.header(name, required=all(_HEADERS_OF.get(kind) == name for kind in kinds))
@@ -225,7 +228,7 @@ def _example(kind: type[TokenappError], status: int) -> Any:
 
 
 def _status(kind: type[TokenappError], context: _Context) -> int:
-    """Return the status of an error; for one of them, it is a setting."""
+    """Return the status of an error, which is a setting for one of them."""
     return context.settings.invalid_token_status if kind is errors.AccessTokenInvalid else kind.status
 
 

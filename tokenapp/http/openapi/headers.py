@@ -10,7 +10,7 @@ Header = dict[str, Any]
 _TEXT: Final = {"type": "string"}
 _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "X-Request-ID": (
-        "The id of the request, as sent by the client if it is well-formed. The log contains it, too.",
+        "The id of the request, as sent by the client if it is well-formed. The log contains it too.",
         {"type": "string", "pattern": "^[A-Za-z0-9._~+/=-]{1,128}$"},
     ),
     "X-Content-Type-Options": ("Disables content sniffing.", {"const": "nosniff"}),
@@ -70,12 +70,12 @@ def header(name: str, *, required: bool = True) -> Header:
 
 
 def cached_as_key_set(settings: Settings) -> Header:
-    """Return the ``Cache-Control`` of documents that may be cached as long as the JWK set."""
+    """Return the ``Cache-Control`` of documents cached as long as the JWK set."""
     return _inline("How long the document may be cached.", {"const": f"public, max-age={settings.jwks_lifetime}"})
 
 
 def revalidated_or_immutable() -> Header:
-    """Return the ``Cache-Control`` of files, some of which have a version in their name."""
+    """Return the ``Cache-Control`` of files, with and without a version in the name."""
     values = ["public, no-cache", "public, max-age=31536000, immutable"]
     return _inline("Requires revalidation or, for a file with a version in its name, none.", {"enum": values})
 

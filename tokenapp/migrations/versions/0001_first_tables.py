@@ -1,4 +1,4 @@
-"""The first tables: users, sessions, signing keys."""
+"""Create the tables of users, sessions and signing keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column("revoked_reason", sa.String(32)),
         sa.Column("ip_address", sa.String(64)),
         sa.Column("user_agent", sa.String(512)),
-        # Room on each page lets PostgreSQL write a rotated row beside the old one, and touch no index (HOT).
+        # With free space on each page PostgreSQL can update a row without changing an index (HOT).
         postgresql_with={"fillfactor": 80},
     )
     op.create_index("ix_sessions_ends_at", "sessions", ["ends_at"])

@@ -1,4 +1,4 @@
-"""Client credentials of other services."""
+"""Create the table of client credentials."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Rename password_changed_at and sealed; record the authentication methods of a session."""
+"""Rename two columns; add the authentication methods of a session."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The audit trail, failed attempts per account, counts per address."""
+"""Create the tables of the audit log, the lockout and the rate limit."""
 
 import sqlalchemy as sa
 from alembic import op
