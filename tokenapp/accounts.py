@@ -180,6 +180,13 @@ def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
         return session.scalars(page).all()
 
 
+def with_unverifiable_hash(*, limit: int) -> Sequence[str]:
+    """Return names of users whose password hash is malformed or too expensive."""
+    with db.reading() as session:
+        names = sa.select(User.username).where(User.hash_kind == "").order_by(User.username).limit(limit)
+        return session.scalars(names).all()
+
+
 def set_password(user: User, password: str, now: datetime) -> int:
     """Replace the password of `user` and revoke all their sessions.
 

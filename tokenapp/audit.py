@@ -169,7 +169,8 @@ def count_prunable(now: datetime, keep: timedelta) -> int:
 
 def _prunable(now: datetime, keep: timedelta) -> Iterator[Sequence[str]]:
     unknown = sa.and_(AuditEvent.kind == "sign_in_failed", AuditEvent.user_id.is_(None))
-    for which, age in ((sa.true(), keep), (unknown, min(keep, UNKNOWN_KEPT))):
+    newer = AuditEvent.id >= db.first_id(now - keep)
+    for which, age in ((sa.true(), keep), (sa.and_(unknown, newer), min(keep, UNKNOWN_KEPT))):
         page = sa.select(AuditEvent.id).where(AuditEvent.id < db.first_id(now - age), which)
         page = page.order_by(AuditEvent.id).limit(PRUNE_BATCH)
         last = ""  # where the next batch starts; else the deleted entries before it would be scanned each time
