@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,9 @@ from tokenapp.db import db
 
 Databases = Callable[[str], str]
 Servers = Callable[..., Server]
+
+# Background jobs of a shell ignore SIGINT. The processes that the tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

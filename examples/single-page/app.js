@@ -15,7 +15,7 @@ function show() {
 client.onChange(({ user, reason }) => {
   if (reason === "signed-in") say(`Hello, ${user.username}.`);
   if (reason === "signed-out") say("Please sign in.");
-  if (reason === "session-ended") say("Your session is over. Please sign in again.");
+  if (reason === "session-ended") say("Your session has ended. Please sign in again.");
   show();
 });
 
@@ -32,8 +32,8 @@ find("sign-in").addEventListener("submit", async (event) => {
 
 find("call").addEventListener("click", async () => {
   try {
-    const reply = await client.fetch(`${service}/api/protected`);
-    if (client.user) say((await reply.json()).message);
+    const response = await client.fetch(`${service}/api/protected`);
+    if (client.user) say((await response.json()).message);
   } catch (error) {
     say(error.message);
   }

@@ -1,4 +1,4 @@
-"""The page at /docs, in a real browser: it works, under its policy, and calls nobody but us."""
+"""The page at /docs in a real browser: it works, keeps its policy, and calls no other host."""
 
 import json
 from collections.abc import Iterator
@@ -9,12 +9,11 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.conftest import Databases
-from tests.support.app import PASSWORD, create_user, make_app
+from tests.support.app import PASSWORD, application, create_user
 from tests.support.chromium import chromium
 from tests.support.server import Server
-from tokenapp.db import db
 
-HOST = "docs.example"  # the page behaves in another way on a host that is called localhost
+HOST = "docs.example"  # Swagger UI behaves differently on localhost
 LOGIN = "#operations-auth-login"
 NOTE_VIOLATIONS = """
     window.violations = [];
@@ -24,23 +23,23 @@ NOTE_VIOLATIONS = """
 
 @dataclass
 class Visit:
-    """What one visitor saw, whom the page called, and what the browser complained about."""
+    """What one visit showed, which hosts it called, and the messages of the browser."""
 
     server: Server
-    shown: int = 0
+    operations: int = 0
     status: str = ""
-    asked: set[str] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+    messages: list[str] = field(default_factory=list)
 
-    def make(self, page: Page) -> None:
-        """Open the page, sign in on it, open the dialogue for credentials."""
-        page.context.on("request", lambda request: self.asked.add(urlsplit(request.url).netloc))
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+    def run(self, page: Page) -> None:
+        """Open the page, sign in on it, and open the dialog for credentials."""
+        page.context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.on("console", self._keep)
+        page.on("pageerror", lambda error: self.messages.append(str(error)))
         page.add_init_script(NOTE_VIOLATIONS)
         page.goto(f"http://{HOST}:{self.server.port}/docs")
         page.wait_for_selector(".opblock")
-        self.shown = page.locator(".opblock").count()
+        self.operations = page.locator(".opblock").count()
         page.locator(f"{LOGIN} .opblock-summary-control").click()
         page.locator(f"{LOGIN} .try-out__btn").click()
         page.locator(f"{LOGIN} textarea").fill(json.dumps({"username": "alice", "password": PASSWORD}))
@@ -48,40 +47,38 @@ class Visit:
         self.status = page.locator(f"{LOGIN} .live-responses-table tbody .response-col_status").inner_text()
         page.locator(".btn.authorize").click()
         page.wait_for_selector(".modal-ux")
-        self.complaints += page.evaluate("window.violations")
+        self.messages += page.evaluate("window.violations")
 
-    def _note(self, message: ConsoleMessage) -> None:
-        if not message.text.startswith("[DOM] Input elements"):  # advice to Swagger UI, whose forms these are
-            self.complaints.append(message.text)
+    def _keep(self, message: ConsoleMessage) -> None:
+        if not message.text.startswith("[DOM] Input elements"):  # advice on the forms of Swagger UI
+            self.messages.append(message.text)
 
 
 @pytest.fixture(scope="module")
 def visit(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Give the notes of one visit."""
+    """Return what one visit found."""
     url = databases("sqlite")
-    app = make_app(url)
-    create_user(app)
-    with app.app_context():
-        db.engine.dispose()
+    with application(url) as app:
+        create_user(app)
     log = tmp_path_factory.mktemp("docs") / "server.log"
     with chromium() as browser, Server(url, log=log) as server:
         visit = Visit(server)
-        visit.make(browser.new_page())
+        visit.run(browser.new_page())
         yield visit
 
 
-def test_the_page_shows_every_operation(visit: Visit) -> None:
+def test_page_shows_every_operation(visit: Visit) -> None:
     document = visit.server.client.send("GET", "/openapi.json").json
-    assert visit.shown == sum(map(len, document["paths"].values()))
+    assert visit.operations == sum(map(len, document["paths"].values()))
 
 
-def test_a_request_can_be_tried_on_the_page(visit: Visit) -> None:
+def test_request_can_be_sent_from_the_page(visit: Visit) -> None:
     assert visit.status.startswith("200")
 
 
-def test_the_page_breaks_no_policy_and_the_browser_has_nothing_to_complain_about(visit: Visit) -> None:
-    assert visit.complaints == []
+def test_page_violates_no_policy_and_logs_no_message(visit: Visit) -> None:
+    assert visit.messages == []
 
 
-def test_the_page_calls_no_other_host(visit: Visit) -> None:
-    assert visit.asked == {f"{HOST}:{visit.server.port}"}
+def test_page_calls_no_other_host(visit: Visit) -> None:
+    assert visit.hosts == {f"{HOST}:{visit.server.port}"}

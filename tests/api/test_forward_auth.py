@@ -1,4 +1,4 @@
-"""A real nginx that asks us about each request before it passes it on to an application without any sign-in."""
+"""Forward authentication: `/api/verify`, and a real nginx that asks it before it passes a request on."""
 
 import http.server
 import os
@@ -10,39 +10,70 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from flask import Flask
 
 from tests.conftest import Databases, Servers
-from tests.support.app import ROOT, create_user, make_app
-from tests.support.client import Client
+from tests.support.app import ROOT, application, create_user
+from tests.support.client import Client, Response, claims_of, sign_in
 from tests.support.concurrency import wait_until
 from tests.support.server import Server, free_port
 
+# The route
 
-class Front:
-    """The proxy, the service behind it, and what reached the application."""
 
-    def __init__(self, port: int, service: Server, reached: list[dict[str, str]]) -> None:
-        self.client, self.service, self.reached = Client(port), service, reached
+def test_verify_returns_the_user_and_the_session(app: Flask) -> None:
+    user_id = create_user(app, "zoë müller")
+    client = sign_in(app, "zoë müller")
+    response = client.call("GET", "/api/verify")
+    assert (response.status, response.body) == (204, b"")
+    assert unquote(response.header("X-Auth-User") or "") == "zoë müller"
+    assert (response.header("X-Auth-Subject"), response.header("X-Auth-Session")) == (user_id, client.sid)
 
-    def get(self, bearer: str | None = None, **headers: str) -> Any:
+
+def test_verify_returns_401_without_and_403_with_an_invalid_token(app: Flask) -> None:
+    client = Client(app)
+    assert client.send("GET", "/api/verify").status == 401
+    assert client.send("GET", "/api/verify", bearer="x").status == 403
+
+
+def test_verify_returns_403_for_two_credentials(app: Flask) -> None:
+    # Proxies know no other statuses than success, 401 and 403.
+    assert Client(app).send("GET", "/api/verify", bearer="x, Bearer y").code == "access_token_invalid"
+
+
+# The proxy
+
+
+class Proxy:
+    """A proxy in front of an application, the service beside it, and the requests that reached the application."""
+
+    def __init__(self, port: int, service: Server, received: list[dict[str, str]]) -> None:
+        self.client, self.service, self.received = Client(port), service, received
+
+    def get(self, bearer: str | None = None, **headers: str) -> Response:
         """Call the application through the proxy."""
         return self.client.send("GET", "/page", bearer=bearer, headers=headers)
 
+    def sign_in(self) -> Client:
+        """Sign in to the service itself."""
+        return sign_in(self.service.port)
+
 
 @contextmanager
-def application(reached: list[dict[str, str]]) -> Iterator[int]:
-    """Run an application that answers everybody, and notes the header fields that it was sent."""
+def unprotected_application(received: list[dict[str, str]]) -> Iterator[int]:
+    """Run an application without authentication that stores the headers of requests; return its port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            reached.append({name.lower(): value for name, value in self.headers.items()})
+            received.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -54,15 +85,19 @@ def application(reached: list[dict[str, str]]) -> Iterator[int]:
 
 @contextmanager
 def nginx(folder: Path, service: int, behind: int) -> Iterator[int]:
-    """Run nginx with the configuration of the guide; only ports are ours."""
+    """Run nginx with the configuration of the guide on other ports, and return its port."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("nginx is not installed")
     port = free_port()
     site = (ROOT / "docs/deploy/forward-auth.conf").read_text()
-    for ours, given in (("listen 8080", f"listen 127.0.0.1:{port}"), (":3005", f":{service}"), (":8000", f":{behind}")):
-        assert site.count(ours) == 1
-        site = site.replace(ours, given)
+    for documented, used in (
+        ("listen 8080", f"listen 127.0.0.1:{port}"),
+        (":3005", f":{service}"),
+        (":8000", f":{behind}"),
+    ):
+        assert site.count(documented) == 1
+        site = site.replace(documented, used)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     user = "user root;" if os.getuid() == 0 else ""
@@ -73,14 +108,14 @@ def nginx(folder: Path, service: int, behind: int) -> Iterator[int]:
     command = [program, "-e", f"{folder}/error.log", "-c", f"{folder}/main.conf"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: answers(port), what="nginx")
+        wait_until(lambda: is_up(port), what="nginx")
         yield port
     finally:
         process.terminate()
         process.wait(5)
 
 
-def answers(port: int) -> bool:
+def is_up(port: int) -> bool:
     try:
         return Client(port).send("GET", "/").status > 0
     except OSError:
@@ -88,51 +123,54 @@ def answers(port: int) -> bool:
 
 
 @pytest.fixture
-def front(databases: Databases, serve: Servers, tmp_path: Path) -> Iterator[Front]:
-    """Give the proxy in front of an application, with the service beside it."""
+def proxy(databases: Databases, serve: Servers, tmp_path: Path) -> Iterator[Proxy]:
+    """Return the proxy in front of an application, with the service beside it."""
     url = databases("sqlite")
-    create_user(make_app(url))
-    service, reached = serve(url), list[dict[str, str]]()
+    with application(url) as app:
+        create_user(app)
+    service, received = serve(url), list[dict[str, str]]()
     with ExitStack() as stack:
-        behind = stack.enter_context(application(reached))
+        behind = stack.enter_context(unprotected_application(received))
         port = stack.enter_context(nginx(tmp_path, service.port, behind))
-        reached.clear()
-        yield Front(port, service, reached)
+        received.clear()
+        yield Proxy(port, service, received)
 
 
-def test_nothing_passes_without_a_good_token(front: Front) -> None:
-    refused = front.get()
-    assert (refused.status, refused.header("WWW-Authenticate")) == (401, 'Bearer realm="tokenapp-api"')
-    good = front.service.client.login()
-    for bad in ("x", good.json["accessToken"][:-2], good.cookie):
-        assert front.get(bad).status == 403
-    assert front.get(Authorization=f"Bearer {good.json['accessToken']}, Bearer x").status == 403
-    assert front.reached == []
+def test_only_requests_with_a_valid_token_pass(proxy: Proxy) -> None:
+    rejected = proxy.get()
+    assert (rejected.status, rejected.header("WWW-Authenticate")) == (401, 'Bearer realm="tokenapp-api"')
+    client = proxy.sign_in()
+    token = client.token or ""
+    for bad in ("x", token[:-2], client.cookie):
+        assert proxy.get(bad).status == 403
+    assert proxy.get(Authorization=f"Bearer {token}, Bearer x").status == 403
+    assert proxy.received == []
 
 
-def test_the_application_is_told_who_it_is_by_us_alone(front: Front) -> None:
-    token = front.service.client.login().json["accessToken"]
+def test_application_receives_the_user_of_the_token_and_no_forged_one(proxy: Proxy) -> None:
+    client = proxy.sign_in()
     forged = {"X-Auth-User": "root", "X-Auth-Subject": "0", "X-Auth-Session": "0", "x_auth_user": "root"}
-    assert front.get(token, **forged).status == 200
-    (sent,) = front.reached
-    assert sent["x-auth-user"] == "alice"
-    assert "0" not in {sent["x-auth-subject"], sent["x-auth-session"]}
-    assert "root" not in sent.values()
+    assert proxy.get(client.token, **forged).status == 200
+    (received,) = proxy.received
+    claims = claims_of(client.token or "")
+    assert received["x-auth-user"] == "alice"
+    assert (received["x-auth-subject"], received["x-auth-session"]) == (claims["sub"], claims["sid"])
+    assert "root" not in received.values()
 
 
-def test_whoever_signed_out_is_locked_out_within_the_delay(front: Front) -> None:
-    reply = front.service.client.login()
-    assert front.get(reply.json["accessToken"]).status == 200
-    front.service.client.logout(reply.cookie)
-    sleep(1)
-    assert {front.get(reply.json["accessToken"]).status for _ in range(8)} == {403}
+def test_token_of_a_revoked_session_is_rejected_within_the_delay(proxy: Proxy) -> None:
+    client = proxy.sign_in()
+    assert proxy.get(client.token).status == 200
+    client.logout()
+    sleep(1)  # the default of TOKENAPP_REVOCATION_DELAY
+    assert {proxy.get(client.token).status for _ in range(8)} == {403}
 
 
-def test_while_the_service_is_away_nobody_passes(front: Front) -> None:
-    token = front.service.client.login().json["accessToken"]
-    front.service.__exit__()
-    reply = front.get(token)
-    assert (reply.status, reply.header("Retry-After")) == (503, "2")
-    front.service.__enter__()
-    assert front.get(token).status == 200
-    assert len(front.reached) == 1
+def test_no_request_passes_while_the_service_is_down(proxy: Proxy) -> None:
+    token = proxy.sign_in().token
+    proxy.service.__exit__()
+    response = proxy.get(token)
+    assert (response.status, response.header("Retry-After")) == (503, "2")
+    proxy.service.__enter__()
+    assert proxy.get(token).status == 200
+    assert len(proxy.received) == 1

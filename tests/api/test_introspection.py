@@ -1,137 +1,244 @@
-"""Introspection, revocation and the feed against requests that are odd, and a database that is away."""
+"""Introspection (RFC 7662) and revocation (RFC 7009) of tokens by other services."""
 
-import io
 from base64 import b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
-from werkzeug.test import TestResponse
 
-from tests.api.test_oauth import DEAD, Party, basic
-from tests.conftest import Databases
-from tests.support.app import make_app
-from tests.support.server import free_port
+from tests.support.app import create_user
+from tests.support.client import Client, Response, claims_of, sign_in
+from tests.support.service_clients import INACTIVE, ServiceClient, basic, register
+from tokenapp import accounts, db, keys, sessions
+from tokenapp.models import Session
 
-FORMS = pytest.mark.parametrize("path", ["/api/introspect", "/api/revoke"])
-TOO_MUCH = b"token=" + b"x" * (16 * 1024)
+ROUTES: Final = ["/api/introspect", "/api/revoke"]
+TOO_LARGE: Final = b"token=" + b"x" * (16 * 1024)
+FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+both_routes = pytest.mark.parametrize("path", ROUTES)
 
 
 @pytest.fixture
-def party(databases: Databases) -> Party:
-    """Give a user who is signed in, and a client: how requests are read does not depend on the database."""
-    return Party(make_app(databases("sqlite")))
+def client(app: Flask) -> Client:
+    """Return a signed-in client."""
+    create_user(app)
+    return sign_in(app)
+
+
+@pytest.fixture
+def service(app: Flask) -> ServiceClient:
+    """Return another service with client credentials."""
+    return register(app)
+
+
+def assert_oauth_error(response: Response, status: int, error: str) -> None:
+    """Check that `response` is an error of RFC 6749, 5.2."""
+    assert (response.status, response.header("Content-Type")) == (status, "application/json"), response.text
+    assert set(response.json) == {"error", "error_description"}
+    assert response.json["error"] == error
+    assert response.header("Cache-Control") == "no-store"
+    challenge = 'Basic realm="tokenapp-api"' if status == 401 else None
+    assert response.header("WWW-Authenticate") == challenge
+
+
+# Introspection
+
+
+def test_active_token_is_described_by_its_claims(client: Client, service: ServiceClient) -> None:
+    for token, token_type in ((client.token or "", "Bearer"), (client.cookie or "", "refresh_token")):
+        described, claims = service.post("/api/introspect", token=token).json, claims_of(token)
+        assert (described["active"], described["token_type"]) == (True, token_type)
+        for name in ("iss", "sub", "aud", "exp", "iat", "jti", "sid"):
+            assert described[name] == claims[name]
+
+
+def log_out(client: Client, _app: Flask) -> None:
+    client.send("POST", "/api/logout", cookie=client.cookie)
+
+
+def disable(_client: Client, app: Flask) -> None:
+    with app.app_context():
+        accounts.disable(accounts.find("alice"), datetime.now(UTC))
+
+
+def change_password(_client: Client, app: Flask) -> None:
+    with app.app_context():
+        accounts.set_password(accounts.find("alice"), "another long pass phrase", datetime.now(UTC))
+
+
+def retire_keys(_client: Client, app: Flask) -> None:
+    with app.app_context():
+        for info in keys.lifecycle.list_keys(datetime.now(UTC)):
+            keys.lifecycle.retire(info.kid, datetime.now(UTC), at_once=True)
+
+
+def expire(_client: Client, app: Flask) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    with app.app_context():
+        db.execute_now(sa.update(Session).values(expires_at=past, ends_at=past))
+
+
+@pytest.mark.parametrize("end", [log_out, disable, change_password, retire_keys, expire])
+def test_tokens_are_inactive_at_once_when_they_end(
+    app: Flask, client: Client, service: ServiceClient, end: Callable[[Client, Flask], None]
+) -> None:
+    tokens = (client.token, client.cookie)
+    assert all(service.is_active(token) for token in tokens)
+    end(client, app)
+    assert not any(service.is_active(token) for token in tokens)
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "é", "x" * 9000])
+def test_malformed_token_is_inactive(service: ServiceClient, token: str) -> None:
+    assert service.post("/api/introspect", token=token).body == INACTIVE
+
+
+def test_replaced_refresh_token_is_active_in_the_grace_period_only(
+    app: Flask, client: Client, service: ServiceClient
+) -> None:
+    replaced = client.cookie
+    client.refresh()
+    assert service.is_active(replaced)
+    with app.app_context():
+        db.execute_now(sa.update(Session).values(rotated_at=datetime.now(UTC) - timedelta(seconds=31)))
+    assert not service.is_active(replaced)
+
+
+@one_database
+@pytest.mark.parametrize("hint", ["access_token", "refresh_token", "nonsense", ""])
+def test_token_type_hint_is_ignored(client: Client, service: ServiceClient, hint: str) -> None:
+    for token in (client.token or "", client.cookie or ""):
+        response = service.post("/api/introspect", token=token, token_type_hint=hint, other="x")
+        assert response.body == service.post("/api/introspect", token=token).body != INACTIVE
+
+
+# Revocation
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+def test_revocation_revokes_the_session_of_either_token(
+    app: Flask, client: Client, service: ServiceClient, kind: str
+) -> None:
+    token = client.token if kind == "access" else client.cookie
+    assert service.post("/api/revoke", token=token or "").body == b"{}"
+    assert client.refresh().status == 403
+    with app.app_context():
+        row = sessions.get(client.sid)
+    assert row is not None
+    assert row.revoked_reason == "revoked_by_client"
+
+
+def test_response_to_a_revocation_does_not_reveal_whether_there_was_a_session(
+    client: Client, service: ServiceClient
+) -> None:
+    known, unknown = (service.post("/api/revoke", token=token) for token in (client.token or "", "x"))
+    assert (known.status, known.body) == (unknown.status, unknown.body) == (200, b"{}")
+
+
+# Credentials
+
+
+@both_routes
+def test_wrong_credentials_reveal_and_change_nothing(client: Client, service: ServiceClient, path: str) -> None:
+    form = {"token": client.token or ""}
+    for name, secret in (
+        (service.id, "wrong"),
+        ("nobody", service.secret),
+        (service.secret, service.id),
+        (service.id, ""),
+    ):
+        response = client.send("POST", path, form=form, headers=basic(name, secret))
+        assert_oauth_error(response, 401, "invalid_client")
+    assert_oauth_error(client.send("POST", path, form=form), 401, "invalid_client")
+    assert service.is_active(client.token)
 
 
 def encoded(credentials: bytes) -> str:
     return "Basic " + b64encode(credentials).decode()
 
 
-def assert_oauth_error(reply: TestResponse, status: int, error: str) -> None:
-    """Show that `reply` is an error as RFC 6749, 5.2 has it."""
-    assert (reply.status_code, reply.mimetype) == (status, "application/json"), reply.text
-    assert reply.json is not None
-    assert set(reply.json) == {"error", "error_description"}
-    assert reply.json["error"] == error
-    assert reply.headers["Cache-Control"] == "no-store"
-    challenge = reply.headers.get("WWW-Authenticate")
-    assert challenge == ('Basic realm="tokenapp-api"' if status == 401 else None)
+MALFORMED_CREDENTIALS: Final = [
+    "",
+    "Basic",
+    "Basic é",
+    "Basic ====",
+    "Basic a",
+    encoded(b""),
+    encoded(b":"),
+    encoded(b"nocolon"),
+    encoded(b"client-x:\x00"),
+    encoded("clïent:sécret".encode()),
+    encoded(b"\xff\xfe:\xff"),
+    encoded(b"a:" + b"x" * 5000),
+    "Bearer x",
+    "Negotiate x",
+]
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        "",
-        "Basic",
-        "Basic é",
-        "Basic ====",
-        "Basic a",
-        encoded(b""),
-        encoded(b":"),
-        encoded(b"nocolon"),
-        encoded(b"client-x:\x00"),
-        encoded("clïent:sécret".encode()),
-        encoded(b"\xff\xfe:\xff"),
-        encoded(b"a:" + b"x" * 5000),
-        "Bearer x",
-        "Negotiate x",
-    ],
-)
-def test_credentials_of_any_odd_form_are_those_of_no_client(party: Party, authorization: str) -> None:
-    sent = authorization.encode().decode("latin-1")
+@one_database
+@pytest.mark.parametrize("authorization", MALFORMED_CREDENTIALS)
+def test_malformed_credentials_are_invalid(client: Client, service: ServiceClient, authorization: str) -> None:
+    headers = {"Authorization": authorization.encode().decode("latin-1")}
     for method, path in (("POST", "/api/introspect"), ("POST", "/api/revoke"), ("GET", "/api/revocations")):
-        reply = party.http.open(path, method=method, data={"token": party.access}, headers={"Authorization": sent})
-        assert_oauth_error(reply, 401, "invalid_client")
-    assert party.introspect(party.refresh) != DEAD
+        response = client.send(method, path, form={"token": client.token or ""}, headers=headers)
+        assert_oauth_error(response, 401, "invalid_client")
+    assert service.is_active(client.cookie)
 
 
-@FORMS
-def test_of_two_credentials_neither_counts(party: Party, path: str) -> None:
-    (both,) = basic(*party.credentials).values()
-    twice = party.http.post(path, data={"token": party.access}, headers={"Authorization": f"{both}, {both}"})
-    assert_oauth_error(twice, 401, "invalid_client")
-    client, secret = party.credentials
-    for form in ({"client_id": client, "client_secret": secret}, {"client_assertion": "x"}):
-        reply = party.http.post(path, data={"token": party.access, **form}, headers=basic(client, secret))
-        assert_oauth_error(reply, 400, "invalid_request")
-    assert party.introspect(party.access) != DEAD
+@one_database
+@both_routes
+def test_two_credentials_are_rejected(client: Client, service: ServiceClient, path: str) -> None:
+    form = {"token": client.token or ""}
+    both = ", ".join([service.credentials["Authorization"]] * 2)
+    response = client.send("POST", path, form=form, headers={"Authorization": both})
+    assert_oauth_error(response, 401, "invalid_client")
+    for more in ({"client_id": service.id, "client_secret": service.secret}, {"client_assertion": "x"}):
+        assert_oauth_error(service.post(path, **form, **more), 400, "invalid_request")
+    assert service.is_active(client.token)
 
 
-@FORMS
-def test_credentials_in_the_body_alone_are_not_looked_at(party: Party, path: str) -> None:
-    client, secret = party.credentials
-    form = {"token": party.access, "client_id": client, "client_secret": secret}
-    assert_oauth_error(party.http.post(path, data=form), 401, "invalid_client")
-    assert party.introspect(party.access) != DEAD
+@one_database
+@both_routes
+def test_credentials_in_the_body_are_not_accepted(client: Client, service: ServiceClient, path: str) -> None:
+    form = {"token": client.token or "", "client_id": service.id, "client_secret": service.secret}
+    assert_oauth_error(client.send("POST", path, form=form), 401, "invalid_client")
+    assert service.is_active(client.token)
 
 
-@FORMS
+# Forms
+
+
+@both_routes
+@pytest.mark.parametrize("body", [b"", b"token=", b"token=a&token=b", b"other=1", b"token=%ff"])
+def test_form_without_exactly_one_token_is_an_invalid_request(service: ServiceClient, path: str, body: bytes) -> None:
+    response = service.http.send("POST", path, body=body, headers=FORM | service.credentials)
+    assert_oauth_error(response, 400, "invalid_request")
+
+
+@one_database
+@both_routes
 @pytest.mark.parametrize("content_type", [None, "application/json", "text/plain", "multipart/form-data; boundary=x"])
-def test_only_a_form_is_read(party: Party, path: str, content_type: str | None) -> None:
-    body = f"token={party.access}".encode()
-    reply = party.http.post(path, data=body, content_type=content_type, headers=basic(*party.credentials))
-    assert_oauth_error(reply, 400, "invalid_request")
+def test_other_content_type_is_an_invalid_request(service: ServiceClient, path: str, content_type: str | None) -> None:
+    headers = service.credentials | ({} if content_type is None else {"Content-Type": content_type})
+    assert_oauth_error(service.http.send("POST", path, body=b"token=x", headers=headers), 400, "invalid_request")
 
 
-@FORMS
-def test_a_body_over_16_kib_is_refused_however_it_is_sent(party: Party, path: str) -> None:
-    headers = basic(*party.credentials) | {"Content-Type": "application/x-www-form-urlencoded"}
-    assert party.http.post(path, data=TOO_MUCH, headers=headers).status_code == 413
-    chunked = party.http.post(
-        path, input_stream=io.BytesIO(TOO_MUCH), headers=headers, environ_overrides={"wsgi.input_terminated": True}
-    )
-    assert chunked.status_code == 413
+@one_database
+@both_routes
+def test_json_is_an_invalid_request(service: ServiceClient, path: str) -> None:
+    response = service.http.send("POST", path, payload={"token": "x"}, headers=service.credentials)
+    assert_oauth_error(response, 400, "invalid_request")
 
 
-@pytest.mark.parametrize("hint", ["access_token", "refresh_token", "nonsense", ""])
-def test_the_hint_makes_no_difference(party: Party, hint: str) -> None:
-    for token in (party.access, party.refresh):
-        form = {"token": token, "token_type_hint": hint, "other": "x"}
-        reply = party.http.post("/api/introspect", data=form, headers=basic(*party.credentials))
-        assert reply.data == party.introspect(token) != DEAD
-
-
-@pytest.mark.parametrize(
-    "since", ["", "x", "1~\x00", "1~a b", "-1~", "1", "99999999999999999~", "\u0661~", "1~" + "x" * 65]
-)
-def test_a_cursor_that_is_not_ours_is_an_invalid_request(party: Party, since: str) -> None:
-    reply = party.http.get("/api/revocations", query_string={"since": since}, headers=basic(*party.credentials))
-    assert_oauth_error(reply, 400, "invalid_request")
-
-
-@pytest.mark.parametrize("since", ["0~", "9999999999999999~", "0000000000000000~zzz"])
-def test_any_cursor_of_the_right_form_is_answered(app: Flask, since: str) -> None:
-    party = Party(app)
-    reply = party.http.get("/api/revocations", query_string={"since": since}, headers=basic(*party.credentials))
-    assert reply.status_code == 200
-
-
-def test_while_the_database_is_away_the_answer_is_503_and_no_verdict() -> None:
-    away = make_app(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing").test_client()
-    headers = basic("client-x", "secret")
-    for reply in (
-        away.post("/api/introspect", data={"token": "x"}, headers=headers),
-        away.post("/api/revoke", data={"token": "x"}, headers=headers),
-        away.get("/api/revocations", headers=headers),
-    ):
-        assert (reply.status_code, reply.mimetype) == (503, "application/problem+json")
-        assert "Retry-After" in reply.headers
+@one_database
+@both_routes
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_body_over_16_kib_is_rejected(service: ServiceClient, path: str, framing: str) -> None:
+    chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    environ = chunked if framing == "chunked" else None
+    headers = FORM | service.credentials
+    assert service.http.send("POST", path, body=TOO_LARGE, headers=headers, environ=environ).status == 413

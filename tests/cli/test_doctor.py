@@ -1,9 +1,8 @@
-"""``flask doctor``: each thing that it finds, provoked; and the exit codes."""
+"""``flask doctor``: every problem that it reports, and its exit codes."""
 
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.conftest import Databases
-from tests.support.app import make_app
+from tests.support.app import application
 from tests.support.commandline import run, run_json
 from tests.support.server import free_port, run_flask
 from tests.support.servers import REDIS_PASSWORD, Redis
 from tokenapp import config, db, keys
+from tokenapp.db import schema
 from tokenapp.models import SigningKey
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -30,36 +30,26 @@ PRODUCTION = {
     "TOKENAPP_PASSWORD_MEMORY": "19456",
     "TOKENAPP_PASSWORD_PASSES": "2",
 }
-Found = dict[str, tuple[str, str]]
+Findings = dict[str, tuple[str, str]]
 
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an instance folder of the test's own."""
+    """Return an instance folder for this test only."""
     monkeypatch.setattr(config, "INSTANCE", tmp_path)
     return tmp_path
 
 
-def dispose(app: Flask) -> None:
-    with app.app_context():
-        db.db.engine.dispose()
+def production(url: str, **settings: str) -> AbstractContextManager[Flask]:
+    return application(url, **PRODUCTION | settings)
 
 
-@contextmanager
-def production(url: str, **settings: str) -> Iterator[Flask]:
-    app = make_app(url, **PRODUCTION | settings)
-    try:
-        yield app
-    finally:
-        dispose(app)
-
-
-def findings(app: Flask, code: int) -> Found:
-    """Return severity and problem of each finding, by what it is about."""
+def findings(app: Flask, code: int) -> Findings:
+    """Return severity and problem of each finding by its subject."""
     found: list[dict[str, Any]] = run_json(app, "doctor", code=code)
-    assert all(one.keys() == {"severity", "subject", "problem", "breaks", "mend"} for one in found)
-    assert all(all(one.values()) for one in found)
-    return {one["subject"]: (one["severity"], one["problem"]) for one in found}
+    assert all(each.keys() == {"severity", "subject", "problem", "breaks", "mend"} for each in found)
+    assert all(all(each.values()) for each in found)
+    return {each["subject"]: (each["severity"], each["problem"]) for each in found}
 
 
 @pytest.fixture
@@ -68,47 +58,47 @@ def postgres_url(databases: Databases) -> str:
 
 
 @pytest.mark.usefixtures("instance")
-def test_where_nothing_is_wrong_nothing_is_found(postgres_url: str) -> None:
+def test_valid_installation_has_no_problems(postgres_url: str) -> None:
     with production(postgres_url) as app:
         assert findings(app, 0) == {}
-        assert run(app, "doctor").stdout == "Nothing found.\n"
+        assert run(app, "doctor").stdout == "No problems found.\n"
 
 
 @pytest.mark.usefixtures("instance")
 @pytest.mark.parametrize(
     ("settings", "subject", "severity", "problem"),
     [
-        ({"TOKENAPP_ENV": "development"}, "TOKENAPP_ENV", "warning", "this is development"),
+        ({"TOKENAPP_ENV": "development"}, "TOKENAPP_ENV", "warning", "the mode is development"),
         (
             {"SECRET_KEY_FALLBACKS": FORMER},
             "…_FALLBACKS",
             "warning",
             "former secrets are still accepted",
         ),
-        ({"TOKENAPP_ISSUER": "https://localhost"}, "TOKENAPP_ISSUER", "error", "it names this machine"),
+        ({"TOKENAPP_ISSUER": "https://localhost"}, "TOKENAPP_ISSUER", "error", "it is a URL of this machine"),
         (
             {"TOKENAPP_ALLOWED_ORIGINS": "https://app.example.org,https://example.net"},
             "TOKENAPP_ALLOWED_ORIGINS",
             "warning",
-            "https://example.net is not on the site of id.example.org",
+            "https://example.net is not on the same site as id.example.org",
         ),
         ({"TOKENAPP_TRUSTED_PROXIES": ""}, "TOKENAPP_TRUSTED_PROXIES", "warning", "it is not set"),
     ],
 )
-def test_each_doubtful_setting_is_found(
+def test_doubtful_setting_is_reported(
     postgres_url: str, settings: dict[str, str], subject: str, severity: str, problem: str
 ) -> None:
     with production(postgres_url, **settings) as app:
         assert findings(app, 2 if severity == "error" else 1) == {subject: (severity, problem)}
         line = run(app, "doctor", code=2 if severity == "error" else 1).stdout
         assert line.startswith(f"{severity}: {subject}: {problem}; ")
-        assert ". Mend: " in line
+        assert ". Fix: " in line
         assert line.count("\n") == 1
 
 
 @pytest.mark.usefixtures("instance")
 @SQLITE
-def test_sqlite_is_for_one_machine(database_url: str) -> None:
+def test_sqlite_and_the_mode_of_its_file_are_reported(database_url: str) -> None:
     path = Path(database_url.removeprefix("sqlite:///"))
     path.chmod(0o600)
     with production(database_url) as app:
@@ -117,61 +107,60 @@ def test_sqlite_is_for_one_machine(database_url: str) -> None:
         assert findings(app, 1)[path.name] == ("warning", "its mode is 0644")
 
 
-def test_a_new_sqlite_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
+def test_new_sqlite_file_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     assert run_flask(f"sqlite:///{path}", "db", "upgrade").returncode == 0
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("instance")
-def test_a_database_that_is_away_is_one_error(postgres_url: str) -> None:
+def test_unavailable_database_is_one_error(postgres_url: str) -> None:
     away = postgres_url.rsplit(":", 1)[0] + f":{free_port()}/none"
     with production(away) as app:
         assert findings(app, 2) == {"DATABASE_URL": ("error", "the database cannot be reached or has no tables")}
 
 
 @pytest.mark.usefixtures("instance")
-def test_migrations_that_are_behind_are_found(postgres_url: str) -> None:
+def test_old_database_version_is_reported(postgres_url: str) -> None:
     with production(postgres_url) as app:
         with app.app_context():
             db.execute_now(sa.text("UPDATE alembic_version SET version_num = '0001'"))
-        severity, problem = findings(app, 2)["migrations"]
-        assert severity == "error"
-        assert problem.startswith("the database is at 0001, the program at ")
+        problem = f"the database has version 0001, the program needs {schema.VERSION}"
+        assert findings(app, 2) == {"migrations": ("error", problem)}
 
 
 @pytest.mark.usefixtures("instance")
-def test_a_clock_that_goes_wrong_is_found(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_clock_is_reported(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # a plain moment will do
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # the type of the result is enough
             return datetime.now(tz) - timedelta(seconds=90)
 
     monkeypatch.setattr("tokenapp.cli.doctor.datetime", Late)
     with production(postgres_url) as app:
-        assert findings(app, 2) == {"clock": ("error", "ours and the database's differ by 90 s")}
+        assert findings(app, 2) == {"clock": ("error", "this machine's differs from the database's by 90 s")}
 
 
 @pytest.mark.usefixtures("instance")
-def test_a_key_that_cannot_be_opened_is_found(postgres_url: str) -> None:
+def test_key_that_cannot_be_decrypted_is_reported(postgres_url: str) -> None:
     with production(postgres_url) as app, app.app_context():
         kid = keys.load(datetime.now(UTC)).signing["access"].kid
         db.execute_now(sa.delete(SigningKey).where(SigningKey.use == "refresh"))
     with production(postgres_url, SECRET_KEY=FORMER) as app:
-        assert findings(app, 2) == {"keys": ("error", f"the key {kid} was sealed under another SECRET_KEY")}
+        assert findings(app, 2) == {"keys": ("error", f"the key {kid} was encrypted under another SECRET_KEY")}
 
 
 @pytest.mark.usefixtures("instance")
-def test_a_key_that_has_signed_for_more_than_a_year_is_found(postgres_url: str) -> None:
+def test_key_that_was_active_for_more_than_a_year_is_reported(postgres_url: str) -> None:
     with production(postgres_url) as app:
         with app.app_context():
             kid = keys.load(datetime.now(UTC) - timedelta(days=400)).signing["access"].kid
             db.execute_now(sa.delete(SigningKey).where(SigningKey.use == "refresh"))
-        problem = f"the access key {kid} has signed for more than a year"
+        problem = f"the access key {kid} has been active for more than a year"
         assert findings(app, 1) == {"keys": ("warning", problem)}
 
 
-def test_a_secret_that_others_can_read_is_found(postgres_url: str, instance: Path) -> None:
+def test_secret_readable_by_others_is_reported(postgres_url: str, instance: Path) -> None:
     file = instance / "secret_key"
     file.write_text("secret")
     file.chmod(0o640)
@@ -182,19 +171,19 @@ def test_a_secret_that_others_can_read_is_found(postgres_url: str, instance: Pat
 
 
 @pytest.mark.usefixtures("instance")
-def test_a_limit_server_that_does_not_answer_is_found(postgres_url: str, tmp_path: Path) -> None:
+def test_unavailable_rate_limit_server_is_reported(postgres_url: str, tmp_path: Path) -> None:
     with Redis(tmp_path) as redis, production(postgres_url, RATELIMIT_STORAGE_URI=redis.url) as app:
         assert findings(app, 0) == {}
         redis.kill()
         assert findings(app, 1) == {
-            "RATELIMIT_STORAGE_URI": ("warning", "the server does not answer (ConnectionError)")
+            "RATELIMIT_STORAGE_URI": ("warning", "the server does not respond (ConnectionError)")
         }
         assert REDIS_PASSWORD not in run(app, "doctor", code=1).output
 
 
 @SQLITE
-def test_the_exit_code_of_the_command_is_that_of_the_worst_finding(database_url: str) -> None:
+def test_exit_code_is_that_of_the_most_severe_problem(database_url: str) -> None:
     done = run_flask(database_url, "doctor", "--json")
     assert done.returncode == 1
-    assert "TOKENAPP_ENV" in {one["subject"] for one in json.loads(done.stdout)}
+    assert "TOKENAPP_ENV" in {each["subject"] for each in json.loads(done.stdout)}
     assert done.stderr == ""

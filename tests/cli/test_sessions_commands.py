@@ -1,4 +1,4 @@
-"""``flask sessions``: sign-ins listed, ended and cleared away by an operator."""
+"""``flask sessions``: list, revoke and prune sessions."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from flask.testing import FlaskClient
 
 from tests.support.client import claims_of
 from tests.support.commandline import (
@@ -29,20 +28,13 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ONE_DAY = timedelta(days=1)
 
 
-def sid_of(client: FlaskClient) -> str:
-    """Return the id of the client's session."""
-    cookie = client.get_cookie("refreshToken")
-    assert cookie is not None
-    return str(claims_of(cookie.value)["sid"])
-
-
 def sids(app: Flask, *options: str) -> list[str]:
-    """Return the ids that the command lists."""
+    """Return the ids of the listed sessions."""
     return [record["id"] for record in run_json(app, "sessions", "list", *options)]
 
 
 def add_sessions(app: Flask, user_id: str, number: int, **values: Any) -> None:
-    """Put sessions into the table, opened yesterday if not told otherwise."""
+    """Insert sessions, by default opened yesterday."""
     now = datetime.now(UTC)
     usual = {"created_at": now - ONE_DAY, "expires_at": now + ONE_DAY, "ends_at": now + 9 * ONE_DAY} | values
     usual |= {"user_id": user_id, "generation": 0, "authenticated_at": usual["created_at"]}
@@ -55,7 +47,7 @@ def add_sessions(app: Flask, user_id: str, number: int, **values: Any) -> None:
     Context().run(insert)
 
 
-def test_live_sessions_are_listed_oldest_first_with_what_helps_to_tell_them_apart(app: Flask) -> None:
+def test_live_sessions_are_listed_oldest_first_with_device_and_address(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
     alice, bob = signed_in(app), signed_in(app, "bob")
@@ -64,12 +56,12 @@ def test_live_sessions_are_listed_oldest_first_with_what_helps_to_tell_them_apar
         *("id", "username", "createdAt", "lastSeenAt", "expiresAt"),
         *("ipAddress", "userAgent", "revokedAt", "revokedReason"),
     }
-    assert (first["id"], first["username"], first["ipAddress"]) == (sid_of(alice), "alice", "127.0.0.1")
+    assert (first["id"], first["username"], first["ipAddress"]) == (alice.sid, "alice", "127.0.0.1")
     assert first["userAgent"].startswith("Werkzeug")
-    assert (second["id"], second["username"]) == (sid_of(bob), "bob")
+    assert (second["id"], second["username"]) == (bob.sid, "bob")
 
 
-def test_the_listed_times_follow_the_sessions_life(app: Flask) -> None:
+def test_listed_times_change_with_a_refresh(app: Flask) -> None:
     create_user(app)
     alice = signed_in(app)
     (before,) = run_json(app, "sessions", "list")
@@ -80,56 +72,55 @@ def test_the_listed_times_follow_the_sessions_life(app: Flask) -> None:
     assert all(after[name].endswith("Z") for name in ("createdAt", "lastSeenAt", "expiresAt"))
 
 
-def test_no_listing_shows_a_jti(app: Flask) -> None:
+def test_no_listing_shows_a_token_id(app: Flask) -> None:
     create_user(app)
     alice = signed_in(app)
     assert can_refresh(alice)
-    cookie = alice.get_cookie("refreshToken")
-    assert cookie is not None
-    jti = claims_of(cookie.value)["jti"]
+    assert alice.cookie is not None
+    jti = claims_of(alice.cookie)["jti"]
     for options in ([], ["--all"], ["--json"], ["--all", "--json"]):
         assert jti not in run(app, "sessions", "list", *options).output
 
 
-def test_sessions_that_are_over_are_listed_only_with_all(app: Flask) -> None:
+def test_ended_sessions_are_listed_only_with_all(app: Flask) -> None:
     user_id = create_user(app)
-    live, over = signed_in(app), signed_in(app)
-    over_sid = sid_of(over)
-    over.post("/api/logout")
+    live, ended = signed_in(app), signed_in(app)
+    ended_sid = ended.sid
+    ended.logout()
     add_sessions(app, user_id, 1, expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    assert sids(app) == [sid_of(live)]
+    assert sids(app) == [live.sid]
     records = {record["id"]: record for record in run_json(app, "sessions", "list", "--all")}
     assert len(records) == 3
-    assert records[over_sid]["revokedReason"] == "logout"
-    assert records[over_sid]["revokedAt"].endswith("Z")
+    assert records[ended_sid]["revokedReason"] == "logout"
+    assert records[ended_sid]["revokedAt"].endswith("Z")
     assert "logout" in run(app, "sessions", "list", "--all").stdout
 
 
-def test_one_users_sessions_are_listed_by_any_spelling_of_the_name(app: Flask) -> None:
+def test_sessions_of_a_user_are_listed_by_any_spelling_of_the_name(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
     alice = signed_in(app)
     signed_in(app, "bob")
-    assert sids(app, "--user", " ALICE ") == [sid_of(alice)]
+    assert sids(app, "--user", " ALICE ") == [alice.sid]
 
 
-def test_an_unknown_user_has_no_list(app: Flask) -> None:
+def test_unknown_user_is_an_error(app: Flask) -> None:
     for arguments in (
         ["list", "--user", "nobody"],
         ["list", "--user", "nobody", "--json"],
         ["revoke", "--user", "nobody"],
     ):
         result = run(app, "sessions", *arguments, code=1)
-        assert error_of(result) == "There is no such user."
+        assert error_of(result) == "User not found."
         assert result.stdout == ""
 
 
-def test_no_sessions_are_an_empty_array_or_a_header(app: Flask) -> None:
+def test_empty_list_is_an_empty_array_or_a_header(app: Flask) -> None:
     assert run(app, "sessions", "list", "--json").stdout == "[]\n"
     assert run(app, "sessions", "list").stdout.split("\t")[:2] == ["id", "username"]
 
 
-def test_the_list_goes_on_over_all_pages(app: Flask) -> None:
+def test_list_contains_all_pages(app: Flask) -> None:
     add_sessions(app, create_user(app), 2001)
     listed = sids(app)
     assert len(listed) == len(set(listed)) == 2001
@@ -139,7 +130,7 @@ def test_the_list_goes_on_over_all_pages(app: Flask) -> None:
 
 @SQLITE
 @pytest.mark.parametrize("evil", ["\x9b2J", "\u202egnp", "a\tb\nc", "\x1b[31m"])
-def test_a_strangers_user_agent_does_not_steer_the_terminal(app: Flask, evil: str) -> None:
+def test_control_characters_of_a_user_agent_are_replaced(app: Flask, evil: str) -> None:
     add_sessions(app, create_user(app), 1, user_agent=f"[red]{evil}[/red]")
     shown = run(app, "sessions", "list").stdout
     assert len(shown.splitlines()) == 2
@@ -149,7 +140,7 @@ def test_a_strangers_user_agent_does_not_steer_the_terminal(app: Flask, evil: st
 
 
 @SQLITE
-def test_at_a_terminal_ids_are_whole_and_markup_is_text(app: Flask, database_url: str) -> None:
+def test_table_shows_whole_ids_and_markup_as_text(app: Flask, database_url: str) -> None:
     add_sessions(app, create_user(app), 1, user_agent="[red]\x9b2J" + "long" * 50)
     with Terminal(database_url, "sessions", "list") as terminal:
         assert terminal.end() == 0
@@ -158,75 +149,75 @@ def test_at_a_terminal_ids_are_whole_and_markup_is_text(app: Flask, database_url
     assert "\x9b" not in terminal.shown
 
 
-def test_a_revoked_session_is_over_and_the_others_live_on(app: Flask) -> None:
+def test_revoke_affects_only_the_given_sessions(app: Flask) -> None:
     create_user(app)
     first, second, third = (signed_in(app) for _ in range(3))
-    assert run(app, "sessions", "revoke", sid_of(first), sid_of(second)).stdout == "Ended 2 sessions.\n"
+    assert run(app, "sessions", "revoke", first.sid, second.sid).stdout == "Revoked 2 sessions.\n"
     assert [can_refresh(client) for client in (first, second, third)] == [False, False, True]
     records = {record["id"]: record for record in run_json(app, "sessions", "list", "--all")}
-    assert records[sid_of(first)]["revokedReason"] == "operator"
+    assert records[first.sid]["revokedReason"] == "operator"
 
 
-def test_a_session_named_twice_ends_once(app: Flask) -> None:
+def test_session_given_twice_is_revoked_once(app: Flask) -> None:
     create_user(app)
-    sid = sid_of(signed_in(app))
-    assert run(app, "sessions", "revoke", sid, sid).stdout == "Ended 1 session.\n"
+    sid = signed_in(app).sid
+    assert run(app, "sessions", "revoke", sid, sid).stdout == "Revoked 1 session.\n"
 
 
-def test_an_unknown_id_is_an_error_that_keeps_no_other_session_alive(app: Flask) -> None:
+def test_unknown_id_is_an_error_but_the_other_sessions_are_revoked(app: Flask) -> None:
     create_user(app)
     alice = signed_in(app)
-    result = run(app, "sessions", "revoke", "unknown", sid_of(alice), "other", code=1)
-    assert error_of(result) == "There is no session unknown, other."
-    assert result.stdout == "Ended 1 session.\n"
+    result = run(app, "sessions", "revoke", "unknown", alice.sid, "other", code=1)
+    assert error_of(result) == "Session not found: unknown, other."
+    assert result.stdout == "Revoked 1 session.\n"
     assert not can_refresh(alice)
 
 
-def test_what_ended_before_is_no_error_and_keeps_its_reason(app: Flask) -> None:
+def test_revoking_a_revoked_session_is_no_error_and_keeps_the_reason(app: Flask) -> None:
     create_user(app)
     alice = signed_in(app)
-    sid = sid_of(alice)
-    alice.post("/api/logout")
-    assert run(app, "sessions", "revoke", sid).stdout == "Ended 0 sessions.\n"
+    sid = alice.sid
+    alice.logout()
+    assert run(app, "sessions", "revoke", sid).stdout == "Revoked 0 sessions.\n"
     (record,) = run_json(app, "sessions", "list", "--all")
     assert record["revokedReason"] == "logout"
 
 
-def test_a_user_can_be_signed_out_everywhere(app: Flask) -> None:
+def test_all_sessions_of_a_user_are_revoked(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
     alices, bob = [signed_in(app), signed_in(app)], signed_in(app, "bob")
-    assert run(app, "sessions", "revoke", "--user", "Alice").stdout == "Ended 2 sessions.\n"
+    assert run(app, "sessions", "revoke", "--user", "Alice").stdout == "Revoked 2 sessions.\n"
     assert not any(can_refresh(client) for client in alices)
     assert can_refresh(bob)
     assert can_refresh(signed_in(app))
 
 
 @pytest.mark.parametrize(("options", "stdin"), [([], "y\n"), (["--yes"], "")])
-def test_everyone_is_signed_out_after_a_yes(app: Flask, options: Sequence[str], stdin: str) -> None:
+def test_all_sessions_are_revoked_after_confirmation(app: Flask, options: Sequence[str], stdin: str) -> None:
     for name in ("alice", "bob"):
         create_user(app, name)
     clients = [signed_in(app, name) for name in ("alice", "bob")]
     result = run(app, "sessions", "revoke", "--everyone", *options, stdin=stdin)
-    assert result.stdout == "Ended 2 sessions.\n"
+    assert result.stdout == "Revoked 2 sessions.\n"
     assert ("?" in result.stderr) is not bool(options)
     assert not any(can_refresh(client) for client in clients)
 
 
 @pytest.mark.parametrize("stdin", ["n\n", "\n", ""])
-def test_without_a_yes_nobody_is_signed_out(app: Flask, stdin: str) -> None:
+def test_without_confirmation_nothing_is_revoked(app: Flask, stdin: str) -> None:
     create_user(app)
     alice = signed_in(app)
     result = run(app, "sessions", "revoke", "--everyone", stdin=stdin, code=1)
-    assert result.stderr.endswith("\nError: Nothing was done: answer yes, or give --yes.\n")
+    assert result.stderr.endswith("\nError: Nothing was changed. Answer yes, or give --yes.\n")
     assert can_refresh(alice)
 
 
-def test_everyone_means_all_however_many(app: Flask) -> None:
+def test_everyone_revokes_more_sessions_than_a_batch(app: Flask) -> None:
     user_id = create_user(app)
     add_sessions(app, user_id, 2001)
     add_sessions(app, user_id, 5, revoked_at=datetime.now(UTC), revoked_reason="logout")
-    assert run(app, "sessions", "revoke", "--everyone", "--yes").stdout == "Ended 2001 sessions.\n"
+    assert run(app, "sessions", "revoke", "--everyone", "--yes").stdout == "Revoked 2001 sessions.\n"
     assert sids(app) == []
     reasons = [record["revokedReason"] for record in run_json(app, "sessions", "list", "--all")]
     assert (reasons.count("operator"), reasons.count("logout")) == (2001, 5)
@@ -236,10 +227,10 @@ def test_everyone_means_all_however_many(app: Flask) -> None:
     "arguments", ["", "--yes", "sid --user alice", "sid --everyone --yes", "--user alice --everyone"]
 )
 @SQLITE
-def test_exactly_one_way_of_choosing_is_allowed(app: Flask, arguments: str) -> None:
+def test_exactly_one_selection_of_sessions_is_allowed(app: Flask, arguments: str) -> None:
     create_user(app)
     alice = signed_in(app)
-    arguments = arguments.replace("sid", sid_of(alice))
+    arguments = arguments.replace("sid", alice.sid)
     result = run(app, "sessions", "revoke", *arguments.split(), code=2)
     assert result.stderr.endswith("Error: Give either session ids, or --user, or --everyone.\n")
     assert can_refresh(alice)
@@ -247,12 +238,12 @@ def test_exactly_one_way_of_choosing_is_allowed(app: Flask, arguments: str) -> N
 
 @pytest.mark.parametrize("arguments", [["revoke", "a\x00"], ["revoke", "a\udcff"], ["list", "--user", "\udcff"]])
 @SQLITE
-def test_what_is_not_text_is_refused(app: Flask, arguments: list[str]) -> None:
+def test_argument_that_is_not_text_is_rejected(app: Flask, arguments: list[str]) -> None:
     assert "This is not valid text." in run(app, "sessions", *arguments, code=2).stderr
 
 
-def add_old_and_young(app: Flask) -> set[str]:
-    """Add sessions that are over for 40 days, and others; return the ids of those others."""
+def add_old_and_recent(app: Flask) -> set[str]:
+    """Add sessions that ended 40 days ago, and others; return the ids of the others."""
     now = datetime.now(UTC)
     user_id = create_user(app)
     past, recent = now - 40 * ONE_DAY, now - 20 * ONE_DAY
@@ -266,30 +257,30 @@ def add_old_and_young(app: Flask) -> set[str]:
     return kept
 
 
-def test_pruning_deletes_what_has_been_over_for_thirty_days(app: Flask) -> None:
-    kept = add_old_and_young(app)
+def test_prune_deletes_sessions_that_ended_thirty_days_ago(app: Flask) -> None:
+    kept = add_old_and_recent(app)
     result = run(app, "sessions", "prune")
     assert (result.stdout, result.stderr) == ("Deleted 5 sessions.\n", "")
     assert set(sids(app, "--all")) == kept
 
 
-def test_a_dry_run_counts_and_deletes_nothing(app: Flask) -> None:
-    add_old_and_young(app)
+def test_dry_run_of_prune_only_counts(app: Flask) -> None:
+    add_old_and_recent(app)
     before = sids(app, "--all")
     assert run(app, "sessions", "prune", "--dry-run").stdout == "Would delete 5 sessions.\n"
     assert sids(app, "--all") == before
 
 
 @pytest.mark.parametrize(("age", "deleted"), [("0d", 7), ("19d", 7), ("480h", 7), ("21d", 5), ("39d", 5), ("41d", 0)])
-def test_the_age_is_the_operators(app: Flask, age: str, deleted: int) -> None:
-    add_old_and_young(app)
+def test_prune_uses_the_given_age(app: Flask, age: str, deleted: int) -> None:
+    add_old_and_recent(app)
     assert run(app, "sessions", "prune", "--older-than", age).stdout == f"Deleted {deleted} sessions.\n"
 
 
-def test_a_session_whose_access_tokens_may_be_about_is_never_pruned(app: Flask) -> None:
+def test_session_with_valid_access_tokens_is_never_pruned(app: Flask) -> None:
     create_user(app)
     alice = signed_in(app)
-    alice.post("/api/logout")
+    alice.logout()
     assert run(app, "sessions", "prune", "--older-than", "0s", "--dry-run").stdout == "Would delete 0 sessions.\n"
     assert run(app, "sessions", "prune", "--older-than", "0s").stdout == "Deleted 0 sessions.\n"
     assert len(sids(app, "--all")) == 1
@@ -297,11 +288,11 @@ def test_a_session_whose_access_tokens_may_be_about_is_never_pruned(app: Flask) 
 
 @pytest.mark.parametrize("age", ["", "30", "d", "-1d", "1.5d", "1w", "3661d", "999999999d", "\u0663d", "1 d", "1d\n"])
 @SQLITE
-def test_what_is_no_age_is_refused(app: Flask, age: str) -> None:
+def test_invalid_age_is_rejected(app: Flask, age: str) -> None:
     assert "such as 90s, 15m, 12h or 30d" in run(app, "sessions", "prune", f"--older-than={age}", code=2).stderr
 
 
-def test_pruning_goes_on_batch_by_batch(app: Flask) -> None:
+def test_prune_deletes_all_batches(app: Flask) -> None:
     past = datetime.now(UTC) - 40 * ONE_DAY
     add_sessions(app, create_user(app), 2001, expires_at=past, ends_at=past)
     assert run(app, "sessions", "prune").stdout == "Deleted 2001 sessions.\n"
@@ -309,8 +300,8 @@ def test_pruning_goes_on_batch_by_batch(app: Flask) -> None:
 
 
 @SQLITE
-def test_pruning_shows_a_bar_at_a_terminal_only(app: Flask, database_url: str) -> None:
-    add_old_and_young(app)
+def test_prune_shows_a_progress_bar_only_at_a_terminal(app: Flask, database_url: str) -> None:
+    add_old_and_recent(app)
     with Terminal(database_url, "sessions", "prune") as terminal:
         assert terminal.end() == 0
     assert "Deleting" in terminal.shown
@@ -321,11 +312,11 @@ def test_pruning_shows_a_bar_at_a_terminal_only(app: Flask, database_url: str) -
 
 
 @SQLITE
-def test_the_commands_work_as_an_operator_calls_them(app: Flask, database_url: str) -> None:
+def test_commands_work_in_processes_of_their_own(app: Flask, database_url: str) -> None:
     create_user(app)
     alice = signed_in(app)
     listed = run_flask(database_url, "sessions", "list", "--json")
     (record,) = json.loads(listed.stdout)
     revoked = run_flask(database_url, "sessions", "revoke", record["id"])
-    assert (revoked.returncode, revoked.stdout, revoked.stderr) == (0, "Ended 1 session.\n", "")
+    assert (revoked.returncode, revoked.stdout, revoked.stderr) == (0, "Revoked 1 session.\n", "")
     assert not can_refresh(alice)

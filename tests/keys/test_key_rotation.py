@@ -193,7 +193,7 @@ def test_what_a_dropped_access_key_signed_is_refused_by_every_worker_within_the_
     assert everywhere(client, token) == {200}
     done = run_flask(database_url, "keys", "retire", "--now", "--yes", kid_of(token), **SETTINGS)
     dropped_at = monotonic()
-    assert done.stdout == f"Retired {kid_of(token)}; it cost 1 session their tokens.\n"
+    assert done.stdout == f"Retired {kid_of(token)}. This invalidated the tokens of 1 session.\n"
     sleep(max(0.0, dropped_at + DELAY - monotonic()))
     assert everywhere(client, token) == {403}
     again = client.refresh(before.cookie)
@@ -233,7 +233,7 @@ def test_the_drill_for_a_stolen_key_does_what_it_says(
     with capsys.disabled():
         print(f"\nthe drill for a stolen {use} key took {seconds:.1f} s")  # noqa: T201 -- it is to be known
     assert seconds < 30
-    assert f"Retired {stolen}; it cost 1 session their tokens." in told
+    assert f"Retired {stolen}. This invalidated the tokens of 1 session." in told
     assert f"{use}\t{stolen}" in told
     fresh = client.login("user-0")
     assert stolen not in {kid_of(fresh.json["accessToken"]), kid_of(fresh.cookie or "")}

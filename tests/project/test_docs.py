@@ -1,4 +1,4 @@
-"""The documents say what the program does: settings, error codes, links, the curl lines, the tests behind promises."""
+"""The documents match the program: settings, errors, links, commands, promises."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ from tokenapp.errors import TokenappError
 
 README = ROOT / "README.md"
 PROMISES = [*(f"S{n}" for n in range(1, 14)), *(f"D{n}" for n in range(1, 6)), "L1", "L2", "X1"]
-UNKEPT = "Not kept yet"
+NOT_KEPT = "Not kept yet"
 
 
 def documents() -> list[Path]:
@@ -25,7 +25,7 @@ def documents() -> list[Path]:
 
 
 def table(path: Path, first_column: str) -> list[list[str]]:
-    """Return the rows, cell by cell, of the table in `path` whose first column has that name."""
+    """Return the rows, cell by cell, of the table in `path` with that first column."""
     lines = path.read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first_column} |"))
     rows = []
@@ -43,13 +43,13 @@ def as_row(*cells: str) -> str:
 def setting_row(setting: Setting) -> str:
     name = f"`{setting.name}`" + (" (`_FILE`)" if setting.secret else "")
     default = f"`{setting.default}`" if setting.default else "none" if setting.default == "" else "see below"
-    return as_row(name, default, setting.help)
+    return as_row(name, default, setting.description)
 
 
-def refusals(kind: type[TokenappError] = TokenappError) -> list[type[TokenappError]]:
-    """Return every refusal of the program, and none that a test has made."""
-    below = [each for child in kind.__subclasses__() for each in (child, *refusals(child))]
-    return [each for each in below if each.__module__.startswith("tokenapp.")]
+def error_classes(base: type[TokenappError] = TokenappError) -> list[type[TokenappError]]:
+    """Return all error classes of the program, without those of tests."""
+    classes = [each for child in base.__subclasses__() for each in (child, *error_classes(child))]
+    return [each for each in classes if each.__module__.startswith("tokenapp.")]
 
 
 def sections() -> dict[str, str]:
@@ -60,10 +60,12 @@ def sections() -> dict[str, str]:
 
 
 def named_tests(text: str) -> set[tuple[str, str]]:
-    return set(re.findall(r"`(tests/test_\w+\.py)::(\w+)`", text))
+    return set(re.findall(r"`(tests/(?:\w+/)*test_\w+\.py)::(\w+)`", text))
 
 
 def defined_in(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
 
@@ -79,27 +81,27 @@ def curl_lines() -> str:
     return str(next(block for block in blocks if "curl " in block))
 
 
-def test_the_settings_table_of_the_readme_is_that_of_the_program() -> None:
+def test_readme_lists_every_setting() -> None:
     assert [as_row(*row) for row in table(README, "Setting")] == [setting_row(setting) for setting in SETTINGS]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/errors.md"])
-def test_the_error_codes_are_listed_with_their_statuses_and_messages(name: str) -> None:
+def test_error_codes_are_listed_with_their_statuses_and_messages(name: str) -> None:
     listed = [as_row(*row[:3]) for row in table(ROOT / name, "Code")]
-    assert listed == [as_row(f"`{kind.code}`", str(kind.status), kind.message) for kind in refusals()]
+    assert listed == [as_row(f"`{kind.code}`", str(kind.status), kind.message) for kind in error_classes()]
 
 
-def test_each_error_code_has_its_cause_and_its_remedy() -> None:
+def test_every_error_code_has_a_cause_and_a_remedy() -> None:
     assert [row[0] for row in table(ROOT / "docs/errors.md", "Code") if len(row) != 5 or not all(row)] == []
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
-def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
+def test_links_to_files_are_valid(path: Path) -> None:
     targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
-def test_the_curl_lines_of_the_readme_work(databases: Databases, serve: Servers, tmp_path: Path) -> None:
+def test_curl_commands_of_the_readme_work(databases: Databases, serve: Servers, tmp_path: Path) -> None:
     if shutil.which("curl") is None or shutil.which("bash") is None:
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("curl or bash is not installed")
     url = databases("sqlite")
@@ -116,16 +118,21 @@ def test_the_curl_lines_of_the_readme_work(databases: Databases, serve: Servers,
         timeout=60,
         check=True,
     )
-    told = r'Logged in successfully\..*"tokenType":"Bearer".*Welcome, demo!.*HTTP/1\.1 204'
-    assert re.search(told, done.stdout, re.DOTALL), done.stdout
+    expected = r'Logged in successfully\..*"tokenType":"Bearer".*Welcome, demo!.*HTTP/1\.1 204'
+    assert re.search(expected, done.stdout, re.DOTALL), done.stdout
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_every_promise_is_shown_by_a_test_or_says_that_it_is_not_kept(promise: str) -> None:
+def test_every_promise_names_a_test_or_is_marked_as_not_kept(promise: str) -> None:
     text = sections()[promise]
-    assert named_tests(text) or UNKEPT in text
+    assert named_tests(text) or NOT_KEPT in text
 
 
-def test_every_test_that_a_promise_names_exists() -> None:
+def test_every_test_named_by_a_promise_exists() -> None:
     named = named_tests((ROOT / "docs/promises.md").read_text())
     assert sorted(f"{file}::{name}" for file, name in named if name not in defined_in(ROOT / file)) == []
+
+
+def test_every_test_file_named_in_the_promises_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)", (ROOT / "docs/promises.md").read_text())
+    assert sorted({file for file in named if not (ROOT / file).exists()}) == []

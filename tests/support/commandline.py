@@ -1,4 +1,4 @@
-"""What the tests of the command line stand on: commands in this process, and at a terminal with somebody who types."""
+"""Run commands in this process, or at a terminal."""
 
 import json
 import os
@@ -13,29 +13,29 @@ from typing import Any, Self
 
 from click.testing import Result
 from flask import Flask
-from flask.testing import FlaskClient
 
 from tests.support import app as support
+from tests.support import client
 from tests.support.app import PASSWORD, ROOT, environment
 
 NEW_PASSWORD = "purple monkey dishwasher"
-# What may never be seen: passwords, hashes of each kind, and what a stack trace begins with.
-UNSPEAKABLE = (PASSWORD, NEW_PASSWORD, "$argon2", "scrypt:", "pbkdf2:", "Traceback")
+# What no command may print: passwords, hashes of each kind, and tracebacks.
+SECRETS = (PASSWORD, NEW_PASSWORD, "$argon2", "scrypt:", "pbkdf2:", "Traceback")
 BOXES_AND_COLOURS = "\x1b─━│┃┏┓"
 
 
 def run(app: Flask, *arguments: str, stdin: str | bytes = b"", code: int = 0) -> Result:
-    """Run a command in this process; check its exit code, and that it tells no secret."""
-    # In a context of its own, as a process would: what a request of the test left behind is none of its business.
+    """Run a command in this process; check the exit code and that no secret is shown."""
+    # In a new context, as in a new process: it must not depend on what the test did before.
     result: Result = Context().run(app.test_cli_runner().invoke, args=arguments, input=stdin)
     assert result.exit_code == code, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    check_discretion(result.output)
+    check_no_secrets(result.output)
     return result
 
 
 def run_json(app: Flask, *arguments: str, code: int = 0) -> Any:
-    """Run a command with ``--json``; return what it says."""
+    """Run a command with ``--json``; return the parsed output."""
     return json.loads(run(app, *arguments, "--json", code=code).stdout)
 
 
@@ -51,34 +51,31 @@ def error_of(result: Result) -> str:
     return result.stderr.removeprefix("Error: ").strip()
 
 
-def check_discretion(shown: str) -> None:
-    """Check that nothing was shown which nobody may see."""
-    for secret in UNSPEAKABLE:
-        assert secret not in shown
+def check_no_secrets(output: str) -> None:
+    """Check that `output` contains no secret and no traceback."""
+    for secret in SECRETS:
+        assert secret not in output
 
 
-def sign_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> FlaskClient | None:
-    """Sign in; return a client that has the refresh cookie, or None if the answer was no."""
-    client = app.test_client()
-    status = client.post("/api/login", json={"username": username, "password": password}).status_code
+def can_sign_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> bool:
+    """Return whether the user can sign in with that password."""
+    status = client.Client(app).login(username, password).status
     assert status in {200, 401}
-    return client if status == 200 else None
+    return status == 200
 
 
-def signed_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> FlaskClient:
-    """Sign in somebody who can."""
-    client = sign_in(app, username, password)
-    assert client is not None
-    return client
+def signed_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> client.Client:
+    """Return a client that is signed in."""
+    return client.sign_in(app, username, password)
 
 
-def can_refresh(client: FlaskClient) -> bool:
-    """Whether the client's session is live."""
-    return client.post("/api/token").status_code == 200
+def can_refresh(session: client.Client) -> bool:
+    """Return whether the session of a client is live."""
+    return session.refresh().status == 200
 
 
 class Terminal:
-    """The flask command at a terminal: `shown` is what stands there."""
+    """The ``flask`` command at a terminal; `shown` is its output."""
 
     def __init__(self, database_url: str, *arguments: str, **settings: str) -> None:
         self.shown = ""
@@ -104,7 +101,7 @@ class Terminal:
         os.close(self._screen)
 
     def wait_for(self, text: str) -> None:
-        """Wait until `text` was shown."""
+        """Wait until `text` is shown."""
         while text not in self.shown:
             assert self._read(), f"ended without {text!r}: {self.shown}"
 
@@ -117,18 +114,19 @@ class Terminal:
         self._process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Wait until the command ends; return its exit code."""
         while self._read():
             pass
-        check_discretion(self.shown)
+        check_no_secrets(self.shown)
         return self._process.wait(20)
 
     def _read(self) -> bool:
-        deadline = time.monotonic() + 20
+        """Read more output; return False at its end."""
+        deadline = time.monotonic() + 60
         assert select.select([self._screen], [], [], deadline - time.monotonic())[0], self.shown
         try:
             data = os.read(self._screen, 65536)
-        except OSError:  # what Linux says when the other side has gone
+        except OSError:  # Linux's end of file for a terminal
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)

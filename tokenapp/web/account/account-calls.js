@@ -1,50 +1,50 @@
-/* Calls of the service for whoever is signed in. */
+/* Requests to the service for the signed-in user. */
 
 import { ApiError } from "./tokenapp.js";
 
-const PATIENCE = 15_000;
+const TIMEOUT = 15_000;
 let clockAhead = 0;
 
-/** Whoever asked has signed out since, or was signed out: the answer is nobody else's business. */
-export class Over extends Error {
-  isOver = true;
+/** The session changed during a request: the response belongs to another user and must not be shown. */
+export class SessionChanged extends Error {
+  isCancelled = true;
 }
 
-/** Return the time by the service's clock, as of its last answer: that of this machine may be off by hours. */
+/** Return the time by the service's clock, from its last response. The clock of this machine may be wrong by hours. */
 export function serviceTime() {
   return Date.now() - clockAhead;
 }
 
-/** Call the service; return its answer, or null where it has nothing to say. Throws ApiError or Over. */
+/** Send a request; return the body of the response, or null if it has none. Throws ApiError or SessionChanged. */
 export async function call(client, method, path, body) {
   const owner = client.user?.sessionId;
-  const response = await ask(client, method, path, body);
-  const answer = await response.json().catch(() => null);
-  if (client.user?.sessionId !== owner) throw new Over();
-  if (!response.ok) throw refusalOf(response, answer);
-  // The service answers what it was asked for, or says by a 204 that it has done it: all else is of a hotel's sign-in
-  // page, or has broken off.
-  if (method === "GET" ? answer === null : response.status !== 204) throw unreached();
+  const response = await request(client, method, path, body);
+  const result = await response.json().catch(() => null);
+  if (client.user?.sessionId !== owner) throw new SessionChanged();
+  if (!response.ok) throw errorFrom(response, result);
+  // The service responds with JSON to a GET and with 204 to all else. Other successful responses are incomplete or come
+  // from something else, such as a captive portal.
+  if (method === "GET" ? result === null : response.status !== 204) throw connectionError();
   clockAhead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
-  return answer;
+  return result;
 }
 
-function refusalOf(response, answer) {
+function errorFrom(response, body) {
   const wait = Number(response.headers.get("Retry-After")) || null;
-  return new ApiError(response.status, answer?.code ?? "unknown", answer?.message, wait);
+  return new ApiError(response.status, body?.code ?? "unknown", body?.message, wait);
 }
 
-function unreached(cause) {
+function connectionError(cause) {
   return new ApiError(0, "network_error", "The service cannot be reached.", null, { cause });
 }
 
-async function ask(client, method, path, body) {
-  const init = { method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
+async function request(client, method, path, body) {
+  const init = { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) };
   if (body) Object.assign(init, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   try {
     return await client.fetch(path, init);
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    throw unreached(error);
+    throw connectionError(error);
   }
 }

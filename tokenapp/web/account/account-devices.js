@@ -1,37 +1,37 @@
-/* The list of devices: who is signed in where, and the end of that. */
+/* The list of devices on which the user is signed in, and the buttons that sign them out. */
 
 import { call, serviceTime } from "./account-calls.js";
-import { byId, disable, openDialog, say } from "./account-forms.js";
-import { ago, dayOf, sentenceOf, timeElement } from "./account-words.js";
+import { byId, disable, openDialog, showMessage } from "./account-forms.js";
+import { formatAge, formatDay, messageFor, timeElement } from "./account-words.js";
 
-const PAGE = 10;
-const LONGEST_PAGE = 200;
+const PAGE_SIZE = 10;
+const MAX_PAGE = 200;
 const list = byId("devices");
 let cursor = null;
 let current = null;
-let looks = 0;
+let version = 0;
 
-/** Make the list do its work; `fresh(action)` asks for the password where an action needs that. */
-export function startDevices(client, { fresh, reached }) {
-  const guard = (work, how) => () => attempt(work, reached, how);
+/** Set up the list. `withRecentPassword(action)` asks for the password if the action requires it. */
+export function startDevices(client, { withRecentPassword, showConnection }) {
+  const guard = (work, options) => () => attempt(work, showConnection, options);
   list.addEventListener("click", (event) => {
     const end = event.target.closest(".end:not([aria-disabled=true])");
-    if (end) guard(() => endOne(client, end, fresh))();
+    if (end) guard(() => endOne(client, end, withRecentPassword))();
   });
   byId("devices-more").onclick = guard(() => showMore(client));
-  byId("end-others").onclick = guard(() => endOthers(client, fresh));
-  return { load: guard(() => load(client), { isOwnIdea: true }), clear, retime };
+  byId("end-others").onclick = guard(() => endOthers(client, withRecentPassword));
+  return { load: guard(() => load(client), { isAutomatic: true }), clear, updateTimes };
 }
 
 async function load(client) {
   const isFirst = !list.children.length;
-  const look = (looks += 1);
+  const expected = (version += 1);
   byId("devices-waiting").hidden = !isFirst;
   try {
-    const shown = Math.min(Math.max(PAGE, list.children.length), LONGEST_PAGE);
+    const shown = Math.min(Math.max(PAGE_SIZE, list.children.length), MAX_PAGE);
     const page = await call(client, "GET", `/api/sessions?limit=${shown}`);
     const found = page.items.find((item) => item.current) ?? (await findCurrent(client, page));
-    if (look !== looks) return; // what was seen has been overtaken by what was done since
+    if (expected !== version) return; // the list changed during the request, so this response is out of date
     current = found;
     const focused = document.activeElement?.closest?.(".device")?.dataset.id;
     list.replaceChildren(...(current ? [rowOf(current)] : []));
@@ -42,40 +42,40 @@ async function load(client) {
   }
 }
 
-/** Look for this device among those that signed in before the first page's. */
+/** Find this device among those that are not on the first page. */
 async function findCurrent(client, page) {
   if (!page.nextCursor) return null;
-  const more = await call(client, "GET", `/api/sessions?limit=${LONGEST_PAGE}&cursor=${page.nextCursor}`);
+  const more = await call(client, "GET", `/api/sessions?limit=${MAX_PAGE}&cursor=${page.nextCursor}`);
   return more.items.find((item) => item.current) ?? null;
 }
 
 async function showMore(client) {
-  const look = (looks += 1);
-  const page = await call(client, "GET", `/api/sessions?limit=${PAGE}&cursor=${cursor}`);
-  if (look !== looks) return;
+  const expected = (version += 1);
+  const page = await call(client, "GET", `/api/sessions?limit=${PAGE_SIZE}&cursor=${cursor}`);
+  if (expected !== version) return;
   append(page)[0]?.querySelector("h3").focus();
 }
 
-async function endOne(client, end, fresh) {
+async function endOne(client, end, withRecentPassword) {
   const { id } = end.closest(".device").dataset;
   const name = end.closest(".device").querySelector(".title").textContent;
   disable(end, true);
   try {
-    await fresh(() => call(client, "DELETE", `/api/sessions/${id}`));
+    await withRecentPassword(() => call(client, "DELETE", `/api/sessions/${id}`));
   } catch (error) {
     disable(end, false);
     if (error.code !== "session_not_found") throw error;
   }
-  looks += 1;
-  const row = rowById(id); // another element, perhaps: the list may have been loaded anew behind the dialog
+  version += 1;
+  const row = rowById(id); // looked up again, because the list may have been reloaded while the dialog was open
   const next = (row?.nextElementSibling ?? row?.previousElementSibling)?.querySelector(".end:not([hidden])");
   row?.remove();
-  settle();
+  updateControls();
   (next?.isConnected ? next : byId("devices-title")).focus();
-  say(byId("devices-done"), `${name} is signed out.`);
+  showMessage(byId("devices-done"), `${name} is signed out.`);
 }
 
-async function endOthers(client, fresh) {
+async function endOthers(client, withRecentPassword) {
   let isSure = false;
   byId("sure-yes").onclick = () => {
     isSure = true;
@@ -83,30 +83,30 @@ async function endOthers(client, fresh) {
   };
   await openDialog(byId("sure"));
   if (!isSure) return;
-  await fresh(() => call(client, "DELETE", "/api/sessions?keep=current"));
+  await withRecentPassword(() => call(client, "DELETE", "/api/sessions?keep=current"));
   await load(client);
   byId("devices-title").focus();
-  say(byId("devices-done"), "All your other devices are signed out.");
+  showMessage(byId("devices-done"), "All your other devices are signed out.");
 }
 
-/** Do `work`; tell what keeps it from being done. Of what nobody asked for, the banner tells enough. */
-async function attempt(work, reached, { isOwnIdea = false } = {}) {
-  say(byId("devices-done"));
-  say(byId("devices-problem"));
+/** Do `work` and show its errors. If it is automatic, the banner alone reports connection errors. */
+async function attempt(work, showConnection, { isAutomatic = false } = {}) {
+  showMessage(byId("devices-done"));
+  showMessage(byId("devices-problem"));
   try {
     await work();
-    reached(null);
+    showConnection(null);
   } catch (error) {
-    if (error.isOver || (reached(error) && isOwnIdea)) return;
-    say(byId("devices-problem"), sentenceOf(error));
+    if (error.isCancelled || (showConnection(error) && isAutomatic)) return;
+    showMessage(byId("devices-problem"), messageFor(error));
   }
 }
 
 function clear() {
-  looks += 1;
+  version += 1;
   list.replaceChildren();
   cursor = current = null;
-  for (const id of ["devices-done", "devices-problem"]) say(byId(id));
+  for (const id of ["devices-done", "devices-problem"]) showMessage(byId(id));
   for (const id of ["devices-empty", "devices-more", "end-others"]) byId(id).hidden = true;
 }
 
@@ -114,12 +114,12 @@ function append(page) {
   const rows = page.items.filter((item) => item.id !== current?.id).map(rowOf);
   list.append(...rows);
   cursor = page.nextCursor;
-  settle();
+  updateControls();
   return rows;
 }
 
-/** Show what goes with as many devices as there are now. */
-function settle() {
+/** Show or hide the buttons and the text for an empty list, according to the number of devices. */
+function updateControls() {
   const others = list.querySelectorAll(".device:not(.current)").length;
   byId("devices-more").hidden = !cursor;
   byId("end-others").hidden = !others && !cursor;
@@ -138,10 +138,10 @@ function rowOf(item) {
   row.dataset.seen = item.lastSeenAt;
   row.dataset.address = item.ipAddress ?? "";
   row.classList.toggle("current", item.current);
-  row.querySelector("use").setAttribute("href", `#i-${kindOf(item)}`);
+  row.querySelector("use").setAttribute("href", `#i-${iconOf(item)}`);
   row.querySelector(".title").textContent = item.device;
   row.querySelector(".badge").hidden = !item.current;
-  row.querySelector(".opened").append("Signed in on ", timeElement(opened, dayOf(opened)));
+  row.querySelector(".opened").append("Signed in on ", timeElement(opened, formatDay(opened)));
   end.hidden = item.current;
   end.setAttribute("aria-label", `Sign out ${item.device}`);
   showSeen(row);
@@ -152,16 +152,16 @@ function showSeen(row) {
   const { seen, address } = row.dataset;
   const date = new Date(seen);
   const isCurrent = row.classList.contains("current");
-  const time = timeElement(date, isCurrent ? "Active now" : `Last seen ${ago(date, serviceTime())}`);
+  const time = timeElement(date, isCurrent ? "Active now" : `Last seen ${formatAge(date, serviceTime())}`);
   row.querySelector(".seen").replaceChildren(time, address && ` · ${address}`);
 }
 
-/** Bring "2 hours ago" up to date. */
-function retime() {
+/** Update the relative times, such as "2 hours ago". */
+function updateTimes() {
   for (const row of list.children) showSeen(row);
 }
 
-function kindOf({ device, userAgent }) {
+function iconOf({ device, userAgent }) {
   if (/iPhone|iPad|iPod|Android|Mobile/i.test(`${device} ${userAgent}`)) return "phone";
   return /Windows|macOS|Linux|ChromeOS|Ubuntu|Fedora|BSD/i.test(device) ? "computer" : "program";
 }

@@ -1,16 +1,16 @@
-/* Forms and dialogs: one submission at a time, errors at their fields, waits counted down. */
+/* Forms and dialogs: one submission at a time, errors at their fields, and a countdown during a lockout. */
 
-import { sentenceOf, waitOf } from "./account-words.js";
+import { formatWait, messageFor } from "./account-words.js";
 
 export const byId = (id) => document.getElementById(id);
 
-/** Show or clear a message; a live region says it when it changes. */
-export function say(element, text = "") {
+/** Show or clear a message. Screen readers announce the change of a live region. */
+export function showMessage(element, text = "") {
   element.textContent = text;
   if (!element.classList.contains("done")) element.hidden = !text;
 }
 
-/** Let `work(values)` have what is submitted, one submission at a time; what it throws is shown in the form. */
+/** Call `work(values)` when the form is submitted, one submission at a time. Shows its errors in the form. */
 export function onSubmit(form, work, { places = {} } = {}) {
   const button = form.querySelector("[type=submit]");
   for (const reveal of form.querySelectorAll(".reveal")) makeReveal(reveal);
@@ -30,7 +30,7 @@ export function onSubmit(form, work, { places = {} } = {}) {
   });
 }
 
-/** Empty a form, and forget what it said. */
+/** Clear the fields and messages of a form. */
 export function clearForm(form, { keep = [] } = {}) {
   for (const input of form.querySelectorAll("input:not([readonly])")) {
     if (!keep.includes(input.name)) input.value = "";
@@ -39,9 +39,9 @@ export function clearForm(form, { keep = [] } = {}) {
   clearErrors(form);
 }
 
-/** Show `text` at `input`, and lead there. */
+/** Show an error at `input`, and focus it. */
 export function showFieldError(input, text) {
-  say(byId(`${input.id}-error`), text);
+  showMessage(byId(`${input.id}-error`), text);
   input.setAttribute("aria-invalid", "true");
   input.focus();
 }
@@ -50,7 +50,7 @@ export function disable(button, isDisabled) {
   button.setAttribute("aria-disabled", String(isDisabled));
 }
 
-/** Open a dialog; resolve once it is closed. Whatever had the focus has it again then. */
+/** Open a dialog, and resolve when it is closed. The element that had the focus gets it back. */
 export function openDialog(dialog) {
   const opener = document.activeElement;
   const closed = new Promise((resolve) => {
@@ -73,7 +73,7 @@ function checkFilled(form) {
 }
 
 function clearErrors(form) {
-  for (const message of form.querySelectorAll(".error, .problem, .done")) say(message);
+  for (const message of form.querySelectorAll(".error, .problem, .done")) showMessage(message);
   for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
@@ -83,36 +83,36 @@ function showError(form, button, error, place) {
     return;
   }
   disable(button, false);
-  if (error.isOver) return;
+  if (error.isCancelled) return;
   if (place) showFieldError(byId(place.field), place.text ?? error.message);
-  else say(form.querySelector(".problem"), sentenceOf(error));
+  else showMessage(form.querySelector(".problem"), messageFor(error));
 }
 
-/** Keep a form from being sent for so many seconds. Said once; counted down for the eye alone. */
+/** Disable a form for `seconds`. Screen readers announce the duration once; the countdown is visual only. */
 function countDown(form, button, seconds) {
   const problem = form.querySelector(".problem");
   const until = Date.now() + seconds * 1000;
   const counter = document.createElement("span");
-  const once = document.createElement("span");
-  once.className = "unseen";
-  once.textContent = `in ${waitOf(seconds)}.`;
+  const spoken = document.createElement("span");
+  spoken.className = "unseen";
+  spoken.textContent = `in ${formatWait(seconds)}.`;
   counter.setAttribute("aria-hidden", "true");
-  say(problem, "There were too many wrong passwords. You can try again ");
-  problem.append(once, counter);
+  showMessage(problem, "There were too many wrong passwords. You can try again ");
+  problem.append(spoken, counter);
   const show = () => {
     const left = Math.ceil((until - Date.now()) / 1000);
     if (left > 0 && counter.isConnected) {
-      counter.textContent = `in ${waitOf(left)}.`;
+      counter.textContent = `in ${formatWait(left)}.`;
       return;
     }
     clearInterval(timer);
     disable(button, false);
-    if (counter.isConnected) say(problem, "You can try again now.");
+    if (counter.isConnected) showMessage(problem, "You can try again now.");
   };
   const timer = setInterval(show, 1000);
   show();
-  // The wait is the account's: somebody with another name may go on.
-  form.username.addEventListener("input", () => say(problem), { once: true });
+  // The lockout applies to this account only. Users can continue with another name.
+  form.username.addEventListener("input", () => showMessage(problem), { once: true });
 }
 
 function makeReveal(button) {

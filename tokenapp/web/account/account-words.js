@@ -1,4 +1,4 @@
-/* What people are told: times as they speak of them, waits, and what went wrong with what to do about it. */
+/* Texts for users: times, durations, and error messages. */
 
 import { ApiError } from "./tokenapp.js";
 
@@ -15,15 +15,15 @@ const STEPS = [
   ["year", 31_557_600, Infinity],
 ];
 
-/** Say how long ago `date` was, in whole units. A moment that is still to come, by a clock that is off, is now. */
-export function ago(date, now) {
+/** Format how long ago `date` was, in whole units. A date in the future, by a wrong clock, is "just now". */
+export function formatAge(date, now) {
   const seconds = (now - date) / 1000;
   if (seconds < 45) return "just now";
   const [unit, length] = STEPS.find(([, each, most]) => Math.round(seconds / each) < most);
   return RELATIVE.format(-Math.max(1, Math.round(seconds / length)), unit);
 }
 
-/** Make a time element: `text` to be read, the exact time for those who ask. */
+/** Create a time element that shows `text`, and the exact time as its title. */
 export function timeElement(date, text) {
   const element = document.createElement("time");
   element.dateTime = date.toISOString();
@@ -32,12 +32,12 @@ export function timeElement(date, text) {
   return element;
 }
 
-export function dayOf(date) {
+export function formatDay(date) {
   return DAY.format(date);
 }
 
-/** Say a wait in words: "1 minute 5 seconds". */
-export function waitOf(seconds) {
+/** Format a duration: "1 minute 5 seconds". */
+export function formatWait(seconds) {
   const counted = (number, unit) => `${number} ${unit}${number === 1 ? "" : "s"}`;
   if (seconds < 60) return counted(seconds, "second");
   if (seconds >= 3600) return counted(Math.ceil(seconds / 3600), "hour");
@@ -45,28 +45,31 @@ export function waitOf(seconds) {
   return counted(Math.floor(seconds / 60), "minute") + (rest ? ` ${counted(rest, "second")}` : "");
 }
 
-const SENTENCES = {
+const MESSAGES = {
   invalid_credentials: "The user name or the password is wrong. Check both and try again.",
-  session_not_found: "That device is signed out already.",
+  session_not_found: "That device is already signed out.",
   internal_error: "Something went wrong on our side. Please try again in a moment.",
   cross_site_request:
-    "The service does not know the address of this page as its own. Open the page at the service's official address.",
+    "The service does not accept requests from the address of this page. Open the page at its official address.",
 };
 
-/** Say what went wrong, and what to do. Of errors, only the service's own are in words for people. */
-export function sentenceOf(error) {
-  // Where an answer was lost nobody can say whether it was done; what was asked while offline was not.
-  if (isAway(error)) return `${awaySentence(error)} ${navigator.onLine ? "Please" : "Nothing was changed: please"} try again.`;
-  const said = error instanceof ApiError && error.message;
-  return SENTENCES[error.code] ?? (said || SENTENCES.internal_error);
+/** Return the message of an error for users. Only errors of the service have a message of their own. */
+export function messageFor(error) {
+  if (isUnreachable(error)) {
+    // When a response is lost, the change may have been made. Offline, it cannot have been.
+    const unchanged = navigator.onLine ? "" : "Nothing was changed. ";
+    return `${unreachableMessage(error)} ${unchanged}Please try again.`;
+  }
+  const message = error instanceof ApiError && error.message;
+  return MESSAGES[error.code] ?? (message || MESSAGES.internal_error);
 }
 
-/** Whether nobody could be asked, or whoever was asked could not answer for the moment. */
-export function isAway(error) {
+/** Whether the service could not be reached, or cannot respond at present. */
+export function isUnreachable(error) {
   return [0, 502, 503, 504].includes(error.status);
 }
 
-export function awaySentence({ status } = {}) {
+export function unreachableMessage({ status } = {}) {
   if (!navigator.onLine) return "You are offline.";
   return status === 503 ? "The service is busy." : "The service cannot be reached.";
 }

@@ -1,22 +1,22 @@
-/* The account page: which view is shown, and what its parts do. */
+/* The account page: selects the view, and connects its parts. */
 
 import { call } from "./account-calls.js";
 import { startDevices } from "./account-devices.js";
-import { byId, clearForm, disable, onSubmit, openDialog, say, showFieldError } from "./account-forms.js";
-import { awaySentence, isAway, sentenceOf } from "./account-words.js";
+import { byId, clearForm, disable, onSubmit, openDialog, showFieldError, showMessage } from "./account-forms.js";
+import { isUnreachable, messageFor, unreachableMessage } from "./account-words.js";
 import { createClient } from "./tokenapp.js";
 
 const TITLES = { "sign-in": "Sign in", account: "Your account", unreachable: "No connection", loading: "Your account" };
-const FRESH_ENOUGH = 30_000;
+const RELOAD_AFTER = 30_000;
 const MINUTE = 60_000;
 const NOTICES = {
   "signed-out": "You are signed out.",
-  "session-ended": "You were signed out: this session has ended, or was ended from another device. Sign in to go on.",
+  "session-ended": "You were signed out: this session expired or was ended from another device. Sign in to continue.",
 };
-const WRONG = "This is not your password. Please try again.";
+const WRONG_PASSWORD = "This password is wrong. Please try again.";
 
 const client = createClient();
-const devices = startDevices(client, { fresh, reached });
+const devices = startDevices(client, { withRecentPassword, showConnection });
 let view = null;
 let shownSession = null;
 let loadedAt = 0;
@@ -33,24 +33,24 @@ onSubmit(byId("sign-in"), async ({ username, password }) => {
 });
 
 onSubmit(byId("change"), changePassword, {
-  places: { password_rejected: { field: "new" }, invalid_credentials: { field: "current", text: WRONG } },
+  places: { password_rejected: { field: "new" }, invalid_credentials: { field: "current", text: WRONG_PASSWORD } },
 });
 
-onSubmit(byId("again-form"), giveAgain, {
-  places: { invalid_credentials: { field: "again-password", text: WRONG } },
+onSubmit(byId("again-form"), confirmPassword, {
+  places: { invalid_credentials: { field: "again-password", text: WRONG_PASSWORD } },
 });
 
 byId("sign-out").onclick = signOut;
-byId("banner-retry").onclick = look;
-byId("unreachable-retry").onclick = look;
+byId("banner-retry").onclick = refreshView;
+byId("unreachable-retry").onclick = refreshView;
 client.onChange(({ reason }) => show(reason));
-addEventListener("offline", () => reached({ status: 0 }));
-addEventListener("online", look);
-addEventListener("pageshow", (event) => event.persisted && look()); // it slept, and heard of nothing
+addEventListener("offline", () => showConnection({ status: 0 }));
+addEventListener("online", refreshView);
+addEventListener("pageshow", (event) => event.persisted && refreshView()); // restored from the back/forward cache
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && Date.now() - loadedAt > FRESH_ENOUGH) look();
+  if (document.visibilityState === "visible" && Date.now() - loadedAt > RELOAD_AFTER) refreshView();
 });
-setInterval(devices.retime, MINUTE);
+setInterval(devices.updateTimes, MINUTE);
 setView("loading");
 await start();
 
@@ -59,16 +59,17 @@ async function start() {
     await client.restore();
   } catch (error) {
     setView("sign-in");
-    say(byId("sign-in-notice"), sentenceOf(error));
+    showMessage(byId("sign-in-notice"), messageFor(error));
     return;
   }
   show(null);
 }
 
-/** Show what goes with the client's state; `reason` is what has just happened. */
+/** Show the view for the client's state. `reason` is that of the last change. */
 function show(reason) {
   if (client.state === "unknown") {
-    say(byId("unreachable-text"), `${awaySentence()} Check your connection and try again. If you were signed in, you still are.`);
+    const advice = "Check your connection and try again. If you were signed in, you still are.";
+    showMessage(byId("unreachable-text"), `${unreachableMessage()} ${advice}`);
     setView("unreachable");
   } else if (client.user) showAccount();
   else showSignIn(reason);
@@ -77,10 +78,10 @@ function show(reason) {
 function showAccount() {
   const { sessionId, username } = client.user;
   if (view === "account" && shownSession === sessionId) return;
-  forget();
+  reset();
   shownSession = sessionId;
-  name(username);
-  say(byId("sign-in-notice"));
+  showName(username);
+  showMessage(byId("sign-in-notice"));
   setView("account");
   reload();
 }
@@ -88,18 +89,18 @@ function showAccount() {
 function showSignIn(reason) {
   const wasHere = view === "account";
   const before = byId("account-name").textContent;
-  forget();
+  reset();
   setView("sign-in");
-  if (wasHere) say(byId("sign-in-notice"), NOTICES[reason]);
+  if (wasHere) showMessage(byId("sign-in-notice"), NOTICES[reason]);
   if (wasHere && reason === "session-ended") byId("username").value = before;
   if (wasHere) byId("sign-in-title").focus();
   else byId("username").focus();
 }
 
-/** Leave nothing of one person's for the next one to see. */
-function forget() {
+/** Remove everything that belongs to the previous user. */
+function reset() {
   shownSession = null;
-  name("");
+  showName("");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   clearForm(byId("change"));
   clearForm(byId("again-form"));
@@ -107,7 +108,7 @@ function forget() {
   byId("banner").hidden = true;
 }
 
-function name(username) {
+function showName(username) {
   byId("account-name").textContent = username;
   for (const field of ["change-username", "again-username"]) byId(field).value = username;
 }
@@ -122,10 +123,10 @@ function setView(chosen) {
   if (hadFocus) byId(`${chosen}-title`).focus();
 }
 
-/** Look again: whether the service can be reached, who is signed in, and where. */
-async function look() {
+/** Check again whether the service can be reached and who is signed in, and reload the devices. */
+async function refreshView() {
   if (view === "unreachable") {
-    say(byId("unreachable-text"), "Trying again…");
+    showMessage(byId("unreachable-text"), "Trying again…");
     disable(byId("unreachable-retry"), true);
     await start();
     disable(byId("unreachable-retry"), false);
@@ -137,11 +138,11 @@ async function reload() {
   await devices.load();
 }
 
-/** Show or hide that the service cannot be reached; return whether that is what `error` says. */
-function reached(error) {
-  const isLost = error !== null && isAway(error);
+/** Show or hide the banner about the connection. Returns whether `error` means that it is lost. */
+function showConnection(error) {
+  const isLost = error !== null && isUnreachable(error);
   if (error === null || isLost) byId("banner").hidden = !isLost || view !== "account";
-  if (isLost) say(byId("banner-text"), `${awaySentence(error)} What you see here may be out of date.`);
+  if (isLost) showMessage(byId("banner-text"), `${unreachableMessage(error)} This page may be out of date.`);
   return isLost;
 }
 
@@ -151,15 +152,16 @@ async function changePassword({ current, new: chosen }) {
     showFieldError(byId("new"), `The password must have at least ${shortest} characters.`);
     return;
   }
-  const asker = shownSession;
+  const session = shownSession;
   await call(client, "PUT", "/api/me/password", { currentPassword: current, newPassword: chosen });
   clearForm(byId("change"));
   await reload();
-  if (shownSession === asker) say(byId("change-done"), "Your password is changed, and all your other devices are signed out.");
+  if (shownSession !== session) return;
+  showMessage(byId("change-done"), "Your password was changed, and all your other devices are signed out.");
 }
 
-/** Do `action`; where the password was given too long ago for it, ask for it and do `action` then. */
-async function fresh(action) {
+/** Do `action`. If it requires a recent password, ask for the password first, and then do it. */
+async function withRecentPassword(action) {
   try {
     return await action();
   } catch (error) {
@@ -169,25 +171,26 @@ async function fresh(action) {
   const closed = openDialog(byId("again"));
   byId("again-password").focus();
   await closed;
-  if (byId("again").returnValue !== "given") throw Object.assign(new Error("given up"), { isOver: true });
+  if (byId("again").returnValue !== "confirmed") throw Object.assign(new Error("cancelled"), { isCancelled: true });
   return action();
 }
 
-async function giveAgain({ password }) {
+async function confirmPassword({ password }) {
   const session = client.user?.sessionId;
   await client.reauthenticate(password);
-  if (client.user?.sessionId === session) byId("again").close("given"); // or it is the next person's by now
+  if (client.user?.sessionId === session) byId("again").close("confirmed"); // another user may have signed in
 }
 
 async function signOut() {
   try {
     await client.signOut();
   } catch (error) {
-    if (!client.user) say(byId("sign-in-notice"), `You are signed out in this browser, but ${untold(error)}`);
+    if (client.user) return;
+    showMessage(byId("sign-in-notice"), `You are signed out in this browser, but ${logoutFailure(error)}`);
   }
 }
 
-function untold(error) {
-  const why = isAway(error) ? "the service could not be reached" : "the service could not take note of it";
-  return `${why}: reload this page once you are online again, and sign out once more.`;
+function logoutFailure(error) {
+  const why = isUnreachable(error) ? "the service could not be reached" : "the service could not end your session";
+  return `${why}. When you are online again, reload this page and sign out again.`;
 }

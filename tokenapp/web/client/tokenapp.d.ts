@@ -1,16 +1,16 @@
 export declare const VERSION: string;
 
-/** Who is signed in, as the token says: to be shown, and not to be relied upon. */
+/** The signed-in user, as named in the token. For display only, not for access control. */
 export interface User {
   id: string;
   username: string;
   sessionId: string;
 }
 
-/** Somebody signed in, signed out, or has to sign in anew because the session ended elsewhere. */
+/** A user signed in, signed out, or has to sign in again because the session ended elsewhere. */
 export type Reason = "signed-in" | "signed-out" | "session-ended";
 
-/** "unknown" as long as the service has not been asked or has not answered. */
+/** "unknown" until the service has responded. */
 export type State = "unknown" | "signed-in" | "signed-out";
 
 export interface Change {
@@ -19,18 +19,18 @@ export interface Change {
 }
 
 export interface Options {
-  /** The origin of the service; the page's own unless given. */
+  /** The origin of the service. Default: the origin of the page. */
   baseUrl?: string;
-  /** Other origins that may get the token. */
+  /** Other origins to which `fetch` sends the token. */
   origins?: readonly string[];
 }
 
-/** A refusal by the service; `status` is 0 where there was no answer of its own. */
+/** An error of the service; `status` is 0 if the service did not respond. */
 export declare class ApiError extends Error {
   readonly status: number;
-  /** One of the service's codes, or "network_error", "timeout" or "unknown". */
+  /** An error code of the service, or "network_error", "timeout" or "unknown". */
   readonly code: string;
-  /** Seconds to wait before the next try, if the service said so. */
+  /** The seconds to wait before the next attempt, if the service sent `Retry-After`. */
   readonly retryAfter: number | null;
 }
 
@@ -38,12 +38,19 @@ export interface Client {
   readonly baseUrl: string;
   readonly user: User | null;
   readonly state: State;
+  /** Return the signed-in user or null. While the service cannot be reached, `state` is "unknown". */
   restore(): Promise<User | null>;
+  /** Sign in and return the user. */
   signIn(username: string, password: string): Promise<User>;
+  /** Get a fresh token with the password, for requests that need a recent authentication. */
   reauthenticate(password: string): Promise<void>;
+  /** Sign out in all tabs at once. Rejects if the service could not be reached. */
   signOut(): Promise<void>;
+  /** Call the global fetch, with the access token if the origin is allowed to get it. */
   readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
+  /** Call `listener` at each change, in any tab. Returns a function that removes the listener. */
   onChange(listener: (change: Change) => void): () => void;
+  /** Discard the token and stop all work. The session stays live. */
   close(): void;
 }
 

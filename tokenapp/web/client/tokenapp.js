@@ -1,26 +1,26 @@
 /*
- * The browser client of tokenapp: signs people in and out, and calls APIs for them. No dependencies.
+ * The browser client of tokenapp: signs users in and out, and calls APIs with their access token. No dependencies.
  *
- * The access token is in this module's memory and nowhere else; the refresh token is in a cookie that no script sees.
- * Tabs of one browser refresh one at a time where they have Web Locks, and hand each other what they got over a
- * BroadcastChannel. Both only save requests: the service gives all of a session's refreshes at once the same answer.
+ * The access token is kept in the memory of this module only. The refresh token is in a cookie, which scripts cannot
+ * read. The tabs of a browser refresh one at a time under a Web Lock, and share the new token over a BroadcastChannel.
+ * Both only reduce the number of requests, because simultaneous refreshes of a session get the same refresh token.
  */
 
 export const VERSION = "0.1.0";
 
 const REQUEST_TIMEOUT = 8000;
-const LOCK_PATIENCE = 3000; // a tab that sleeps may hold the lock for hours
-const ASK_PATIENCE = 50;
-const TRIES = 5;
-const FIRST_PAUSE = 250;
-const LONGEST_PAUSE = 8000; // so that a lost answer is asked for again while the service still gives it
-const LONGEST_MARGIN = 60_000;
+const LOCK_TIMEOUT = 3000; // a suspended tab may hold the lock for hours
+const TAB_TIMEOUT = 50;
+const MAX_ATTEMPTS = 5;
+const FIRST_DELAY = 250;
+const MAX_DELAY = 8000; // short enough to retry within the grace period after a response was lost
+const MAX_REFRESH_MARGIN = 60_000;
 const CLOCK_TOLERANCE = 60_000;
-const STUBBORN_FOR = 30_000;
-const TEMPORARY = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
-const SESSION_OVER = /^refresh_token_/;
+const REJECTION_MEMORY = 30_000;
+const TEMPORARY_STATUSES = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
+const SESSION_ENDED = /^refresh_token_/;
 
-/** A refusal of the service; `status` is 0 where there was no answer of its own (`network_error`, `timeout`). */
+/** An error of the service; `status` is 0 if the service did not respond (`network_error`, `timeout`). */
 export class ApiError extends Error {
   constructor(status, code, message, retryAfter = null, options = undefined) {
     super(message, options);
@@ -31,7 +31,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Make a client of the service at `baseUrl`, whose tokens go there and to `origins` alone. */
+/** Create a client of the service at `baseUrl`. It sends tokens to the service and to `origins` only. */
 export function createClient({ baseUrl, origins = [] } = {}) {
   const base = new URL(baseUrl ?? globalThis.location.href, globalThis.location?.href).origin;
   return new Client(base, new Set([base, ...origins.map((each) => new URL(each).origin)]));
@@ -39,85 +39,86 @@ export function createClient({ baseUrl, origins = [] } = {}) {
 
 class Client {
   #base;
-  #admitted;
-  #name;
+  #allowedOrigins;
+  #sharedName;
   #channel = null;
   #listeners = new Set();
   #token = null;
   #state = "unknown";
-  // When, by this machine's clock, somebody last signed in or out. Of two states the later one holds, in every tab.
+  // The time of the last sign-in or sign-out by this machine's clock. Tabs resolve conflicts by it: the latest wins.
   #epoch = 0;
-  #ended = new Set();
-  #refused = null;
+  #endedSessions = new Set();
+  #rejectedToken = null;
   #refreshing = null;
-  #signing = Promise.resolve();
-  #comers = 0;
-  #hurry = null;
-  #stubborn = new Map();
+  #queue = Promise.resolve();
+  #pendingSignIns = 0;
+  #skipDelay = null;
+  #rejectingOrigins = new Map();
   #paused = null;
   #pauseReason = null;
-  #awaited = null;
+  #onTabResponse = null;
   #timer = undefined;
   #failures = 0;
-  #asked = false;
+  #isUsed = false;
   #closed = false;
 
-  constructor(base, admitted) {
+  constructor(base, allowedOrigins) {
     this.#base = base;
-    this.#admitted = admitted;
-    this.#name = `tokenapp ${base}`;
+    this.#allowedOrigins = allowedOrigins;
+    this.#sharedName = `tokenapp ${base}`;
     if (globalThis.BroadcastChannel) {
-      this.#channel = new BroadcastChannel(this.#name);
+      this.#channel = new BroadcastChannel(this.#sharedName);
       this.#channel.onmessage = ({ data }) => this.#receive(data ?? {});
       this.#channel.unref?.();
     }
-    for (const [target, event] of this.#signals()) target?.addEventListener?.(event, this.#check);
+    for (const [target, event] of this.#wakeEvents()) target?.addEventListener?.(event, this.#refreshIfDue);
   }
 
-  /** The service's origin. */
+  /** The origin of the service. */
   get baseUrl() {
     return this.#base;
   }
 
-  /** Who is signed in, as the token says: to be shown, and not to be relied upon. */
+  /** The user that the token names, or null. For display only, not for access control. */
   get user() {
     const claims = this.#token?.claims;
     return claims ? { id: claims.sub, username: claims.username, sessionId: claims.sid } : null;
   }
 
-  /** "signed-in", "signed-out", or "unknown" as long as the service has not been asked or has not answered. */
+  /** "signed-in", "signed-out", or "unknown" until the service has responded. */
   get state() {
     return this.#state;
   }
 
-  /** Find out who is signed in. Gives null, too, while the service cannot be reached: `state` is "unknown" then. */
+  /** Return the signed-in user or null. While the service cannot be reached, `state` is "unknown". */
   async restore() {
-    this.#asked = true;
-    if (!usable(this.#token)) {
+    this.#isUsed = true;
+    if (!isUsable(this.#token)) {
       await this.#refresh().catch((error) => {
-        if (!TEMPORARY.has(error.status)) throw error;
-        this.#schedule();
+        if (!TEMPORARY_STATUSES.has(error.status)) throw error;
+        this.#scheduleRefresh();
       });
     }
     return this.user;
   }
 
+  /** Sign in and return the user. */
   async signIn(username, password) {
-    this.#comers += 1;
-    this.#hurry?.();
-    return this.#inTurn(async () => {
-      this.#comers -= 1;
-      await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_PATIENCE : 0)]);
-      return this.#alone(async () => {
+    this.#pendingSignIns += 1;
+    this.#skipDelay?.();
+    return this.#enqueue(async () => {
+      this.#pendingSignIns -= 1;
+      await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_TIMEOUT : 0)]);
+      return this.#withLock(async () => {
         const since = Date.now();
-        const answer = await this.#post("/api/login", { body: { username, password } });
-        this.#adopt(tokenOf(answer, since), this.#nextEpoch());
+        const body = await this.#post("/api/login", { body: { username, password } });
+        this.#acceptToken(tokenFrom(body, since), this.#nextEpoch());
         return this.user;
       });
     });
   }
 
-  /** Give the password again, for what only a person who did so lately may do. */
+  /** Get a fresh token with the password, for requests that need a recent authentication. */
   async reauthenticate(password) {
     const since = Date.now();
     const owner = this.#token?.claims.sid;
@@ -128,58 +129,58 @@ class Client {
       cache: "no-store",
       signal: AbortSignal.timeout(3 * REQUEST_TIMEOUT),
     }).catch((error) => {
-      throw unreached(error);
+      throw connectionError(error);
     });
-    // The call may have refreshed first; what it brought is newer still.
-    const token = tokenOf(await answerOf(response), Math.max(since, this.#token?.since ?? 0));
-    if (token.claims.sid === owner) this.#adopt(token, this.#epoch);
+    // The call may have refreshed the token first. The token of this response is newer.
+    const token = tokenFrom(await readBody(response), Math.max(since, this.#token?.since ?? 0));
+    if (token.claims.sid === owner) this.#acceptToken(token, this.#epoch);
   }
 
-  /** Sign out, here and in all tabs, at once. Rejects if the service could not be told: the session goes on there. */
+  /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */
   async signOut() {
     let bearer = this.#token?.value;
-    this.#leave("signed-out", this.#nextEpoch());
-    await this.#inTurn(async () => {
+    this.#discardSession("signed-out", this.#nextEpoch());
+    await this.#enqueue(async () => {
       if (this.#token) {
-        bearer = this.#token.value; // of a sign-in that was under way
-        this.#leave("signed-out", this.#nextEpoch());
+        bearer = this.#token.value; // of a sign-in that completed in the meantime
+        this.#discardSession("signed-out", this.#nextEpoch());
       }
-      await this.#end(bearer).catch((error) => {
-        // A session ends, too, when somebody signs in with its cookie, in whichever tab.
+      await this.#sendLogout(bearer).catch((error) => {
+        // A sign-in in any tab, with the cookie of this session, revokes it as well.
         if (!bearer || !this.#token) throw error;
       });
     });
   }
 
-  /** Like the global fetch, with the access token, to those origins that may have it. */
+  /** Call the global fetch, with the access token if the origin is allowed to get it. */
   fetch = async (input, init) => {
     const request = new Request(input, init);
     const origin = new URL(request.url).origin;
-    if (!this.#admitted.has(origin) || request.headers.has("Authorization")) return fetch(request);
+    if (!this.#allowedOrigins.has(origin) || request.headers.has("Authorization")) return fetch(request);
     const owner = this.#token?.claims.sub;
-    // What one person asked for is never asked in another's name.
+    // Never send one user's request with another user's token.
     const own = (token) => (owner && token && token.claims.sub !== owner ? null : token);
-    const token = own(await unlessAborted(this.#current(), request.signal));
+    const token = own(await abortable(this.#currentToken(), request.signal));
     const spare = request.clone();
     const response = await send(request, token);
-    if (!token || !(await refusesToken(response))) return response;
-    const next = own(await unlessAborted(this.#replacement(token, origin), request.signal));
+    if (!token || !(await rejectsToken(response))) return response;
+    const next = own(await abortable(this.#replaceToken(token, origin), request.signal));
     if (!next) return response;
     response.body?.cancel().catch(() => null);
     const second = await send(spare, next);
-    // An API that refuses whatever we have is not worth a refresh at every call.
-    if (await refusesToken(second)) this.#stubborn.set(origin, spanOf(STUBBORN_FOR));
+    // Do not refresh at every call to an API that rejects all tokens.
+    if (await rejectsToken(second)) this.#rejectingOrigins.set(origin, intervalOf(REJECTION_MEMORY));
     return second;
   };
 
-  /** Call `listener({user, reason})` when somebody signs in ("signed-in"), signs out ("signed-out") or has to sign in
-      anew ("session-ended"), in whichever tab; give what ends this. */
+  /** Call `listener({ user, reason })` when a user signs in ("signed-in"), signs out ("signed-out") or has to sign in
+      again ("session-ended"), in any tab. Returns a function that removes the listener. */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Forget the token and be of no more use; the session goes on. */
+  /** Discard the token and stop all work. The session stays live. */
   close() {
     this.#closed = true;
     this.#token = null;
@@ -188,14 +189,14 @@ class Client {
     clearTimeout(this.#timer);
     this.#channel?.close();
     this.#channel = null;
-    for (const [target, event] of this.#signals()) target?.removeEventListener?.(event, this.#check);
+    for (const [target, event] of this.#wakeEvents()) target?.removeEventListener?.(event, this.#refreshIfDue);
   }
 
   // Tokens.
 
-  async #current() {
-    if (this.#state === "signed-out" || usable(this.#token)) return this.#token;
-    this.#asked = true;
+  async #currentToken() {
+    if (this.#state === "signed-out" || isUsable(this.#token)) return this.#token;
+    this.#isUsed = true;
     try {
       return await this.#refresh();
     } catch (error) {
@@ -204,97 +205,97 @@ class Client {
     }
   }
 
-  /** Give a token in the place of one that was refused, or null where there is none to be had. */
-  async #replacement(token, origin) {
+  /** Return a token that replaces a rejected one, or null if there is none. */
+  async #replaceToken(token, origin) {
     if (this.#token === token) {
-      if (isNow(this.#stubborn.get(origin))) return null;
-      this.#refused = token.value;
+      if (isWithin(this.#rejectingOrigins.get(origin))) return null;
+      this.#rejectedToken = token.value;
       await this.#refresh().catch(() => null);
     }
     return this.#token?.value === token.value ? null : this.#token;
   }
 
   #refresh() {
-    this.#refreshing ??= this.#renew().finally(() => {
+    this.#refreshing ??= this.#refreshWithLock().finally(() => {
       this.#refreshing = null;
     });
     return this.#refreshing;
   }
 
-  async #renew() {
+  async #refreshWithLock() {
     const epoch = this.#epoch;
-    const isSettled = () => this.#closed || this.#epoch !== epoch || (usable(this.#token) && !this.#isRefused());
-    return this.#alone(async () => {
-      if (!isSettled()) await this.#ask();
-      if (!isSettled()) await this.#obtain(isSettled);
+    const isSettled = () => this.#closed || this.#epoch !== epoch || (isUsable(this.#token) && !this.#isRejected());
+    return this.#withLock(async () => {
+      if (!isSettled()) await this.#requestTokenFromTabs();
+      if (!isSettled()) await this.#requestToken(isSettled);
       return this.#token;
     });
   }
 
-  async #obtain(isSettled) {
-    if (isNow(this.#paused)) throw this.#pauseReason;
+  async #requestToken(isSettled) {
+    if (isWithin(this.#paused)) throw this.#pauseReason;
     const known = this.#epoch;
     let since;
     try {
-      const answer = await persistently(
+      const body = await retry(
         () => {
           since = Date.now();
           return this.#post("/api/token");
         },
         () => !isSettled(),
       );
-      // What this browser was when we asked: older than any sign-in or sign-out that has come between.
-      if (!this.#closed) this.#adopt(tokenOf(answer, since), Math.max(known, since));
+      // The epoch is the time of the request, so a sign-in or sign-out during the request takes precedence.
+      if (!this.#closed) this.#acceptToken(tokenFrom(body, since), Math.max(known, since));
     } catch (error) {
       if (isSettled()) return;
       this.#failures += 1;
-      if (SESSION_OVER.test(error.code)) return this.#leave("session-ended", known);
+      if (SESSION_ENDED.test(error.code)) return this.#discardSession("session-ended", known);
       this.#pause(error);
       throw error;
     }
   }
 
-  /** End the session at the service; but not, with a late try, that of somebody who has signed in since. */
-  async #end(bearer) {
-    const hurried = new Promise((resolve) => {
-      this.#hurry = resolve;
+  /** Revoke the session at the service. Retries stop when a user signs in, whose session they would revoke. */
+  async #sendLogout(bearer) {
+    const skipDelay = new Promise((resolve) => {
+      this.#skipDelay = resolve;
     });
-    const isWanted = () => !this.#token && !this.#comers;
-    const tell = () => this.#post("/api/logout", { bearer });
-    const tellStill = (failure) => (isWanted() ? tell() : Promise.reject(failure));
-    // The first try waits for nobody: the page may be left at any moment. Others wait for sign-ins that are under way.
-    const next = (failure) => (failure ? this.#alone(() => tellStill(failure)) : tell());
-    await persistently(next, isWanted, hurried);
+    const isWanted = () => !this.#token && !this.#pendingSignIns;
+    const post = () => this.#post("/api/logout", { bearer });
+    const postIfWanted = (failure) => (isWanted() ? post() : Promise.reject(failure));
+    // The first attempt takes no lock, because the page may be closed at any moment. Retries wait for sign-ins.
+    const attempt = (failure) => (failure ? this.#withLock(() => postIfWanted(failure)) : post());
+    await retry(attempt, isWanted, skipDelay);
   }
 
-  #adopt(token, epoch, { tell = true } = {}) {
+  #acceptToken(token, epoch, { broadcast = true } = {}) {
     const { sid } = token.claims;
     const current = this.#token;
     const isSame = current?.claims.sid === sid;
-    if (this.#ended.has(sid) || token.value === this.#refused) return;
-    if (isSame ? token.since < current.since && usable(current) : epoch < this.#epoch) return;
+    if (this.#endedSessions.has(sid) || token.value === this.#rejectedToken) return;
+    if (isSame ? token.since < current.since && isUsable(current) : epoch < this.#epoch) return;
     this.#epoch = Math.max(this.#epoch, epoch);
     this.#token = token;
     this.#state = "signed-in";
     this.#failures = 0;
-    this.#schedule();
-    if (tell) this.#tell();
+    this.#scheduleRefresh();
+    if (broadcast) this.#broadcastToken();
     if (!isSame) this.#emit("signed-in");
   }
 
-  #leave(reason, epoch, { sid = this.#token?.claims.sid, tell = true } = {}) {
+  #discardSession(reason, epoch, { sid = this.#token?.claims.sid, broadcast = true } = {}) {
     const before = this.#state;
-    if (sid) this.#ended.add(sid);
+    if (sid) this.#endedSessions.add(sid);
     this.#epoch = Math.max(this.#epoch, epoch);
     this.#token = null;
     this.#state = "signed-out";
     clearTimeout(this.#timer);
-    if (tell) this.#channel?.postMessage({ kind: "left", reason, epoch, sid });
+    if (broadcast) this.#channel?.postMessage({ kind: "left", reason, epoch, sid });
     if (before !== "signed-out") this.#emit(before === "unknown" ? "signed-out" : reason);
   }
 
-  #isRefused() {
-    return this.#token?.value === this.#refused;
+  #isRejected() {
+    return this.#token?.value === this.#rejectedToken;
   }
 
   #nextEpoch() {
@@ -313,35 +314,37 @@ class Client {
 
   // Other tabs.
 
-  #tell() {
+  #broadcastToken() {
     const { value, since, expires } = this.#token;
     this.#channel?.postMessage({ kind: "token", epoch: this.#epoch, value, since, expires });
   }
 
-  /** Ask the other tabs for a good token, and give them a moment to answer. */
-  async #ask() {
+  /** Ask the other tabs for a usable token, and wait briefly for a response. */
+  async #requestTokenFromTabs() {
     if (!this.#channel) return;
-    const answer = new Promise((resolve) => {
-      this.#awaited = resolve;
+    const response = new Promise((resolve) => {
+      this.#onTabResponse = resolve;
     });
     this.#channel.postMessage({ kind: "ask" });
-    await Promise.race([answer, sleep(ASK_PATIENCE)]);
+    await Promise.race([response, sleep(TAB_TIMEOUT)]);
   }
 
   #receive({ kind, reason, epoch, sid, value, since, expires }) {
-    if (kind === "ask" && usable(this.#token) && !this.#isRefused()) this.#tell();
-    if (kind === "token") this.#adopt({ value, since, expires, claims: claimsOf(value) }, epoch, { tell: false });
+    if (kind === "ask" && isUsable(this.#token) && !this.#isRejected()) this.#broadcastToken();
+    if (kind === "token") {
+      this.#acceptToken({ value, since, expires, claims: decodeClaims(value) }, epoch, { broadcast: false });
+    }
     if (kind === "left") {
       const isOurs = this.#token?.claims.sid === sid;
       const isLater = reason === "signed-out" && epoch >= this.#epoch;
-      if (sid) this.#ended.add(sid);
-      if (isOurs || isLater) this.#leave(reason, epoch, { tell: false });
+      if (sid) this.#endedSessions.add(sid);
+      if (isOurs || isLater) this.#discardSession(reason, epoch, { broadcast: false });
     }
-    if (kind !== "ask") this.#awaited?.();
+    if (kind !== "ask") this.#onTabResponse?.();
   }
 
-  /** Do `work` while no other tab does the like, unless they take too long. */
-  async #alone(work) {
+  /** Do `work` under the lock that all tabs share, or without it if the lock is not free in time. */
+  async #withLock(work) {
     let hasBegun = false;
     const begin = () => {
       hasBegun = true;
@@ -350,23 +353,23 @@ class Client {
     const { locks } = globalThis.navigator ?? {};
     if (!locks) return begin();
     try {
-      return await locks.request(this.#name, { signal: AbortSignal.timeout(LOCK_PATIENCE) }, begin);
+      return await locks.request(this.#sharedName, { signal: AbortSignal.timeout(LOCK_TIMEOUT) }, begin);
     } catch (error) {
       if (hasBegun) throw error;
       return begin();
     }
   }
 
-  /** Sign-ins and sign-outs of this tab happen in the order in which they were asked for. */
-  #inTurn(work) {
-    const turn = this.#signing.then(work);
-    this.#signing = turn.catch(() => null);
-    return turn;
+  /** Run the sign-ins and sign-outs of this tab one after the other, in the order of the calls. */
+  #enqueue(work) {
+    const result = this.#queue.then(work);
+    this.#queue = result.catch(() => null);
+    return result;
   }
 
   // Time.
 
-  #signals() {
+  #wakeEvents() {
     return [
       [globalThis.document, "visibilitychange"],
       [globalThis.window, "online"],
@@ -374,30 +377,30 @@ class Client {
     ];
   }
 
-  #schedule() {
+  #scheduleRefresh() {
     clearTimeout(this.#timer);
-    const pause = Math.min(300_000, 10_000 * 2 ** this.#failures) * (0.5 + Math.random() / 2);
-    const due = this.#failures || !this.#token ? pause : this.#token.expires - marginOf(this.#token) - Date.now();
-    this.#timer = setTimeout(this.#check, Math.min(Math.max(due, 0), 2 ** 31 - 1));
+    const delay = Math.min(300_000, 10_000 * 2 ** this.#failures) * (0.5 + Math.random() / 2);
+    const due = this.#failures || !this.#token ? delay : this.#token.expires - refreshMargin(this.#token) - Date.now();
+    this.#timer = setTimeout(this.#refreshIfDue, Math.min(Math.max(due, 0), 2 ** 31 - 1));
     this.#timer.unref?.();
   }
 
-  /** Look whether it is time to refresh. Nobody looks at a hidden page: it refreshes when it is shown or calls. */
-  #check = () => {
-    const isWanted = this.#state === "signed-in" || (this.#state === "unknown" && this.#asked);
+  /** Refresh if the token is about to expire. Hidden pages wait until they are shown or call an API. */
+  #refreshIfDue = () => {
+    const isWanted = this.#state === "signed-in" || (this.#state === "unknown" && this.#isUsed);
     if (this.#closed || !isWanted || globalThis.document?.visibilityState === "hidden") return;
-    if (usable(this.#token)) this.#schedule();
-    else this.#refresh().catch(() => this.#schedule());
+    if (isUsable(this.#token)) this.#scheduleRefresh();
+    else this.#refresh().catch(() => this.#scheduleRefresh());
   };
 
-  /** Leave the service alone for as long as it asks, or for a while after a refusal that makes no sense. */
+  /** Send no refresh for as long as the service requests, or for ten seconds after an unexpected error. */
   #pause(error) {
-    const seconds = error.retryAfter ?? (TEMPORARY.has(error.status) ? 0 : 10);
-    this.#paused = spanOf(seconds * 1000);
+    const seconds = error.retryAfter ?? (TEMPORARY_STATUSES.has(error.status) ? 0 : 10);
+    this.#paused = intervalOf(seconds * 1000);
     this.#pauseReason = error;
   }
 
-  /** Call the service by itself, without a retry. */
+  /** Send one POST request to the service, without retries. */
   async #post(path, { body, bearer } = {}) {
     const headers = {};
     if (body) headers["Content-Type"] = "application/json";
@@ -410,12 +413,12 @@ class Client {
         credentials: "include",
         cache: "no-store",
         redirect: "error",
-        keepalive: true, // a cookie that is on its way arrives, though the page be closed meanwhile
+        keepalive: true, // the browser stores the new cookie even if the page is closed during the request
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),
       });
-      return await answerOf(response, path === "/api/logout");
+      return await readBody(response, path === "/api/logout");
     } catch (error) {
-      throw unreached(error);
+      throw connectionError(error);
     }
   }
 }
@@ -426,31 +429,31 @@ function sleep(milliseconds) {
   });
 }
 
-/** Try again what failed for the moment and is still wanted: a few times, with pauses as long as the service asks for,
-    unless `hurried` ends one. */
-async function persistently(call, isWanted, hurried) {
+/** Repeat `call` after temporary errors while `isWanted()`, with increasing delays of at least `Retry-After`.
+    When `skipDelay` resolves, the current delay ends. */
+async function retry(call, isWanted, skipDelay) {
   let failure = null;
-  for (let tries = 1; ; tries += 1) {
+  for (let attempts = 1; ; attempts += 1) {
     try {
       return await call(failure);
     } catch (error) {
       failure = error;
-      const pause = Math.max((error.retryAfter ?? 0) * 1000, FIRST_PAUSE * 2 ** (tries - 1));
-      const isHopeless = !TEMPORARY.has(error.status) || globalThis.navigator?.onLine === false;
-      if (isHopeless || tries === TRIES || pause > LONGEST_PAUSE || !isWanted()) throw error;
-      await Promise.race([sleep(pause * (1 + Math.random() / 4)), hurried].filter(Boolean));
+      const delay = Math.max((error.retryAfter ?? 0) * 1000, FIRST_DELAY * 2 ** (attempts - 1));
+      const isPermanent = !TEMPORARY_STATUSES.has(error.status) || globalThis.navigator?.onLine === false;
+      if (isPermanent || attempts === MAX_ATTEMPTS || delay > MAX_DELAY || !isWanted()) throw error;
+      await Promise.race([sleep(delay * (1 + Math.random() / 4)), skipDelay].filter(Boolean));
       if (!isWanted()) throw error;
     }
   }
 }
 
-/** Pass a promise on, unless the caller gives up first; the work itself goes on for the others. */
-function unlessAborted(promise, signal) {
+/** Return a promise that settles like `promise`, or rejects when `signal` aborts. The work itself is not cancelled. */
+function abortable(promise, signal) {
   return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    if (signal.aborted) stop();
-    signal.addEventListener("abort", stop, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
 }
 
@@ -459,68 +462,69 @@ function send(request, token) {
   return fetch(request);
 }
 
-async function jsonOf(response) {
+async function readJson(response) {
   if (!/[/+]json\b/.test(response.headers.get("Content-Type") ?? "")) return {};
   return (await response.json().catch(() => null)) ?? {};
 }
 
-/** Give the body of a good answer: a token or, where that `isEmpty`, nothing. What is no answer of the service, as of
-    a hotel's sign-in page, counts as none. */
-async function answerOf(response, isEmpty = false) {
-  const body = await jsonOf(response);
+/** Return the body of a successful response: a token or, if `isEmpty`, nothing. A response that the service did not
+    send, such as the sign-in page of a captive portal, is a network error. */
+async function readBody(response, isEmpty = false) {
+  const body = await readJson(response);
   if (isEmpty ? response.status === 204 : response.ok && typeof body.accessToken === "string") return body;
-  if (response.ok) throw new ApiError(0, "network_error", "Something else answered in the service's place.");
-  const message = body.message ?? `The service answered ${response.status}.`;
-  throw new ApiError(response.status, body.code ?? "unknown", message, secondsOf(response.headers.get("Retry-After")));
+  if (response.ok) throw new ApiError(0, "network_error", "The response did not come from the service.");
+  const message = body.message ?? `The service responded with status ${response.status}.`;
+  const retryAfter = parseRetryAfter(response.headers.get("Retry-After"));
+  throw new ApiError(response.status, body.code ?? "unknown", message, retryAfter);
 }
 
-function unreached(error) {
+function connectionError(error) {
   if (error instanceof ApiError) return error;
   const code = error.name === "TimeoutError" ? "timeout" : "network_error";
   return new ApiError(0, code, "The service cannot be reached.", null, { cause: error });
 }
 
-/** Read a Retry-After, seconds or a date, as seconds from now. */
-function secondsOf(text) {
+/** Return the seconds until the time of a Retry-After header, which is a number of seconds or a date. */
+function parseRetryAfter(text) {
   const seconds = /^\d+$/.test(text ?? "") ? Number(text) : (Date.parse(text ?? "") - Date.now()) / 1000;
   return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : null;
 }
 
-/** Whether it is the token that an API did not like, and not what was asked. */
-async function refusesToken(response) {
+/** Whether the error means that the token was rejected, and not the request. */
+async function rejectsToken(response) {
   if (response.status !== 401 && response.status !== 403) return false;
   if (/\berror="?invalid_token\b/i.test(response.headers.get("WWW-Authenticate") ?? "")) return true;
-  return (await jsonOf(response.clone())).code === "access_token_invalid";
+  return (await readJson(response.clone())).code === "access_token_invalid";
 }
 
-/** Make a token of an answer to what was asked at `since`. Only this machine's clock says when it ends. */
-function tokenOf({ accessToken, expiresIn }, since) {
-  return { value: accessToken, claims: claimsOf(accessToken), since, expires: since + expiresIn * 1000 };
+/** Build a token from a response to a request sent at `since`. It expires by this machine's clock only. */
+function tokenFrom({ accessToken, expiresIn }, since) {
+  return { value: accessToken, claims: decodeClaims(accessToken), since, expires: since + expiresIn * 1000 };
 }
 
-function claimsOf(value) {
+function decodeClaims(value) {
   const text = atob(value.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (each) => each.charCodeAt(0))));
 }
 
-/** The time from now on for so many milliseconds. */
-function spanOf(milliseconds) {
+/** Return the interval that starts now and lasts `milliseconds`. */
+function intervalOf(milliseconds) {
   const from = Date.now();
   return { from, until: from + milliseconds };
 }
 
-/** Whether it is the time; one that has yet to begin is of a clock that has been put back since. */
-function isNow(span) {
+/** Whether it is now within the interval. It starts in the future if the clock was set back: then it does not count. */
+function isWithin(interval) {
   const now = Date.now();
-  return Boolean(span) && span.from <= now && now < span.until;
+  return Boolean(interval) && interval.from <= now && now < interval.until;
 }
 
-function marginOf({ since, expires }) {
-  return Math.min(LONGEST_MARGIN, (expires - since) / 5);
+function refreshMargin({ since, expires }) {
+  return Math.min(MAX_REFRESH_MARGIN, (expires - since) / 5);
 }
 
-/** Whether a token is good for a while; one from the future is of a clock that has been put back since. */
-function usable(token) {
+/** Whether a token is valid for a while longer. One from the future means that the clock was set back. */
+function isUsable(token) {
   const now = Date.now();
-  return token !== null && now < token.expires - marginOf(token) && now > token.since - CLOCK_TOLERANCE;
+  return token !== null && now < token.expires - refreshMargin(token) && now > token.since - CLOCK_TOLERANCE;
 }

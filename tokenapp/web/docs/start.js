@@ -1,9 +1,9 @@
-// In a file of its own, because the page's Content-Security-Policy lets no inline script run.
+// A separate file, because the page's Content-Security-Policy blocks inline scripts.
 "use strict";
 
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
-  validatorUrl: null, // it would be on another host
+  validatorUrl: null, // the validator is on another host
   deepLinking: true,
 });

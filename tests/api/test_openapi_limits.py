@@ -1,0 +1,94 @@
+"""The limits that the OpenAPI document states are those that the routes enforce."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Databases
+from tests.support.app import create_user, make_app
+from tests.support.client import Client, Response, sign_in
+
+Object = dict[str, Any]
+CHARACTERS: Final = ("x", "é", "\U0001f600")
+
+
+@pytest.fixture
+def app(databases: Databases) -> Flask:
+    """Return the application on SQLite: limits do not depend on the database."""
+    return make_app(databases("sqlite"))
+
+
+def operations(app: Flask) -> Iterator[tuple[str, str, Object, Object]]:
+    """Return the method, path and description of each operation, and the schemas of the document."""
+    document = Client(app).send("GET", "/openapi.json").json
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation, document["components"]["schemas"]
+
+
+def text_fields(app: Flask) -> Iterator[tuple[str, str, Object, str]]:
+    """Return the method, path, body schema and name of each field of a JSON body with a greatest length."""
+    for method, path, operation, schemas in operations(app):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is not None:
+            schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+            yield from (
+                (method, path, schema, name) for name, each in schema["properties"].items() if "maxLength" in each
+            )
+
+
+def send(app: Flask, number: int, request: tuple[str, str, Object, str], value: str) -> Response:
+    """Send a value for one field, as a new user."""
+    method, path, schema, field = request
+    username = f"user{number}{len(value)}"
+    create_user(app, username)
+    payload = dict.fromkeys(schema["properties"], "x") | {field: value}
+    return sign_in(app, username).call(method, path, payload=payload)
+
+
+@pytest.mark.parametrize("character", CHARACTERS)
+def test_text_of_the_documented_length_is_accepted_and_a_longer_one_rejected(app: Flask, character: str) -> None:
+    seen = set()
+    for number, request in enumerate(text_fields(app)):
+        method, path, schema, field = request
+        longest = schema["properties"][field]["maxLength"]
+        response = send(app, number, request, character * longest)
+        assert response.code != "invalid_request", response.text
+        response = send(app, number, request, character * (longest + 1))
+        assert (response.status, response.code) == (400, "invalid_request"), request
+        assert field in response.json["message"]
+        seen.add((method, path, field))
+    assert seen >= {
+        ("POST", "/api/login", "username"),
+        ("POST", "/api/login", "password"),
+        ("PUT", "/api/me/password", "currentPassword"),
+        ("POST", "/api/reauthenticate", "password"),
+    }
+
+
+def test_text_with_a_nul_is_rejected_wherever_the_document_has_a_pattern(app: Flask) -> None:
+    for number, request in enumerate(text_fields(app)):
+        _, _, schema, field = request
+        assert schema["properties"][field]["pattern"] == r"^[^\x00]*$"
+        response = send(app, number, request, "x\x00")
+        assert (response.status, response.code) == (400, "invalid_request")
+
+
+def test_number_is_accepted_within_the_documented_limits_only(app: Flask) -> None:
+    create_user(app)
+    client = sign_in(app)
+    seen = set()
+    for method, path, operation, _ in operations(app):
+        for parameter in operation["parameters"]:
+            schema = parameter.get("schema", {})
+            if schema.get("type") != "integer":
+                continue
+            name, least, greatest = parameter["name"], schema["minimum"], schema["maximum"]
+            for value in (least, greatest):
+                assert client.call(method, f"{path}?{name}={value}").status == 200
+            for value in (least - 1, greatest + 1):
+                assert client.call(method, f"{path}?{name}={value}").code == "invalid_request"
+            seen.add((path, name))
+    assert seen >= {("/api/sessions", "limit")}
