@@ -313,7 +313,7 @@ def answers_without_a_database(app: Flask, document: Mapping[str, Any]) -> Itera
 def client_of(app: Flask) -> dict[str, str]:
     """Return the header of a new client."""
     with app.app_context():
-        client, secret = clients.create("another service", datetime.now(UTC))
+        client, secret = clients.create("another service", clients.RIGHTS, datetime.now(UTC))
     return basic(client.id, secret)
 
 

@@ -1,5 +1,6 @@
 """The guard's copy of the feed of revoked sessions."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -23,7 +24,7 @@ FEED = "/api/revocations"
 def following(app: Flask, server: Server, *, patience: float = 10, interval: float = INTERVAL) -> Guard:
     """Return a guard that follows the feed."""
     with app.app_context():
-        client, secret = clients.create("shop", datetime.now(UTC))
+        client, secret = clients.create("shop", ["feed"], datetime.now(UTC))
     credentials = {"client_id": client.id, "client_secret": secret}
     return guard_of(server, **credentials, feed_interval=interval, feed_patience=patience)
 
@@ -117,3 +118,17 @@ def insert_revoked(app: Flask, many: int) -> None:
             for number in range(many)
         ]
         writer.connection().execute(sa.insert(Session), rows)
+
+
+def test_thread_that_ended_is_started_again() -> None:
+    with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, _):
+        feed = Feed(address, "id", "secret", interval=0.05, patience=60, keep=60)
+        assert not feed.is_revoked("any")
+        read, ended = feed._read, feed._thread
+        feed._read = sys.exit  # type: ignore[method-assign]  # ends the thread
+        assert ended is not None
+        ended.join(20)
+        assert not ended.is_alive()
+        feed._read = read  # type: ignore[method-assign]
+        assert not feed.is_revoked("any")
+        assert feed._thread is not ended

@@ -50,5 +50,5 @@ class ServiceClient:
 def register(app: Flask, name: str = "shop") -> ServiceClient:
     """Create client credentials."""
     with app.app_context():
-        client, secret = clients.create(name, datetime.now(UTC))
+        client, secret = clients.create(name, clients.RIGHTS, datetime.now(UTC))
     return ServiceClient(Client(app), client.id, secret)
