@@ -47,16 +47,19 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(str(parts.hostname), parts.port, timeout=TIMEOUT)
-    timer = threading.Timer(TIMEOUT, _abort, (connection,))
-    timer.start()
+    timer: threading.Timer | None = None
     try:
+        connection.connect()
+        timer = threading.Timer(TIMEOUT, _abort, (connection.sock,))
+        timer.start()
         connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=headers or {})
         response = connection.getresponse()
         document = json.loads(response.read(MAX_BYTES)) if response.status == OK else None
     except (OSError, ValueError, HTTPException, RecursionError) as fault:
         raise FetchError(str(fault)) from fault
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
         connection.close()
     if not isinstance(document, dict):
         raise FetchError(url)
@@ -64,8 +67,7 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
     return Fetched(document, int(max_age[1]) if max_age else None)
 
 
-def _abort(connection: HTTPConnection) -> None:
+def _abort(connection: socket.socket) -> None:
     """End a connection whose time is over, even if something arrives on it from time to time."""
-    if connection.sock is not None:
-        with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
