@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flask import Flask
-from flask_migrate import Migrate
 
-from tokenapp import cli, config, db, tokens
+from tokenapp import config, db, tokens
 from tokenapp.api import BLUEPRINTS, docs
 from tokenapp.http import lifecycle, metrics, problems
 from tokenapp.sessions import revocation_list
@@ -31,10 +30,13 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     lifecycle.init_app(app, settings)
     problems.init_app(app)
     app.bind(settings, db.init_app(app, settings))
-    Migrate(app, db.db, directory=str(Path(__file__).with_name("migrations")))
     tokens.init_app(app, settings, revocation_list.is_revoked)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     docs.init_app(app, __version__)
-    cli.init_app(app)
+    if os.environ.get("FLASK_RUN_FROM_CLI"):  # set by the flask command
+        # A server needs neither the commands nor Alembic, which take 20 MB.
+        from tokenapp import cli  # noqa: PLC0415 -- see above
+
+        cli.init_app(app)
     return app

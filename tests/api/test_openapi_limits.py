@@ -1,16 +1,16 @@
 """The limits that the OpenAPI document states are those that the routes enforce."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from flask import Flask
 
 from tests.conftest import Databases
 from tests.support.app import create_user, make_app
-from tests.support.client import Client, Response, sign_in
+from tests.support.client import Response, sign_in
+from tests.support.documented import Object, document_of, operations
 
-Object = dict[str, Any]
 CHARACTERS: Final = ("x", "é", "\U0001f600")
 
 
@@ -20,20 +20,13 @@ def app(databases: Databases) -> Flask:
     return make_app(databases("sqlite"))
 
 
-def operations(app: Flask) -> Iterator[tuple[str, str, Object, Object]]:
-    """Return the method, path and description of each operation, and the schemas of the document."""
-    document = Client(app).send("GET", "/openapi.json").json
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            yield method.upper(), path, operation, document["components"]["schemas"]
-
-
 def text_fields(app: Flask) -> Iterator[tuple[str, str, Object, str]]:
     """Return the method, path, body schema and name of each field of a JSON body with a greatest length."""
-    for method, path, operation, schemas in operations(app):
+    document = document_of(app)
+    for method, path, operation in operations(document):
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if content is not None:
-            schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+            schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
             yield from (
                 (method, path, schema, name) for name, each in schema["properties"].items() if "maxLength" in each
             )
@@ -80,7 +73,7 @@ def test_number_is_accepted_within_the_documented_limits_only(app: Flask) -> Non
     create_user(app)
     client = sign_in(app)
     seen = set()
-    for method, path, operation, _ in operations(app):
+    for method, path, operation in operations(document_of(app)):
         for parameter in operation["parameters"]:
             schema = parameter.get("schema", {})
             if schema.get("type") != "integer":

@@ -230,7 +230,9 @@ def test_all_sessions_except_the_current_one_can_be_revoked(service: Flask) -> N
 
 
 @one_database
-@pytest.mark.parametrize("query", ["keep=", "keep=all", "keep=Current", "keep=current&keep=current", "keep"])
+@pytest.mark.parametrize(
+    "query", ["keep=", "keep=all", "keep=null", "keep=Current", "keep=current&keep=current", "keep"]
+)
 def test_other_values_of_keep_are_rejected_and_revoke_nothing(service: Flask, query: str) -> None:
     current, other = sign_in(service), sign_in(service)
     response = current.call("DELETE", f"/api/sessions?{query}")

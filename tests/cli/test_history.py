@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.support.client import Client
-from tests.support.commandline import NEW_PASSWORD, create_user, error_of, run, run_json, signed_in
+from tests.support.client import Client, sign_in
+from tests.support.commandline import NEW_PASSWORD, create_user, error_of, run, run_json
 from tokenapp import accounts, db, sessions
 from tokenapp.models import AuditEvent, Session
 from tokenapp.sessions import REASONS, Reason
@@ -86,7 +86,7 @@ def test_live_session_names_its_expiry(app: Flask) -> None:
 
 def test_session_whose_token_is_newer_than_the_database_is_explained(app: Flask) -> None:
     create_user(app)
-    client = signed_in(app)
+    client = sign_in(app)
     sid = client.sid
     change(app, sid, generation=-1, current_jti="restored", rotated_at=datetime.now(UTC) - HOUR)
     assert client.refresh().status == 403
@@ -119,7 +119,7 @@ def act(app: Flask, client: Client, how: str) -> None:
 )
 def test_explanation_names_the_actual_cause(app: Flask, how: str) -> None:
     create_user(app)
-    client = signed_in(app)
+    client = sign_in(app)
     sid = client.sid
     act(app, client, how)
     by_request = how in {"logout", "replaced", "reuse"}
@@ -129,7 +129,7 @@ def test_explanation_names_the_actual_cause(app: Flask, how: str) -> None:
 
 def test_pruned_session_is_explained_from_the_audit_log(app: Flask) -> None:
     create_user(app)
-    ended, expired = signed_in(app), signed_in(app)
+    ended, expired = sign_in(app), sign_in(app)
     sids = [client.sid for client in (ended, expired)]
     ended.logout()
     for sid in sids:
@@ -146,7 +146,7 @@ def test_pruned_session_is_explained_from_the_audit_log(app: Flask) -> None:
 def test_latest_sessions_of_a_user_are_explained_newest_first(app: Flask) -> None:
     create_user(app)
     assert why(app, "alice") == "alice has no session, and no recent one is known.\n"
-    sids = [signed_in(app).sid for _ in range(6)]
+    sids = [sign_in(app).sid for _ in range(6)]
     lines = why(app, " ALICE ").splitlines()
     assert [line.split()[2] for line in lines] == sids[:0:-1]
     assert all(" is live; " in line for line in lines)

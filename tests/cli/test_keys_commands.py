@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 
 from tests.support.app import make_app
-from tests.support.commandline import create_user, error_of, run, run_json, signed_in
+from tests.support.client import sign_in
+from tests.support.commandline import create_user, error_of, run, run_json
 from tokenapp import keys
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -31,7 +32,7 @@ def public_jwk() -> dict[str, str]:
 
 def test_keys_are_listed_without_their_private_part(app: Flask) -> None:
     create_user(app)
-    signed_in(app)
+    sign_in(app)
     (access,) = listed(app)
     assert access.keys() == {"kid", "use", "algorithm", "state", "createdAt", "activatesAt", "verifiesUntil"}
     assert (access["algorithm"], access["state"]) == ("ES256", "active")
@@ -86,7 +87,7 @@ def test_key_is_imported_from_a_file(app: Flask, tmp_path: Path) -> None:
 def test_key_in_use_is_dropped_only_with_now_and_after_confirmation(app: Flask) -> None:
     create_user(app)
     for _ in range(2):
-        signed_in(app)
+        sign_in(app)
     (key,) = listed(app)
     error = error_of(run(app, "keys", "retire", key["kid"], code=1))
     assert error == "The key still verifies valid tokens of 2 sessions: see --now."

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.support.client import claims_of
+from tests.support.client import claims_of, sign_in
 from tests.support.commandline import (
     Terminal,
     can_refresh,
@@ -18,7 +18,6 @@ from tests.support.commandline import (
     error_of,
     run,
     run_json,
-    signed_in,
 )
 from tests.support.server import run_flask
 from tokenapp.db import new_id, writing
@@ -50,7 +49,7 @@ def add_sessions(app: Flask, user_id: str, number: int, **values: Any) -> None:
 def test_live_sessions_are_listed_oldest_first_with_device_and_address(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
-    alice, bob = signed_in(app), signed_in(app, "bob")
+    alice, bob = sign_in(app), sign_in(app, "bob")
     first, second = run_json(app, "sessions", "list")
     assert first.keys() == {
         *("id", "username", "createdAt", "lastSeenAt", "expiresAt"),
@@ -63,7 +62,7 @@ def test_live_sessions_are_listed_oldest_first_with_device_and_address(app: Flas
 
 def test_listed_times_change_with_a_refresh(app: Flask) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     (before,) = run_json(app, "sessions", "list")
     assert can_refresh(alice)
     (after,) = run_json(app, "sessions", "list")
@@ -74,7 +73,7 @@ def test_listed_times_change_with_a_refresh(app: Flask) -> None:
 
 def test_no_listing_shows_a_token_id(app: Flask) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     assert can_refresh(alice)
     assert alice.cookie is not None
     jti = claims_of(alice.cookie)["jti"]
@@ -84,7 +83,7 @@ def test_no_listing_shows_a_token_id(app: Flask) -> None:
 
 def test_ended_sessions_are_listed_only_with_all(app: Flask) -> None:
     user_id = create_user(app)
-    live, ended = signed_in(app), signed_in(app)
+    live, ended = sign_in(app), sign_in(app)
     ended_sid = ended.sid
     ended.logout()
     add_sessions(app, user_id, 1, expires_at=datetime.now(UTC) - timedelta(seconds=1))
@@ -99,8 +98,8 @@ def test_ended_sessions_are_listed_only_with_all(app: Flask) -> None:
 def test_sessions_of_a_user_are_listed_by_any_spelling_of_the_name(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
-    alice = signed_in(app)
-    signed_in(app, "bob")
+    alice = sign_in(app)
+    sign_in(app, "bob")
     assert sids(app, "--user", " ALICE ") == [alice.sid]
 
 
@@ -151,7 +150,7 @@ def test_table_shows_whole_ids_and_markup_as_text(app: Flask, database_url: str)
 
 def test_revoke_affects_only_the_given_sessions(app: Flask) -> None:
     create_user(app)
-    first, second, third = (signed_in(app) for _ in range(3))
+    first, second, third = (sign_in(app) for _ in range(3))
     assert run(app, "sessions", "revoke", first.sid, second.sid).stdout == "Revoked 2 sessions.\n"
     assert [can_refresh(client) for client in (first, second, third)] == [False, False, True]
     records = {record["id"]: record for record in run_json(app, "sessions", "list", "--all")}
@@ -160,13 +159,13 @@ def test_revoke_affects_only_the_given_sessions(app: Flask) -> None:
 
 def test_session_given_twice_is_revoked_once(app: Flask) -> None:
     create_user(app)
-    sid = signed_in(app).sid
+    sid = sign_in(app).sid
     assert run(app, "sessions", "revoke", sid, sid).stdout == "Revoked 1 session.\n"
 
 
 def test_unknown_id_is_an_error_but_the_other_sessions_are_revoked(app: Flask) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     result = run(app, "sessions", "revoke", "unknown", alice.sid, "other", code=1)
     assert error_of(result) == "Session not found: unknown, other."
     assert result.stdout == "Revoked 1 session.\n"
@@ -175,7 +174,7 @@ def test_unknown_id_is_an_error_but_the_other_sessions_are_revoked(app: Flask) -
 
 def test_revoking_a_revoked_session_is_no_error_and_keeps_the_reason(app: Flask) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     sid = alice.sid
     alice.logout()
     assert run(app, "sessions", "revoke", sid).stdout == "Revoked 0 sessions.\n"
@@ -186,18 +185,18 @@ def test_revoking_a_revoked_session_is_no_error_and_keeps_the_reason(app: Flask)
 def test_all_sessions_of_a_user_are_revoked(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
-    alices, bob = [signed_in(app), signed_in(app)], signed_in(app, "bob")
+    alices, bob = [sign_in(app), sign_in(app)], sign_in(app, "bob")
     assert run(app, "sessions", "revoke", "--user", "Alice").stdout == "Revoked 2 sessions.\n"
     assert not any(can_refresh(client) for client in alices)
     assert can_refresh(bob)
-    assert can_refresh(signed_in(app))
+    assert can_refresh(sign_in(app))
 
 
 @pytest.mark.parametrize(("options", "stdin"), [([], "y\n"), (["--yes"], "")])
 def test_all_sessions_are_revoked_after_confirmation(app: Flask, options: Sequence[str], stdin: str) -> None:
     for name in ("alice", "bob"):
         create_user(app, name)
-    clients = [signed_in(app, name) for name in ("alice", "bob")]
+    clients = [sign_in(app, name) for name in ("alice", "bob")]
     result = run(app, "sessions", "revoke", "--everyone", *options, stdin=stdin)
     assert result.stdout == "Revoked 2 sessions.\n"
     assert ("?" in result.stderr) is not bool(options)
@@ -207,7 +206,7 @@ def test_all_sessions_are_revoked_after_confirmation(app: Flask, options: Sequen
 @pytest.mark.parametrize("stdin", ["n\n", "\n", ""])
 def test_without_confirmation_nothing_is_revoked(app: Flask, stdin: str) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     result = run(app, "sessions", "revoke", "--everyone", stdin=stdin, code=1)
     assert result.stderr.endswith("\nError: Nothing was changed. Answer yes, or give --yes.\n")
     assert can_refresh(alice)
@@ -229,7 +228,7 @@ def test_everyone_revokes_more_sessions_than_a_batch(app: Flask) -> None:
 @SQLITE
 def test_exactly_one_selection_of_sessions_is_allowed(app: Flask, arguments: str) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     arguments = arguments.replace("sid", alice.sid)
     result = run(app, "sessions", "revoke", *arguments.split(), code=2)
     assert result.stderr.endswith("Error: Give either session ids, or --user, or --everyone.\n")
@@ -279,7 +278,7 @@ def test_prune_uses_the_given_age(app: Flask, age: str, deleted: int) -> None:
 
 def test_session_with_valid_access_tokens_is_never_pruned(app: Flask) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     alice.logout()
     assert run(app, "sessions", "prune", "--older-than", "0s", "--dry-run").stdout == "Would delete 0 sessions.\n"
     assert run(app, "sessions", "prune", "--older-than", "0s").stdout == "Deleted 0 sessions.\n"
@@ -314,7 +313,7 @@ def test_prune_shows_a_progress_bar_only_at_a_terminal(app: Flask, database_url:
 @SQLITE
 def test_commands_work_in_processes_of_their_own(app: Flask, database_url: str) -> None:
     create_user(app)
-    alice = signed_in(app)
+    alice = sign_in(app)
     listed = run_flask(database_url, "sessions", "list", "--json")
     (record,) = json.loads(listed.stdout)
     revoked = run_flask(database_url, "sessions", "revoke", record["id"])

@@ -13,7 +13,7 @@ from flask import Flask
 
 from tests.conftest import Databases
 from tests.support.app import PASSWORD, ROOT, environment, make_app
-from tests.support.client import Client
+from tests.support.client import Client, sign_in
 from tests.support.commandline import (
     BOXES_AND_COLOURS,
     NEW_PASSWORD,
@@ -25,7 +25,6 @@ from tests.support.commandline import (
     error_of,
     run,
     run_json,
-    signed_in,
 )
 from tests.support.server import run_flask
 from tokenapp.cli import clients, events, keys, sessions, users
@@ -228,8 +227,8 @@ def test_closed_output_causes_no_traceback(database_url: str, app: Flask) -> Non
 
 def test_user_is_shown_with_the_number_of_live_sessions(app: Flask) -> None:
     alice = create_user(app)
-    signed_in(app)
-    assert signed_in(app).logout().status == 204
+    sign_in(app)
+    assert sign_in(app).logout().status == 204
     shown = run_json(app, "users", "show", "Alice")
     assert shown.pop("createdAt").endswith("Z")
     assert shown == {"id": alice, "username": "alice", "disabledAt": None, "liveSessions": 1}
@@ -247,7 +246,7 @@ def test_unknown_user_is_an_error(app: Flask, command: str) -> None:
 def test_disabled_user_can_neither_sign_in_nor_refresh(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
-    alice, bob = signed_in(app), signed_in(app, "bob")
+    alice, bob = sign_in(app), sign_in(app, "bob")
     assert run(app, "users", "disable", "alice").stdout == "Disabled the user alice and revoked 1 session.\n"
     assert not can_refresh(alice)
     assert not can_sign_in(app)
@@ -265,7 +264,7 @@ def test_disabling_twice_keeps_the_first_time(app: Flask) -> None:
 
 def test_enabled_user_can_sign_in_but_sessions_stay_revoked(app: Flask) -> None:
     create_user(app)
-    before = signed_in(app)
+    before = sign_in(app)
     run(app, "users", "disable", "alice")
     assert run(app, "users", "enable", "alice").stdout == "Enabled the user alice.\n"
     assert can_sign_in(app)
@@ -289,7 +288,7 @@ def test_unlock_ends_the_lockout(app: Flask) -> None:
 
 def test_new_password_revokes_all_sessions(app: Flask) -> None:
     create_user(app)
-    before = [signed_in(app), signed_in(app)]
+    before = [sign_in(app), sign_in(app)]
     shown = run(app, "users", "set-password", "alice", stdin=NEW_PASSWORD)
     assert shown.stdout == "Changed the password of alice and revoked 2 sessions.\n"
     assert not any(can_refresh(client) for client in before)
@@ -299,7 +298,7 @@ def test_new_password_revokes_all_sessions(app: Flask) -> None:
 
 def test_rejected_new_password_changes_nothing(app: Flask) -> None:
     create_user(app)
-    before = signed_in(app)
+    before = sign_in(app)
     assert "at least 15" in error_of(run(app, "users", "set-password", "alice", stdin="short", code=1))
     assert can_refresh(before)
     assert can_sign_in(app)

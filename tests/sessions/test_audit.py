@@ -25,8 +25,8 @@ from flask import Flask
 
 from tests.conftest import Servers
 from tests.support.app import PASSWORD, ROOT, environment
-from tests.support.client import Client, Response, claims_of
-from tests.support.commandline import create_user, error_of, run, run_json, signed_in
+from tests.support.client import Client, Response, claims_of, sign_in
+from tests.support.commandline import create_user, error_of, run, run_json
 from tests.support.concurrency import wait_until
 from tests.support.server import Server
 from tokenapp import audit, db
@@ -145,7 +145,7 @@ def expected(action: str, reply: Response) -> list[set[tuple[str, str | None]]]:
     if action == "sign_in" and reply.status == 200:
         return [{("sign_in", None)}, {("sign_in", None), ("session_ended", "replaced")}]
     if reply.status == 401 and reply.json["code"] == "invalid_credentials":
-        reasons = ("wrong password", "user disabled", "unknown user", "user changed meanwhile")
+        reasons = ("wrong password", "user disabled", "unknown user", "credentials changed during sign-in")
         return [{("sign_in_failed", reason)} for reason in reasons]
     if action == "change_password" and reply.status == 204:
         return [{("password_changed", None)}, {("password_changed", None), ("session_ended", "password_changed")}]
@@ -183,7 +183,7 @@ def check_tables(app: Flask) -> None:
         mine = sorted((event for event in trail if event.user_id == user.id), key=lambda event: event.at)
         assert Counter(event.kind for event in mine)["user_created"] == 1
         changes = [event.at for event in mine if event.kind == "password_changed"]
-        assert user.password_changed_at == (changes[-1] if changes else user.created_at)
+        assert user.credentials_changed_at == (changes[-1] if changes else user.created_at)
         switches = [event.kind for event in mine if event.kind in {"user_disabled", "user_enabled"}]
         assert switches == ["user_disabled", "user_enabled"] * (len(switches) // 2), "D5: a switch is missing"
         assert user.disabled_at is None
@@ -236,7 +236,7 @@ def broken_trail(app: Flask) -> Iterator[None]:
 
 def test_nothing_happens_that_cannot_be_recorded(app: Flask) -> None:
     create_user(app)
-    client = signed_in(app)
+    client = sign_in(app)
     with broken_trail(app):
         assert client.logout().status == 503
         assert app.test_client().post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 503
@@ -250,7 +250,7 @@ def test_nothing_happens_that_cannot_be_recorded(app: Flask) -> None:
 
 def test_an_operators_commands_are_told_apart_from_requests(app: Flask) -> None:
     create_user(app)
-    signed_in(app)
+    sign_in(app)
     run(app, "sessions", "revoke", "--user", "alice")
     (begun,), (ended,) = (run_json(app, "events", "list", "--kind", kind) for kind in ("sign_in", "session_ended"))
     assert (begun["kind"], begun["actor"], begun["ipAddress"]) == ("sign_in", "request", "127.0.0.1")
@@ -262,7 +262,7 @@ def test_an_operators_commands_are_told_apart_from_requests(app: Flask) -> None:
 def test_the_list_is_filtered_by_user_session_kind_and_age(app: Flask) -> None:
     create_user(app)
     create_user(app, "bob")
-    clients = [signed_in(app), signed_in(app), signed_in(app, "bob")]
+    clients = [sign_in(app), sign_in(app), sign_in(app, "bob")]
     sid = clients[0].sid
     clients[0].logout()
     alice = run_json(app, "events", "list", "--user", " ALICE ")
@@ -299,7 +299,7 @@ def test_a_password_typed_into_the_name_field_is_nowhere_in_the_trail(app: Flask
     typed = "hunter2 is my whole secret"
     app.test_client().post("/api/login", json={"username": typed, "password": PASSWORD})
     app.test_client().post("/api/login", json={"username": "alice", "password": typed})
-    cookie = signed_in(app).cookie
+    cookie = sign_in(app).cookie
     assert cookie is not None
     trail = run(app, "events", "list", "--json").stdout
     assert trail.count("sign_in_failed") == 2
@@ -311,7 +311,7 @@ def test_a_password_typed_into_the_name_field_is_nowhere_in_the_trail(app: Flask
 @SQLITE
 def test_following_shows_each_record_once_soon_after_it_was_made(app: Flask, database_url: str, tmp_path: Path) -> None:
     create_user(app)
-    signed_in(app)
+    sign_in(app)
     shown = tmp_path / "shown"
     command = [sys.executable, "-m", "flask", "events", "list", "--follow", "--json", "--kind", "sign_in"]
     with (
@@ -323,7 +323,7 @@ def test_following_shows_each_record_once_soon_after_it_was_made(app: Flask, dat
         try:
             wait_until(lambda: len(shown.read_text().splitlines()) == 1, what="what was there before")
             for number in range(2, 5):
-                signed_in(app)
+                sign_in(app)
                 if number == 4:  # dated before the last look, and committed after it
                     with app.app_context():
                         audit.record_alone("sign_in", datetime.now(UTC) - timedelta(seconds=3))
@@ -362,7 +362,7 @@ def test_pruning_goes_on_batch_by_batch(app: Flask) -> None:
     with app.app_context(), db.writing() as writer:
         for _ in range(2 * audit.PRUNE_BATCH + 1):
             audit.record(writer, "sign_in_failed", old)
-    assert run(app, "events", "prune").stdout == f"Deleted {2 * audit.PRUNE_BATCH + 1} records.\n"
+    assert run(app, "events", "prune").stdout == f"Deleted {2 * audit.PRUNE_BATCH + 1} events.\n"
 
 
 def test_the_document_lists_the_kinds_of_records() -> None:

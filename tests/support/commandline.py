@@ -15,8 +15,8 @@ from click.testing import Result
 from flask import Flask
 
 from tests.support import app as support
-from tests.support import client
 from tests.support.app import PASSWORD, ROOT, environment
+from tests.support.client import Client
 
 NEW_PASSWORD = "purple monkey dishwasher"
 # What no command may print: passwords, hashes of each kind, and tracebacks.
@@ -59,19 +59,14 @@ def check_no_secrets(output: str) -> None:
 
 def can_sign_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> bool:
     """Return whether the user can sign in with that password."""
-    status = client.Client(app).login(username, password).status
+    status = Client(app).login(username, password).status
     assert status in {200, 401}
     return status == 200
 
 
-def signed_in(app: Flask, username: str = "alice", password: str = PASSWORD) -> client.Client:
-    """Return a client that is signed in."""
-    return client.sign_in(app, username, password)
-
-
-def can_refresh(session: client.Client) -> bool:
-    """Return whether the session of a client is live."""
-    return session.refresh().status == 200
+def can_refresh(client: Client) -> bool:
+    """Return whether the session of `client` is live."""
+    return client.refresh().status == 200
 
 
 class Terminal:

@@ -46,8 +46,8 @@ class FeedQuery(msgspec.Struct):
             str,
             msgspec.Meta(pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$", description="The `cursor` of the previous page."),
         ]
-        | None
-    ) = None
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class Introspection(msgspec.Struct, omit_defaults=True):
@@ -132,7 +132,7 @@ def revoke(form: TokenForm, now: datetime) -> Response:
 @endpoint(response=Revocations, query=FeedQuery, credential="client", right="feed")
 def revocations(query: FeedQuery) -> Response:
     """List recently revoked sessions, for services that verify access tokens themselves."""
-    revoked, cursor, more = sessions.revoked_since(query.since)
+    revoked, cursor, more = sessions.revoked_since(query.since or None)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
 
 

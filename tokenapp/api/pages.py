@@ -1,6 +1,7 @@
 """The pages blueprint: the account page, and the browser client as one ES module that pages of any origin may load."""
 
 import hashlib
+import mimetypes
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ FILES: Final[Mapping[str, str]] = {
     _VERSIONED: "client/tokenapp.js",
     **{name: f"account/{name}" for name in ("account.css", "account.svg", "account.js", *_MODULES)},
 }
+
+# RFC 9239. Python 3.11 has another type, and the tables of operating systems differ.
+mimetypes.add_type("text/javascript", ".js")
 
 bp = Blueprint("pages", __name__, template_folder="../web/account")
 

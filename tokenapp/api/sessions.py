@@ -22,14 +22,19 @@ class PageQuery(msgspec.Struct):
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=200, description="The number of items.")] = 50
     cursor: (
-        Annotated[str, msgspec.Meta(pattern=_SID.pattern, description="The `nextCursor` of the previous page.")] | None
-    ) = None
+        Annotated[str, msgspec.Meta(pattern=_SID.pattern, description="The `nextCursor` of the previous page.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class RevokeQuery(msgspec.Struct):
     """Which sessions to keep."""
 
-    keep: Annotated[Literal["current"], msgspec.Meta(description="Keep the session of the access token.")] | None = None
+    # Not None, which a query could state: keep=null would revoke every session.
+    keep: (
+        Annotated[Literal["current"], msgspec.Meta(description="Keep the session of the access token.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class Device(msgspec.Struct, rename="camel"):
@@ -59,7 +64,7 @@ class DevicePage(msgspec.Struct, rename="camel"):
 @endpoint(response=DevicePage, query=PageQuery, credential="bearer")
 def list_sessions(query: PageQuery, principal: Principal, now: datetime) -> Response:
     """List the live sessions of the account."""
-    page = sessions.page_of(principal.user_id, now, before=query.cursor, limit=query.limit)
+    page = sessions.page_of(principal.user_id, now, before=query.cursor or None, limit=query.limit)
     items = [_device(row, principal.sid) for row in page[: query.limit]]
     return requests.json_response(DevicePage(items, items[-1].id if len(page) > query.limit else None))
 

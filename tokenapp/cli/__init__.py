@@ -1,12 +1,17 @@
 """The commands of the ``flask`` command line."""
 
-from flask import Flask
+from pathlib import Path
 
+from flask import Flask
+from flask_migrate import Migrate
+
+from tokenapp import db
 from tokenapp.cli import clients, doctor, events, keys, sessions, users
 
 
 def init_app(app: Flask) -> None:
-    """Add the commands to the ``flask`` command of `app`."""
+    """Add the commands to the ``flask`` command of `app`, Flask-Migrate's among them."""
+    Migrate(app, db.db, directory=str(Path(__file__).parents[1] / "migrations"))
     for module in (users, sessions, events, keys, clients):
         app.cli.add_command(module.group)
     app.cli.add_command(doctor.doctor)

@@ -135,16 +135,9 @@ def _parameters(rule: Rule, operation: endpoint) -> Iterator[Object]:
     if operation.query is not None:
         (_, definition), *_ = msgspec.json.schema(operation.query)["$defs"].items()
         for name, schema in definition["properties"].items():
-            described = _without_null(schema)
+            described = dict(schema)
             description = described.pop("description", "")
             yield {"name": name, "in": "query", "required": False, "description": description, "schema": described}
-
-
-def _without_null(schema: Object) -> Object:
-    """Return the schema of a parameter that may be left out, but not be null."""
-    schema = {name: value for name, value in schema.items() if not (name == "default" and value is None)}
-    alternatives = [each for each in schema.pop("anyOf", []) if each != {"type": "null"}]
-    return alternatives[0] | schema if alternatives else schema
 
 
 def _responses(operation: endpoint, context: _Context) -> Object:

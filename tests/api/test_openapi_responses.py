@@ -1,0 +1,206 @@
+"""Every response of a route is in the OpenAPI document, and every response in the document occurs."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from tests.conftest import Databases
+from tests.support.app import PASSWORD, PRODUCTION, create_user, make_app
+from tests.support.client import Client, Response
+from tests.support.documented import Documented, check, check_response, document_of, documented_responses, operations
+from tests.support.server import free_port
+from tests.support.service_clients import basic, register
+from tokenapp import sessions
+from tokenapp.db import execute_now
+from tokenapp.models import Session
+
+TOO_LARGE: Final = b"x" * (16 * 1024 + 1)
+NEW: Final = "a better pass phrase by far"
+JSON: Final = {"Content-Type": "application/json"}
+# Values of the path variables.
+VARIABLES: Final = {"sid": "unknown", "name": "start.js", "file": "tokenapp.js"}
+_networks = count(1)
+
+
+class Recorder(Client):
+    """A client with a network of its own that keeps all responses."""
+
+    def __init__(self, app: Flask, username: str) -> None:
+        super().__init__(app, cookie_name=app.config["TOKENAPP"].cookie_name)
+        self.username = username
+        self.environ = {"REMOTE_ADDR": f"10.9.{next(_networks)}.1"}
+        self.responses: list[tuple[str, str, Response]] = []
+
+    def send(self, method: str, path: str, **more: Any) -> Response:
+        """Send one request and keep the response."""
+        response = super().send(method, path, environ=self.environ, **more)
+        self.responses.append((method, path, response))
+        return response
+
+    def sign_in(self) -> None:
+        """Sign in as the user of this client."""
+        self.login(self.username)
+
+
+def new_user(app: Flask, username: str) -> Recorder:
+    """Create a user and return a client that is not signed in."""
+    create_user(app, username)
+    return Recorder(app, username)
+
+
+def check_all(document: Mapping[str, Any], *recorders: Recorder) -> set[Documented]:
+    """Check all responses against the document, and return the documented responses that occurred."""
+    return {check(document, *each) for recorder in recorders for each in recorder.responses}
+
+
+# The requests
+
+
+def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) -> Recorder:
+    """Send each route requests that are wrong for most routes and right for some."""
+    client = new_user(app, "carol")
+    service = register(app).credentials
+    requests: list[Callable[[], dict[str, Any]]] = [
+        dict,
+        lambda: {"body": TOO_LARGE},
+        lambda: {"bearer": "nonsense"},
+        lambda: {"bearer": "one, Bearer two"},
+        lambda: {"cookie": "nonsense"},
+        lambda: {"cookie": client.cookie, "headers": {"Sec-Fetch-Site": "cross-site"}},
+        lambda: {"headers": {"If-None-Match": "*"}},
+        lambda: {"headers": service, "query": "?since=nonsense"},
+        lambda: {"headers": service, "form": {"token": client.token or ""}},
+        lambda: {"bearer": client.token, "body": b"{}", "headers": {"Content-Type": "text/plain"}},
+        lambda: {"bearer": client.token, "body": b"[]", "headers": JSON},
+    ]
+    for method, path, _ in operations(document):
+        for request in requests:
+            client.sign_in()
+            sent = request()
+            sent["headers"] = headers | sent.get("headers", {})
+            client.send(method, path.format(**VARIABLES) + sent.pop("query", ""), **sent)
+    return client
+
+
+def use_the_account(app: Flask, username: str) -> Recorder:
+    """Sign in, call the routes of the account, change the password, and sign out."""
+    client = new_user(app, username)
+    client.sign_in()
+    for path in (
+        *("/api/protected", "/api/me", "/api/sessions?limit=5", "/healthz", "/readyz"),
+        *("/docs", "/docs/nothing.js", "/static/nothing.js"),
+    ):
+        client.call("GET", path)
+    client.refresh()
+    client.call("POST", "/api/reauthenticate", payload={"password": PASSWORD})
+    for password in ("too short", NEW):
+        client.call("PUT", "/api/me/password", payload={"currentPassword": PASSWORD, "newPassword": password})
+    cookie = client.cookie
+    client.logout()
+    client.refresh(cookie)
+    return client
+
+
+def revoke_sessions(app: Flask, username: str) -> tuple[Recorder, Recorder]:
+    """Revoke sessions in every way, with recent sign-ins and older ones; let one session expire."""
+    client, older = new_user(app, username), Recorder(app, username)
+    for path in ("/api/sessions/{sid}", "/api/sessions?keep=current", "/api/sessions"):
+        client.sign_in()
+        age_sessions(app, "authenticated_at", timedelta(minutes=16))
+        older.refresh(client.cookie)
+        client.call("DELETE", path.format(sid="un%2Fknown"))
+        older.call("DELETE", path.format(sid=client.sid))
+        client.call("DELETE", path.format(sid="unknown"))
+        client.call("DELETE", path.format(sid=client.sid))
+    client.sign_in()
+    with app.app_context():  # so recently that this process's revocation list may not have it
+        sessions.revoke(client.sid, "operator", datetime.now(UTC))
+    client.call("POST", "/api/reauthenticate", payload={"password": PASSWORD})
+    client.sign_in()
+    client.call("DELETE", "/api/sessions?keep=all")
+    client.call("GET", "/api/sessions?limit=0")
+    age_sessions(app, "expires_at", timedelta(days=8))
+    client.refresh()
+    return client, older
+
+
+def guess_passwords(app: Flask) -> list[Recorder]:
+    """Send wrong passwords to every route that takes one, until it rejects the attempt."""
+    recorders = []
+    for method, path, username, field in (
+        ("POST", "/api/login", "dora", "password"),
+        ("POST", "/api/reauthenticate", "emil", "password"),
+        ("PUT", "/api/me/password", "fred", "currentPassword"),
+    ):
+        client = new_user(app, username)
+        client.sign_in()
+        for _ in range(6):
+            client.call(method, path, payload={"username": username, "newPassword": NEW, field: "not the password"})
+        recorders.append(client)
+    return recorders
+
+
+def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
+    """Send each route that needs the database a request when there is none."""
+    client = Recorder(make_app(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"), "nobody")
+    body = {"username": "nobody", "password": PASSWORD}
+    for method, path, operation in operations(document):
+        if "503" in operation["responses"]:
+            if operation["security"] == [{"client": []}]:
+                client.send(method, path, payload=body, headers=basic("client-x", "secret"))
+            else:
+                token = "e30.e30.e30"
+                client.send(method, path.format(**VARIABLES), payload=body, bearer=token, cookie=token)
+    return client
+
+
+def age_sessions(app: Flask, column: str, age: timedelta) -> None:
+    """Set a time of all sessions to the past."""
+    with app.app_context():
+        execute_now(sa.update(Session).values({column: datetime.now(UTC) - age}))
+
+
+# The tests
+
+
+def test_documented_responses_are_those_that_occur(app: Flask) -> None:
+    document = document_of(app)
+    occurred = check_all(
+        document,
+        request_everything(app, document),
+        use_the_account(app, "alice"),
+        *revoke_sessions(app, "ben"),
+        *guess_passwords(app),
+        request_without_a_database(document),
+    )
+    assert occurred == set(documented_responses(document))
+
+
+def test_responses_in_production_are_documented(databases: Databases) -> None:
+    app = make_app(databases("sqlite"), **PRODUCTION)
+    check_all(document_of(app), use_the_account(app, "alice"))
+
+
+def test_responses_to_other_origins_are_documented(databases: Databases) -> None:
+    origin = "https://app.example.com"
+    app = make_app(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=origin)
+    document = document_of(app)
+    check_all(document, request_everything(app, document, Origin=origin))
+
+
+def test_status_of_an_invalid_access_token_is_documented_as_set(databases: Databases) -> None:
+    app = make_app(databases("sqlite"), TOKENAPP_INVALID_TOKEN_STATUS="401")
+    response = Client(app).send("GET", "/api/me", bearer="nonsense")
+    assert check(document_of(app), "GET", "/api/me", response) == ("GET", "/api/me", 401, "access_token_invalid")
+
+
+@pytest.mark.parametrize(("path", "name"), [("/nowhere", "NotFound"), ("/api/login", "MethodNotAllowed")])
+def test_unknown_path_and_method_get_a_documented_response(databases: Databases, path: str, name: str) -> None:
+    app = make_app(databases("sqlite"))
+    document = document_of(app)
+    check_response(document, document["components"]["responses"][name], Client(app).send("GET", path))
