@@ -34,7 +34,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     docs.init_app(app, __version__)
-    if os.environ.get("FLASK_RUN_FROM_CLI"):  # set by the flask command
+    if "SERVER_SOFTWARE" not in os.environ:  # set by gunicorn
         # A server needs neither the commands nor Alembic, which take 20 MB.
         from tokenapp import cli  # noqa: PLC0415 -- see above
 

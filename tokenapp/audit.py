@@ -1,4 +1,4 @@
-"""The audit log: what happened, to whom, from where and why, written in the transaction that it describes."""
+"""The audit log: events, each written in the transaction that it describes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -40,7 +40,7 @@ UNKNOWN_KEPT: Final = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused an event: a request, known by its id and address, or an operator's command."""
+    """Who caused an event: a request, or an operator's command."""
 
     kind: Literal["request", "operator"] = "operator"
     request_id: str | None = None

@@ -1,4 +1,4 @@
-"""The access token that each route of the account requires, and how recent its sign-in must be."""
+"""The access token that each route of the account requires."""
 
 from datetime import UTC, datetime
 from typing import Any, Final

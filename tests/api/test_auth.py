@@ -1,6 +1,7 @@
-"""The core routes: sign in, refresh, sign out and the protected route, in development and in production.
+"""The core routes: sign in, refresh, sign out, and the protected route.
 
-The paths, the messages and the statuses are those of the Express program that this service replaces.
+Each test runs in development and in production. The paths, the messages and the statuses are those of the Express
+program that this service replaces.
 """
 
 import time
@@ -54,7 +55,7 @@ def signed_in(app: Flask) -> Client:
 
 
 def cookie_of(client: Client, response: Response) -> tuple[str, str, str]:
-    """Return the value, Max-Age and Expires of the only cookie of `response`, and check its attributes."""
+    """Check the one cookie of `response`; return its value, Max-Age and Expires."""
     [line] = response.all("Set-Cookie")
     [(name, cookie)] = SimpleCookie(line).items()
     assert name == client.cookie_name

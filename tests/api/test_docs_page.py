@@ -1,4 +1,4 @@
-"""The page at /docs in a real browser: it works, keeps its policy, and calls no other host."""
+"""The page at /docs in a real browser."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Forward authentication: `/api/verify`, and a real nginx that asks it before it passes a request on."""
+"""Forward authentication: `/api/verify`, alone and behind a real nginx."""
 
 import http.server
 import os
@@ -48,7 +48,10 @@ def test_verify_returns_403_for_two_credentials(app: Flask) -> None:
 
 
 class Proxy:
-    """A proxy in front of an application, the service beside it, and the requests that reached the application."""
+    """A proxy in front of an application, and the service that it asks.
+
+    `received` has the headers of the requests that reached the application.
+    """
 
     def __init__(self, port: int, service: Server, received: list[dict[str, str]]) -> None:
         self.client, self.service, self.received = Client(port), service, received
@@ -64,7 +67,10 @@ class Proxy:
 
 @contextmanager
 def unprotected_application(received: list[dict[str, str]]) -> Iterator[int]:
-    """Run an application without authentication that stores the headers of requests; return its port."""
+    """Run an application without authentication and return its port.
+
+    It adds the headers of each request to `received`.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -85,7 +91,7 @@ def unprotected_application(received: list[dict[str, str]]) -> Iterator[int]:
 
 @contextmanager
 def nginx(folder: Path, service: int, behind: int) -> Iterator[int]:
-    """Run nginx with the configuration of the guide on other ports, and return its port."""
+    """Run nginx with the guide's configuration on a free port; return the port."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("nginx is not installed")
@@ -124,7 +130,7 @@ def is_up(port: int) -> bool:
 
 @pytest.fixture
 def proxy(databases: Databases, serve: Servers, tmp_path: Path) -> Iterator[Proxy]:
-    """Return the proxy in front of an application, with the service beside it."""
+    """Return a proxy in front of an application, and the service that it asks."""
     url = databases("sqlite")
     with application(url) as app:
         create_user(app)

@@ -1,4 +1,4 @@
-"""The key set, the metadata, client credentials, and the credentials that each route accepts."""
+"""The key set, the metadata, and the credentials that each route accepts."""
 
 import json
 from collections.abc import Mapping

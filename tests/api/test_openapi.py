@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and cacheable; and the files of the page that shows it."""
+"""The OpenAPI document, and the files of the page that shows it."""
 
 import mimetypes
 import re

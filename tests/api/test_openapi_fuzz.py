@@ -1,7 +1,8 @@
-"""Fuzz the service with schemathesis, which generates requests from the OpenAPI document.
+"""Fuzz the service with schemathesis.
 
-Its checks compare each response with the document (status, content type, body, headers), and find 5xx, rejected valid
-requests, accepted invalid ones, and routes that do not require the documented credential.
+It generates requests from the OpenAPI document. Its checks compare each response with the document (status, content
+type, body, headers), and find 5xx, rejected valid requests, accepted invalid ones, and routes that do not require the
+documented credential.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,12 @@ served = [make_app("sqlite:////nowhere/nothing.db")]
 
 
 def respond(environ: Any, start_response: Any) -> Any:
-    """Call the application that is being tested, and close the response, which schemathesis does not."""
-    with closing(served[-1](environ, start_response)) as response:
+    """Call the application that is being tested.
+
+    This closes the response, as a server does and schemathesis does not.
+    """
+    response: Any = served[-1](environ, start_response)
+    with closing(response):
         return [b"".join(response)]
 
 

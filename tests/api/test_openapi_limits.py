@@ -21,7 +21,10 @@ def app(databases: Databases) -> Flask:
 
 
 def text_fields(app: Flask) -> Iterator[tuple[str, str, Object, str]]:
-    """Return the method, path, body schema and name of each field of a JSON body with a greatest length."""
+    """Return the fields of JSON bodies that have a greatest length.
+
+    Each is a method, a path, the schema of the body and the name of the field.
+    """
     document = document_of(app)
     for method, path, operation in operations(document):
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
@@ -42,7 +45,7 @@ def send(app: Flask, number: int, request: tuple[str, str, Object, str], value: 
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_text_of_the_documented_length_is_accepted_and_a_longer_one_rejected(app: Flask, character: str) -> None:
+def test_documented_length_is_accepted_and_one_more_character_rejected(app: Flask, character: str) -> None:
     seen = set()
     for number, request in enumerate(text_fields(app)):
         method, path, schema, field = request
@@ -61,7 +64,7 @@ def test_text_of_the_documented_length_is_accepted_and_a_longer_one_rejected(app
     }
 
 
-def test_text_with_a_nul_is_rejected_wherever_the_document_has_a_pattern(app: Flask) -> None:
+def test_text_with_a_nul_violates_the_documented_pattern(app: Flask) -> None:
     for number, request in enumerate(text_fields(app)):
         _, _, schema, field = request
         assert schema["properties"][field]["pattern"] == r"^[^\x00]*$"

@@ -1,4 +1,4 @@
-"""Every response of a route is in the OpenAPI document, and every response in the document occurs."""
+"""The responses of the OpenAPI document are those that occur, and no others."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ def new_user(app: Flask, username: str) -> Recorder:
 
 
 def check_all(document: Mapping[str, Any], *recorders: Recorder) -> set[Documented]:
-    """Check all responses against the document, and return the documented responses that occurred."""
+    """Compare all responses with the document; return which ones occurred."""
     return {check(document, *each) for recorder in recorders for each in recorder.responses}
 
 
@@ -107,7 +107,7 @@ def use_the_account(app: Flask, username: str) -> Recorder:
 
 
 def revoke_sessions(app: Flask, username: str) -> tuple[Recorder, Recorder]:
-    """Revoke sessions in every way, with recent sign-ins and older ones; let one session expire."""
+    """Revoke sessions in every way, with recent sign-ins and older ones."""
     client, older = new_user(app, username), Recorder(app, username)
     for path in ("/api/sessions/{sid}", "/api/sessions?keep=current", "/api/sessions"):
         client.sign_in()
@@ -130,7 +130,7 @@ def revoke_sessions(app: Flask, username: str) -> tuple[Recorder, Recorder]:
 
 
 def guess_passwords(app: Flask) -> list[Recorder]:
-    """Send wrong passwords to every route that takes one, until it rejects the attempt."""
+    """Send wrong passwords to every route that takes one, until it locks."""
     recorders = []
     for method, path, username, field in (
         ("POST", "/api/login", "dora", "password"),
@@ -146,7 +146,7 @@ def guess_passwords(app: Flask) -> list[Recorder]:
 
 
 def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
-    """Send each route that needs the database a request when there is none."""
+    """Send a request to each route that needs the database, without one."""
     client = Recorder(make_app(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"), "nobody")
     body = {"username": "nobody", "password": PASSWORD}
     for method, path, operation in operations(document):

@@ -1,4 +1,4 @@
-"""The files for browsers, the npm package made of them, and the versions and integrity that the docs state."""
+"""The files for browsers: how they are served, packaged and documented."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_client_imports_nothing_and_stores_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pack the client with npm, install the package in a new folder, and return the folder."""
+    """Pack the client with npm and return a folder where it is installed."""
     folder = tmp_path_factory.mktemp("program")
     command = [program("npm"), "pack", "--silent", "--offline", "--pack-destination", str(folder)]
     environment = {**os.environ, "npm_config_cache": str(folder / "cache"), "npm_config_update_notifier": "false"}

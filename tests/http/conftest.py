@@ -1,4 +1,4 @@
-"""An application, a signed-in client and a server that the tests of a module share."""
+"""An application, a client and a server that the tests of a module share."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ ALLOWED_ORIGINS = ("https://app.example.com", "http://localhost:5173")
 
 @pytest.fixture(scope="module")
 def shared_app(databases: Databases) -> Iterator[Flask]:
-    """Return an application with the user alice on SQLite, for tests that do not depend on the database."""
+    """Return an application with the user alice, on SQLite."""
     with application(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=", ".join(ALLOWED_ORIGINS)) as app:
         create_user(app)
         yield app
@@ -29,7 +29,7 @@ def shared(shared_app: Flask) -> Client:
 
 @pytest.fixture(scope="module")
 def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server with the user alice, and check at the end that no worker failed."""
+    """Return a server with the user alice; check at the end that no worker failed."""
     url = databases("sqlite")
     with application(url) as app:
         create_user(app)

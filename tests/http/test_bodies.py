@@ -1,4 +1,4 @@
-"""JSON request bodies: what is accepted, and the one error of each malformed body."""
+"""JSON request bodies: which are accepted, and the errors of all others."""
 
 import json
 from collections.abc import Mapping
@@ -184,7 +184,7 @@ CHARACTERS: Final = ("x", "é", "\U0001f600")
 
 
 def documented_length(app: Flask, field: str) -> int:
-    """Return the greatest length of a field of the sign-in body, in characters, by the OpenAPI document."""
+    """Return the greatest length of a field of the sign-in body, as documented."""
     schemas = Client(app).send("GET", "/openapi.json").json["components"]["schemas"]
     return int(schemas[LoginBody.__name__]["properties"][field]["maxLength"])
 

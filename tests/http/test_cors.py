@@ -1,4 +1,4 @@
-"""CORS: exactly the allowed origins may send requests with the cookie and read the responses."""
+"""CORS: which origins may send requests and read the responses."""
 
 import http.server
 import threading
@@ -70,7 +70,7 @@ every_other_origin = pytest.mark.parametrize("origin", OTHERS)
 
 @pytest.fixture(scope="module")
 def app(databases: Databases) -> Iterator[Flask]:
-    """Return the application with allowed origins, a user, and a route that has a bug."""
+    """Return the application with allowed origins and a route that has a bug."""
     with application(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS=",".join(ALLOWED)) as app:
         app.add_url_rule("/broken", view_func=lambda: str(1 // 0))
         create_user(app)

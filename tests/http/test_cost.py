@@ -1,4 +1,7 @@
-"""The cost of a request in function calls, which unlike its time does not depend on the machine."""
+"""The cost of a request in function calls.
+
+Unlike the time of a request, it does not depend on the machine.
+"""
 
 import pytest
 from flask import Flask
@@ -11,7 +14,7 @@ from tests.support.client import Client, sign_in
 
 @pytest.fixture
 def client(databases: Databases) -> Client:
-    """Return a signed-in client of the application on SQLite, whose driver makes few calls of its own."""
+    """Return a signed-in client on SQLite, whose driver makes few calls."""
     app = make_app(databases("sqlite"), TOKENAPP_REFRESH_GRACE="0")
     create_user(app)
     return sign_in(app)

@@ -1,4 +1,4 @@
-"""The length of request bodies over TCP: ambiguous, malformed, too long, too short or too slow."""
+"""The framing of request bodies over TCP: lengths, chunks, limits, delays."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Malformed request lines and headers over TCP: each gets one response or none, and never an internal error."""
+"""Malformed request lines and headers over TCP."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What every error and every response have in common: problem+json, request ids, caching, the cookie."""
+"""What all errors have in common: problem+json, request id, no caching."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Methods, paths and hosts: what a route supports, and the errors of everything else."""
+"""The methods and paths that exist, and the errors of all others."""
 
 import re
 from collections.abc import Mapping

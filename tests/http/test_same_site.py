@@ -1,4 +1,4 @@
-"""Requests that pages of other sites make a browser send: `Sec-Fetch-Site` and `Origin`."""
+"""Requests of pages of other sites: `Sec-Fetch-Site` and `Origin`."""
 
 from typing import Final
 

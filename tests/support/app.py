@@ -35,8 +35,11 @@ PRODUCTION = {
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment without any setting of ours, and then `settings` over the tests' own."""
-    ours = (
+    """Return this process's environment with the settings of the tests.
+
+    `settings` take precedence. Settings of tokenapp in this process's environment are left out.
+    """
+    prefixes = (
         "TOKENAPP_",
         "SECRET_KEY",
         "DATABASE_URL",
@@ -46,7 +49,7 @@ def environment(**settings: str) -> dict[str, str]:
         "WEB_CONCURRENCY",
         "RATELIMIT_",
     )
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
 
 
@@ -63,7 +66,7 @@ def make_app(database_url: str, **settings: str) -> Flask:
 
 
 def dispose_engines() -> None:
-    """Close the connections of all applications made here: nobody else knows when a test is done with them."""
+    """Close the database connections of all applications that tests made."""
     _old_apps.update(_new_apps)
     _new_apps.clear()
     for app in list(_old_apps):
@@ -73,7 +76,7 @@ def dispose_engines() -> None:
 
 @contextmanager
 def application(database_url: str, **settings: str) -> Iterator[Flask]:
-    """Give the application in this process, and close its connections at the end."""
+    """Create the application on a database; close its connections at the end."""
     app = make_app(database_url, **settings)
     try:
         yield app

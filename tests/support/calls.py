@@ -35,7 +35,7 @@ class Calls:
 
 def count_calls(app: Flask, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Calls:
     """Send a request to `app` and return the calls that it makes."""
-    environ = EnvironBuilder(path, method=method, headers=dict(headers), data=body).get_environ()
+    environ = EnvironBuilder(path, method=method, headers=[*headers.items()], data=body).get_environ()
     calls = Calls()
 
     def note(frame: FrameType, event: str, _argument: object) -> None:

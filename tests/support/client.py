@@ -55,7 +55,10 @@ class Response:
 
     @property
     def cookie(self) -> str | None:
-        """The value that the response gives the refresh cookie: None if it does not set it, empty if it clears it."""
+        """The new value of the refresh cookie.
+
+        None if the response does not set the cookie, empty if it clears it.
+        """
         for line in self.all("Set-Cookie"):
             name, _, value = line.split(";")[0].partition("=")
             if name.endswith("refreshToken"):

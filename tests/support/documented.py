@@ -41,7 +41,7 @@ def documented_responses(document: Mapping[str, Any]) -> Iterator[Documented]:
 
 
 def check(document: Mapping[str, Any], method: str, target: str, response: Response) -> Documented:
-    """Check that the document has this response of a route, and return which one it is."""
+    """Check that the document has this response; return which one it is."""
     path = next(path for path in document["paths"] if _pattern(path).fullmatch(target.partition("?")[0]))
     responses = document["paths"][path][method.lower()]["responses"]
     assert str(response.status) in responses, f"{method} {target}: {response.status} {response.text}"

@@ -23,7 +23,10 @@ class LoginBody(msgspec.Struct):
 
 
 class TokenResponse(msgspec.Struct, rename="camel"):
-    """An access token, valid for `expiresIn` seconds. The refresh token is in the cookie."""
+    """An access token, valid for `expiresIn` seconds.
+
+    The refresh token is in the cookie.
+    """
 
     access_token: str
     token_type: Literal["Bearer"]
@@ -52,7 +55,10 @@ class Greeting(msgspec.Struct):
     errors=(errors.InvalidCredentials,),
 )
 def login(body: LoginBody, now: datetime) -> Response:
-    """Sign in with a password. This opens a session and revokes the one of a refresh cookie sent along."""
+    """Sign in with a password.
+
+    This opens a session, and revokes the session of a refresh cookie in the request.
+    """
     replaced = tokens.sids_of_cookies(most=1)
     grant = sign_in.sign_in(
         sign_in.Credentials(body.username, body.password),
@@ -68,7 +74,10 @@ def login(body: LoginBody, now: datetime) -> Response:
 @bp.post("/token")
 @endpoint(response=TokenResponse, credential="cookie", cookie="set")
 def refresh(now: datetime) -> Response:
-    """Exchange the refresh token for a new access token and the session's current refresh token."""
+    """Exchange the refresh token for new tokens.
+
+    The response has a new access token, and its cookie the session's current refresh token.
+    """
     claims = g.state.claims = tokens.read_cookie()
     grant = sessions.refresh(claims, now, requests.device())
     minted = _mint(grant, now)
@@ -78,7 +87,10 @@ def refresh(now: datetime) -> Response:
 @bp.post("/logout")
 @endpoint(credential="cookie or bearer, if any", cookie="cleared", headers=("Clear-Site-Data",))
 def logout(now: datetime) -> Response:
-    """Sign out: revoke the session of the refresh cookie or, without one, of the bearer token."""
+    """Sign out.
+
+    This revokes the session of the refresh cookie or, without one, of the bearer token.
+    """
     for sid in tokens.sids_of_cookies() or principal.sids_of_bearer():
         sessions.revoke(sid, "logout", now)
         g.state.sid = sid

@@ -8,6 +8,7 @@ import msgspec
 from flask import Blueprint, Flask, Response, current_app, request, send_from_directory
 
 from tokenapp import errors
+from tokenapp.api.pages import version_of
 from tokenapp.http import openapi
 from tokenapp.http.endpoint import endpoint
 
@@ -69,7 +70,7 @@ def page_file(name: str) -> Response:
 
 def _file(name: str) -> Response:
     plain = "text/plain" if "." not in name else None
-    response = send_from_directory(_FOLDER, name, mimetype=plain, conditional=False)
+    response = send_from_directory(_FOLDER, name, mimetype=plain, conditional=False, etag=version_of(_FOLDER / name))
     response.headers["Cache-Control"] = "public, no-cache"
     response.make_conditional(request)  # without ranges, which the document does not list
     return response

@@ -1,4 +1,4 @@
-"""Forward authentication: a proxy asks whether to let a request pass."""
+"""Forward authentication: a proxy asks whether to pass a request on."""
 
 from urllib.parse import quote
 
@@ -14,9 +14,10 @@ bp = Blueprint("forward_auth", __name__, url_prefix="/api")
 @bp.get("/verify")
 @endpoint(credential="bearer, for a proxy", headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session"))
 def verify(principal: Principal) -> Response:
-    """Tell a proxy whether to let a request pass, and who sent it. The user name is percent-encoded.
+    """Check the bearer token of a request for a proxy.
 
-    Proxies handle success, 401 and 403, so every problem with the credential is one of these.
+    The headers of the response name the user and the session. Proxies handle success, 401 and 403, so every problem
+    with the credential is one of these.
     """
     response = requests.no_content()
     response.headers["X-Auth-User"] = quote(principal.username, safe="")

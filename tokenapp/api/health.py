@@ -22,14 +22,17 @@ class Health(msgspec.Struct):
 @bp.get("/healthz")
 @endpoint(response=Health)
 def healthz() -> Response:
-    """Return 200 if the process answers."""
+    """Return 200 if the process handles requests at all."""
     return requests.json_response(Health())
 
 
 @bp.get("/readyz")
 @endpoint(response=Health, errors=(errors.ServiceUnavailable,))
 def readyz(now: datetime) -> Response:
-    """Return 200 if the database answers, its tables are up to date and the signing keys can be read."""
+    """Return 200 if the service can handle requests.
+
+    The database must respond, its tables must be up to date, and the signing keys must be readable.
+    """
     if schema.stored_version() != schema.VERSION:
         raise errors.ServiceUnavailable(reason="migrations behind", detail="The database is not migrated.")
     if unreadable := keys.lifecycle.unreadable(now):

@@ -1,4 +1,7 @@
-"""The oauth blueprint for other services: metadata, keys, introspection, revocation and the revocation feed."""
+"""The oauth blueprint: routes for other services.
+
+These are the metadata, the key set, introspection, revocation and the revocation feed.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -44,7 +47,9 @@ class FeedQuery(msgspec.Struct):
     since: (
         Annotated[
             str,
-            msgspec.Meta(pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$", description="The `cursor` of the previous page."),
+            msgspec.Meta(
+                pattern="^[0-9]{1,16}~[A-Za-z0-9_-]{0,64}$(?!\\n)", description="The `cursor` of the previous page."
+            ),
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET
@@ -74,7 +79,10 @@ class RevokedSession(msgspec.Struct, rename="camel"):
 
 
 class Revocations(msgspec.Struct, rename="camel"):
-    """Revoked sessions since the request's cursor. Continue from `cursor`, at once if there are `more`."""
+    """Sessions that were revoked since the cursor of the request.
+
+    Continue from `cursor`, at once if there are `more`.
+    """
 
     items: list[RevokedSession]
     cursor: str
@@ -88,7 +96,10 @@ class Empty(msgspec.Struct):
 @bp.get("/.well-known/jwks.json")
 @endpoint(response=KeySet, media_type="application/jwk-set+json", cache="key set", errors=(errors.ServiceUnavailable,))
 def jwks() -> Response:
-    """Return the public keys of access tokens. A new key is published for this long before it becomes active."""
+    """Return the public keys of access tokens.
+
+    A new key is published for the lifetime of this response before it becomes active.
+    """
     public = KeySet([dict(jwk) for jwk in keys.public_set(datetime.now(UTC))])
     return _cacheable(requests.json_response(public, "application/jwk-set+json"))
 
@@ -120,7 +131,10 @@ def introspect(form: TokenForm, now: datetime) -> Response:
 @bp.post("/api/revoke")
 @endpoint(form=TokenForm, response=Empty, credential="client", right="revoke")
 def revoke(form: TokenForm, now: datetime) -> Response:
-    """Revoke the session of a token (RFC 7009). The response does not reveal whether there was one."""
+    """Revoke the session of a token (RFC 7009).
+
+    The response does not reveal whether there was one.
+    """
     claims = tokens.try_read(form.token, now, allow_expired=True)
     if claims is not None:
         sessions.revoke(claims["sid"], "revoked_by_client", now)

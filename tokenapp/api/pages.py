@@ -1,9 +1,13 @@
-"""The pages blueprint: the account page, and the browser client as one ES module that pages of any origin may load."""
+"""The pages blueprint: the account page and the browser client.
+
+The browser client is one ES module, which pages of any origin may load.
+"""
 
 import hashlib
 import mimetypes
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +44,10 @@ bp = Blueprint("pages", __name__, template_folder="../web/account")
 @bp.get("/account")
 @endpoint(response=("text/html",), cacheable=True)
 def account_page() -> Response:
-    """Return the page on which people sign in, manage their devices and change their password."""
+    """Return the account page.
+
+    On it, users sign in, manage their devices and change their password.
+    """
     shortest = config.current().password_min_length
     page = render_template("account.html", modules=(*_MODULES, "tokenapp.js"), password_min_length=shortest)
     response = Response(page, mimetype="text/html")
@@ -64,12 +71,18 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = send_from_directory(_FOLDER, FILES[file], conditional=False)
+    response = send_from_directory(_FOLDER, FILES[file], conditional=False, etag=version_of(_FOLDER / FILES[file]))
     response.headers["Cache-Control"] = _IMMUTABLE if file == _VERSIONED else _REVALIDATED
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.make_conditional(request)  # without ranges, which the document does not list
     return response
+
+
+@cache
+def version_of(path: Path) -> str:
+    """Return the ETag of a file, from its content, so that all hosts agree on it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def integrity(file: str) -> str:

@@ -54,7 +54,10 @@ class Device(msgspec.Struct, rename="camel"):
 
 
 class DevicePage(msgspec.Struct, rename="camel"):
-    """Live sessions, newest first; `nextCursor` requests the next page, if there is one."""
+    """Live sessions, newest first.
+
+    `nextCursor` requests the next page, if there is one.
+    """
 
     items: list[Device]
     next_cursor: str | None

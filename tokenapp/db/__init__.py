@@ -1,4 +1,4 @@
-"""The database handle for SQLite and PostgreSQL: durable commits, and a time limit for every wait."""
+"""The database handle for SQLite and PostgreSQL, with a limit for every wait."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ __all__ = [
 
 
 class Base(orm.DeclarativeBase):
-    """The base of all models. Constraints have names, so that migrations can refer to them."""
+    """The base of all models, with names for constraints, for migrations."""
 
     metadata = sa.MetaData(
         naming_convention={
@@ -83,7 +83,10 @@ _LONGEST_REST: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One application's database. Each statement on `single` is a transaction of its own."""
+    """One application's database.
+
+    Each statement on `single` is a transaction of its own.
+    """
 
     engine: Engine
     single: Engine
@@ -93,7 +96,7 @@ class Database:
     state: dict[type, Any] = field(default_factory=dict)
 
     def turn(self, *, writes: bool) -> AbstractContextManager[None]:
-        """Return a context in which no other thread of this process writes, on databases with one writer."""
+        """Return a context that excludes other writers of this process, on SQLite."""
         if not writes or self.queue is None:
             return nullcontext()
         self.writes.check()
@@ -123,7 +126,7 @@ current: Final = context.get
 
 
 def init_app(app: "Flask", settings: Settings) -> Database:
-    """Bind the handle to `app`. Connections are opened on first use, because workers fork before that."""
+    """Bind the handle to `app`; connections are opened later, after the fork."""
     kind: Any = postgresql if settings.database_url.drivername.startswith("postgresql") else sqlite
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
@@ -174,7 +177,7 @@ def execute_now(statement: sa.Executable, parameters: Mapping[str, Any] | None =
 
 @contextmanager
 def reading() -> Iterator[orm.Session]:
-    """Provide a session for queries; each sees everything committed by then, and no lock is held."""
+    """Provide a session for queries, each of which sees what is committed by then."""
     database = current()
     with _Guard(database, writes=False), orm.Session(database.single, expire_on_commit=False) as session:
         yield session
@@ -197,7 +200,7 @@ def writing() -> Iterator[orm.Session]:
 
 
 def yield_to_writers(began: float) -> None:
-    """Pause between two batches for as long as the last one took, so that others can write.
+    """Pause between two batches, so that others can write.
 
     On SQLite, first copy what was written from the log into the file. Otherwise a client's write would have to copy all
     of it at once.
@@ -211,23 +214,23 @@ def yield_to_writers(began: float) -> None:
 
 
 def per_process(kind: type[_State]) -> _State:
-    """Return this process's one instance of `kind` for the current application, created on first use."""
+    """Return this process's one instance of `kind` for the current application."""
     state = current().state
     return cast("_State", state[kind] if kind in state else state.setdefault(kind, kind()))
 
 
 def was_away(since: timedelta, until: timedelta) -> bool:
-    """Return whether the database was away `since` ago and came back `until` ago or later."""
+    """Return whether an outage began by `since` ago and ended within `until`."""
     return current().server.was_away(since.total_seconds(), until.total_seconds())
 
 
 def first_id(moment: datetime) -> str:
-    """Return a string that sorts before all ids made at `moment` or later, and after all earlier ones."""
+    """Return a string that sorts before the ids made at `moment` or later."""
     return f"{int(moment.timestamp() * 1000):012x}"
 
 
 def new_id(now: datetime) -> str:
-    """Return a new id: time-ordered for the primary key, with 128 random bits against guessing."""
+    """Return a new id, ordered by time, with 128 random bits."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_urlsafe(16)}"
 
 

@@ -31,7 +31,7 @@ def is_file_locked(error: BaseException) -> bool:
 
 
 class Breaker:
-    """While a dependency does not answer, let one caller a second try it and reject the others at once.
+    """While a dependency is unavailable, let one caller a second try it.
 
     Without it, each thread would wait out its own time limit in turn.
     """
@@ -81,7 +81,7 @@ class Breaker:
         self.retry_at = None
 
     def note_outage(self, asked_at: float, *, over: bool = False) -> None:
-        """Record that a call made at `asked_at` got no answer, or a very late one if the outage is `over`."""
+        """Record that a call made at `asked_at` got no answer, or a late one if `over`."""
         with self._lock:
             began, ended = self._outage or (asked_at, asked_at)
             if not self._ongoing and asked_at > ended + REQUEST_BUDGET:
@@ -100,7 +100,7 @@ class Breaker:
                 self._ongoing = False
 
     def was_away(self, since: float, until: float) -> bool:
-        """Return whether an outage began by `since` seconds ago and ended at most `until` seconds ago."""
+        """Return whether an outage began by `since` s ago and ended within `until` s."""
         if self._outage is None:
             return False
         now = monotonic()

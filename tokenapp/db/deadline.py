@@ -13,7 +13,7 @@ deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
 
 
 class DatabaseUnavailableError(Exception):
-    """The database did not answer in time, or is not asked because it did not answer a moment ago."""
+    """The database did not answer in time, or a moment ago and is not asked again."""
 
 
 def start_budget() -> None:

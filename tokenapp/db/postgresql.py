@@ -1,4 +1,4 @@
-"""PostgreSQL: connections that give up when the request's time is over, whatever the server does."""
+"""PostgreSQL: connections that give up when the request's time is over."""
 
 import math
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ BEGIN: Final = "BEGIN"
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A PostgreSQL connection that gives up, and closes, when the request's time is over.
+    """A PostgreSQL connection that closes when the request's time is over.
 
     No server-side limit does that: a stopped server process keeps acknowledging packets and runs no timer.
     """
@@ -70,14 +70,14 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 @dataclass(slots=True)
 class _Hosts:
-    """Which of several hosts was good last, as of when, and how many tries to connect have failed since."""
+    """The host that answered last, since when, and the failed attempts after it."""
 
     latest: tuple[str, str] = ("", "")
     since: float = math.inf
     missed: int = 0
 
     def choose(self, options: Mapping[str, Any], left: float | None, breaker: Breaker) -> Mapping[str, str]:
-        """Say whom to ask, and in which order: a host that is dead costs each connection that asks it 2 seconds.
+        """Return which hosts to try, in order: an unreachable one costs 2 seconds.
 
         The one that was good last comes first or, once it does not answer, last. A request has the time to ask one or
         two; after each failure the next one comes first.
@@ -96,7 +96,7 @@ class _Hosts:
 
 
 def set_up(engine: Engine, breaker: Breaker) -> None:
-    """Make the engine open bounded connections, and try those that lay idle before it hands them out."""
+    """Make the engine open bounded connections, and check idle ones before use."""
     hosts = _Hosts()
 
     @event.listens_for(engine, "do_connect")
@@ -148,7 +148,7 @@ def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) 
 
 
 def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
-    """Send every statement whole where a pooler stands between: then another process answers than spoke at first.
+    """Disable prepared statements behind a connection pooler.
 
     A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
     unknown or, far worse, another one of the same name.

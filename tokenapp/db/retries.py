@@ -30,7 +30,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def retried(work: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Repeat `work`, which must be one whole transaction, when it fails on a conflict.
+    """Repeat `work`, which is one whole transaction, when it fails on a conflict.
 
     The pauses are random and double each time, so that the same transactions do not meet again. The last error is
     raised when the tries or the request's time are used up: a database fault, which is answered 503.

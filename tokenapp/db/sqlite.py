@@ -1,4 +1,4 @@
-"""SQLite: one file, written by one transaction at a time, each kept on the disk before it is acknowledged."""
+"""SQLite: one file, one writer at a time, and durable commits."""
 
 import os
 import sqlite3
@@ -24,7 +24,7 @@ BEGIN: Final = "BEGIN IMMEDIATE"
 
 
 def set_up(engine: Engine, _breaker: Breaker) -> None:
-    """Make the engine's connections durable, its transactions wait their turn, and its file stay the one it was."""
+    """Make commits durable, writers wait, and a replaced file an error."""
     path = str(engine.url.database).removeprefix("file:")
     seen = Event()
 
@@ -58,6 +58,6 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _make_private(path: str) -> None:
-    """Make the file, where there is none, for us alone: SQLite would let everybody read it."""
+    """Create a missing file that only this user can read, as SQLite does not."""
     with suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

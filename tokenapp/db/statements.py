@@ -1,4 +1,4 @@
-"""Statements that SQLAlchemy compiles once and that then run on the driver's own connection.
+"""Statements compiled once by SQLAlchemy and run on the driver's connection.
 
 SQLAlchemy writes the SQL, converts values and lends the connection. What it does beyond that at each execution costs
 more than the database takes to update one row by its key: FIGURE
@@ -18,7 +18,7 @@ _Convert = Callable[[Any], Any]
 
 
 class _Compiled(NamedTuple):
-    """A statement in one SQL dialect, with the converters of its parameters and columns."""
+    """A statement in one dialect, with converters of parameters and columns."""
 
     sql: str
     converters: Sequence[tuple[str, _Convert | None]]
@@ -30,7 +30,7 @@ class _Compiled(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """One execution: the SQL, the values for the driver and, once it is committed, its rows."""
+    """One execution: the SQL, the driver's values and, once committed, the rows."""
 
     sql: str
     values: Any

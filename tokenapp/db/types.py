@@ -17,7 +17,7 @@ _SQLITE: Final[Any] = sqlite.DATETIME
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC, aware on both sides, also on databases that store no time zone.
+    """A moment in UTC, with its zone even on databases that store none.
 
     SQLite stores SQLAlchemy's own format, ``2026-01-31 23:59:59.000001``. The processors are overridden as a whole
     because SQLAlchemy's parse that format with a regular expression, which takes ten times as long.

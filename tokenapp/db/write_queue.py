@@ -1,4 +1,4 @@
-"""A queue in which the threads of one process write to SQLite, first come, first served, sharing commits.
+"""A queue of the threads that write to SQLite, which share commits.
 
 SQLite lets one transaction write at a time, and a thread that finds the file locked looks again only after up to
 100 ms. Whole server, 4 threads on rotations, side by side: FIGURE
@@ -41,7 +41,7 @@ class WriteQueue:
             self._leave()
 
     def write(self, call: Call, execute: Callable[[Sequence[Call]], None]) -> None:
-        """Execute `call` in one commit with those of other waiting threads; return once it is committed.
+        """Execute `call` in one commit with those of waiting threads.
 
         Raises:
             DatabaseUnavailableError: the request's time was over (another thread may still commit the call), or the
@@ -54,12 +54,17 @@ class WriteQueue:
                 raise DatabaseUnavailableError("the shared commit failed") from ticket.error
             return
         try:
+            ends_at = deadline.get()
+            if (
+                ends_at is not None and ends_at <= monotonic()
+            ):  # or the calls of waiting threads would fail together with this one
+                raise DatabaseUnavailableError("the request's time is over")
             self._serve(call, execute)
         finally:
             self._leave()
 
     def _enter(self, call: Call | None) -> "_Ticket | None":
-        """Return when it is this thread's turn or its ticket is done; None if there was no wait."""
+        """Wait for the turn; return the ticket, or None if there was no wait."""
         with self._mutex:
             if self._holder is None:
                 self._holder = threading.get_ident()
@@ -108,7 +113,7 @@ class WriteQueue:
 
 
 class _Ticket:
-    """A waiting thread, with the call that another thread may execute for it, or without one."""
+    """A waiting thread, with a call that another may execute for it."""
 
     __slots__ = ("_deadline", "call", "called", "done", "error")
 
@@ -121,7 +126,7 @@ class _Ticket:
         self.done = False
 
     def patience(self) -> float:
-        """Return the seconds to wait for the turn; half of what is left if that is little; -1 for no limit."""
+        """Return the seconds to wait for the turn, or -1 for no limit."""
         if self._deadline is None:
             return -1
         left = max(0.0, self._deadline - monotonic())

@@ -1,4 +1,4 @@
-"""The decorator that enforces and documents a route: body, query, credential, same-site rule, rate limit, errors."""
+"""The decorator that enforces and documents a route."""
 
 import inspect
 import re
@@ -60,10 +60,10 @@ class PathId(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class endpoint:  # noqa: N801 -- used as a decorator
-    """A route's facts, each stated once. The OpenAPI document is generated from the same object that enforces them.
+    """A route's facts, each stated once.
 
-    The view receives by name what it declares: `body`, `form`, `query`, `principal`, `now`, and path variables. It is
-    called when everything else was checked.
+    The OpenAPI document is generated from the same object that enforces them. The view receives by name what it
+    declares: `body`, `form`, `query`, `principal`, `now`, and path variables. It is called after all checks.
 
     Args:
         body, form, query: the Structs that the JSON body, the form and the query must match.
@@ -184,7 +184,10 @@ def described(view: Callable[..., Any]) -> endpoint | None:
 
 
 def text(longest: int, description: str) -> msgspec.Meta:
-    """Return the constraints of a text: its greatest length in characters, and no NUL, which databases cannot store."""
+    """Return the constraints of a text.
+
+    It has at most `longest` characters and no NUL, which PostgreSQL cannot store.
+    """
     return msgspec.Meta(max_length=longest, pattern=r"^[^\x00]*$", description=description)
 
 

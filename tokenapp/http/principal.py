@@ -1,4 +1,4 @@
-"""Who makes a request: the `Principal` of a bearer token, and the record that the parts of a request share."""
+"""The caller of a request, and the state that is shared while it is handled."""
 
 import re
 from datetime import UTC, datetime
@@ -19,7 +19,10 @@ _CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The authenticated caller of a request; `authenticated_at` and `amr` describe the sign-in."""
+    """The authenticated caller of a request.
+
+    `authenticated_at` and `amr` describe the sign-in.
+    """
 
     user_id: str
     sid: str
@@ -66,7 +69,7 @@ def authenticate(*, fresh: bool = False) -> Principal:
         if revocation_list.is_revoked(claims["sid"], datetime.now(UTC)):
             _reject("session ended")
         principal = g.state.principal = _principal(claims)
-        if fresh:  # only now: the holder of a revoked token must not be told to authenticate again
+        if fresh:  # only now: the holder of a revoked token must not be asked to authenticate again
             verify_jwt_in_request(fresh=True, locations="headers")
     except FreshTokenRequired:
         challenge = f'error="insufficient_user_authentication", max_age="{tokens.FRESH_FOR}"'
@@ -77,7 +80,9 @@ def authenticate(*, fresh: bool = False) -> Principal:
 
 
 def authenticate_for_proxy() -> Principal:
-    """Return the principal for a proxy, which knows no other answers than success, 401 and 403.
+    """Return the principal for a proxy.
+
+    Proxies handle success, 401 and 403 only.
 
     Raises:
         errors.AccessTokenMissing, errors.AccessTokenInvalid
@@ -105,7 +110,10 @@ def _principal(claims: dict[str, Any]) -> Principal:
 
 
 def _bearer_token() -> str:
-    """Return the one well-formed bearer token of the request, and normalise the header for the library."""
+    """Return the bearer token of the request.
+
+    This also normalises the header for the library.
+    """
     if len(_CREDENTIAL.findall(request.headers.get("Authorization", ""))) > 1:
         raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
     scheme, token = _authorization()
@@ -118,7 +126,10 @@ def _bearer_token() -> str:
 
 
 def _authorization() -> tuple[str, str]:
-    """Return the lower-case scheme (RFC 9110, 11.1: case-insensitive) and the rest of ``Authorization``."""
+    """Return the scheme in lower case and the rest of ``Authorization``.
+
+    Schemes are case-insensitive (RFC 9110, 11.1).
+    """
     scheme, _, token = request.headers.get("Authorization", "").strip(" \t").partition(" ")
     return scheme.lower(), token.strip(" \t")
 

@@ -48,7 +48,7 @@ def init_app(app: Flask) -> None:
 
 
 def render(error: errors.TokenappError) -> Response:
-    """Return the response for `error`, and keep the error for the log and the metrics."""
+    """Return the response for `error`; keep `error` for the log and the metrics."""
     if isinstance(error, errors.AccessTokenInvalid):
         error.status = config.current().invalid_token_status
     g.state.error = error

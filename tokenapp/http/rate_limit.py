@@ -13,11 +13,11 @@ HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
 def limited(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Reject requests from addresses with too many wrong passwords in the current minute, before `view` runs.
+    """Reject requests from addresses with too many wrong passwords.
 
-    Only a password that was checked and found wrong counts. Attempts that the lockout of the account rejects do not:
-    otherwise one program that tries a locked account would block everyone at its address. Concurrent attempts can
-    exceed the limit by less than the number of threads.
+    The limit is per minute and is checked before `view` runs. Only a password that was checked and found wrong counts.
+    Attempts that the lockout of the account rejects do not: otherwise one program that tries a locked account would
+    block everyone at its address. Concurrent attempts can exceed the limit by less than the number of threads.
     """
 
     def enforced(**values: Any) -> Response:

@@ -1,7 +1,6 @@
-"""Parse and validate requests (body, query, client address, origin), and build plain responses."""
+"""Parse and validate requests, and build plain responses."""
 
 import re
-from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -25,9 +24,10 @@ _TRUNCATED: Final = "The request body is truncated or badly framed."
 
 
 def check_framing(current: Request) -> None:
-    """Reject what not every server rejects itself, and bodies over 16 KiB, for all routes.
+    """Reject bodies over 16 KiB and ambiguous requests, for all routes.
 
-    These are two ``Host`` headers and transfer codings other than chunked (RFC 9112, 3.2 and 6.1).
+    Ambiguous requests, which not every server rejects, have two ``Host`` headers or a transfer coding other than
+    chunked (RFC 9112, 3.2 and 6.1).
 
     Raises:
         errors.InvalidRequest, errors.RequestTooLarge
@@ -63,7 +63,9 @@ def parse_json(decoder: msgspec.json.Decoder[Any]) -> Any:
 
 
 def parse_form(kind: type[msgspec.Struct]) -> Any:
-    """Parse and validate the body as a form. Empty parameters count as missing (RFC 6749, 3.2).
+    """Parse and validate the body as a form.
+
+    Empty parameters count as missing (RFC 6749, 3.2).
 
     Raises:
         errors.RequestTooLarge, errors.InvalidRequest
@@ -74,10 +76,10 @@ def parse_form(kind: type[msgspec.Struct]) -> Any:
         fields = parse_qsl(_body().decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:
         raise errors.InvalidRequest(detail="The request body is not a form.") from None
-    given = _by_name(fields, "request body")
-    if _CREDENTIALS & given.keys():
+    given = [(name, value) for name, value in fields if value]
+    if _CREDENTIALS & dict(given).keys():
         raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
-    return _convert({name: value for name, value in given.items() if value}, kind, "request body")
+    return _convert(given, kind, "request body")
 
 
 def parse_query(kind: type[msgspec.Struct]) -> Any:
@@ -86,7 +88,7 @@ def parse_query(kind: type[msgspec.Struct]) -> Any:
     Raises:
         errors.InvalidRequest
     """
-    return _convert(_by_name(request.args.items(multi=True), "query"), kind, "query")
+    return _convert([*request.args.items(multi=True)], kind, "query")
 
 
 def json_response(body: msgspec.Struct, media_type: str = "application/json") -> Response:
@@ -102,7 +104,10 @@ def no_content() -> Response:
 
 
 def client_address() -> str | None:
-    """Return the address of the client: the peer's, or the one that a chain of trusted proxies forwards."""
+    """Return the address of the client.
+
+    It is the peer's, or the one that a chain of trusted proxies forwards.
+    """
     address = request.remote_addr or None
     proxies = config.current().trusted_proxies
     if not proxies:
@@ -143,21 +148,18 @@ def check_same_site() -> None:
     if origin is not None and origin in config.current().allowed_origins:
         return
     site = request.headers.get("Sec-Fetch-Site")
-    ours = site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_own_origin(origin)
-    if not ours:
+    is_same_site = (
+        site.lower() in {"same-origin", "none"} if site is not None else origin is None or _is_own_origin(origin)
+    )
+    if not is_same_site:
         raise errors.CrossSiteRequest(reason=f"site {_for_log(site)}, origin {_for_log(origin)}")
 
 
-def _by_name(fields: Iterable[tuple[str, str]], part: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in fields:
-        if name in values:
-            raise errors.InvalidRequest(detail=f"The {part} repeats a parameter.")
-        values[name] = value
-    return values
-
-
-def _convert(values: dict[str, str], kind: type[msgspec.Struct], part: str) -> Any:
+def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: str) -> Any:
+    known = [(name, value) for name, value in fields if name in kind.__struct_encode_fields__]
+    values = dict(known)
+    if len(values) != len(known):
+        raise errors.InvalidRequest(detail=f"The {part} repeats a parameter.")
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -192,7 +194,10 @@ def _for_log(sent: str | None) -> str:
 
 
 def _is_own_origin(origin: str) -> bool:
-    """Return whether `origin` is the issuer's or, in development, the one that the request was sent to."""
+    """Return whether `origin` is the service's own.
+
+    That is the issuer's or, in development, the one that the request was sent to.
+    """
     settings = config.current()
     issuer: Any = urlsplit(settings.issuer)
     if origin.lower() == f"{issuer.scheme}://{issuer.netloc}".lower():

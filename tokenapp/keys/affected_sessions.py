@@ -10,10 +10,11 @@ from tokenapp.models import Session, SigningKey
 
 
 def sessions_signed_by(reader: orm.Session, row: SigningKey, now: datetime) -> sa.ColumnElement[bool]:
-    """Return the condition for live sessions that may have valid tokens signed by `row`, from their timestamps.
+    """Return the condition for sessions that may have valid tokens signed by `row`.
 
-    A token repeated within the grace period is signed by the key that is active then. That key may have become active
-    after the rotation. A worker may sign with a former key for one more revocation delay.
+    It depends on their timestamps only. A token repeated within the grace period is signed by the key that is active
+    then. That key may have become active after the rotation. A worker may sign with a former key for one more
+    revocation delay.
     """
     settings = config.current()
     signed = sa.or_(SigningKey.retired_at.is_(None), SigningKey.retired_at > SigningKey.activates_at)

@@ -1,4 +1,4 @@
-"""The keyring: one consistent snapshot, in each process, of the keys that sign and the keys that verify.
+"""The keyring: a process's consistent snapshot of the keys that sign and verify.
 
 The state of a stored key follows from three times in its row, so that all processes agree on it. It is published when
 it is created, signs from `activates_at` until its successor does, and verifies until `verifies_until`.
@@ -39,7 +39,7 @@ class Keyring:
 
 @dataclass(slots=True)
 class _Cache:
-    """One process's keyring, when it was read, between which times it is valid, and the keys decrypted so far."""
+    """One process's keyring, its validity, and the keys decrypted so far."""
 
     ring: Keyring | None = None
     read_at: datetime = _NEVER
@@ -55,9 +55,10 @@ _UNKNOWN_KID_INTERVAL: Final = timedelta(seconds=0.1)
 
 
 def current(now: datetime) -> Keyring:
-    """Return this process's keyring, which is compared with the database at most once per revocation delay.
+    """Return this process's keyring.
 
-    While the database is unavailable the keyring stays in use; what is revoked is decided by the revocation list.
+    It is compared with the database at most once per revocation delay. While the database is unavailable, the keyring
+    stays in use; the revocation list decides which tokens are revoked.
 
     Raises:
         errors.ServiceUnavailable: a stored key was encrypted under another ``SECRET_KEY``.
@@ -81,7 +82,7 @@ def current(now: datetime) -> Keyring:
 
 
 def cached() -> Keyring | None:
-    """Return this process's keyring if it was read before, without any input or output."""
+    """Return this process's keyring if it was read before, without a database query."""
     return db.per_process(_Cache).ring
 
 
@@ -105,14 +106,14 @@ def find(kid: str, now: datetime) -> Key | None:
 
 
 def load(now: datetime) -> Keyring:
-    """Read the keyring from the settings and the database; generate the first keys if there are none."""
+    """Read the keyring from settings and database; create the first keys if needed."""
     cache = db.per_process(_Cache)
     with cache.renewing:
         return _renew(cache, now)
 
 
 def public_set(now: datetime) -> Sequence[Mapping[str, str]]:
-    """Return the public access-token keys as JWKs, pending ones included (RFC 7517, 5)."""
+    """Return the public access-token keys as JWKs (RFC 7517, 5), also pending ones."""
     jwks = (key.jwk() for key in current(now).by_kid.values() if key.use == "access")
     return [jwk for jwk in jwks if jwk is not None]
 
@@ -164,13 +165,15 @@ def _read(cache: _Cache, now: datetime) -> Keyring:
 
 @db.retried
 def _stored(now: datetime) -> Sequence[SigningKey]:
-    """Return the stored keys that verify now or later, in the order in which they become active."""
+    """Return the stored keys that verify now or later, in order of activation."""
     with db.reading() as session:
         return [row for row in session.scalars(_STORED) if row.verifies_until is None or row.verifies_until > now]
 
 
 def _try_open(cache: _Cache, row: SigningKey, now: datetime) -> Key | None:
-    """Open a stored key. Skip a pending key that cannot be decrypted, so that there is time to fix it.
+    """Open a stored key; return None for a pending key that cannot be decrypted.
+
+    An operator then has time to fix it.
 
     Raises:
         errors.ServiceUnavailable: the key is needed and was encrypted under another ``SECRET_KEY``.
@@ -195,7 +198,10 @@ def _open(cache: _Cache, row: SigningKey) -> Key:
 
 
 def _encrypt_again(row: SigningKey) -> None:
-    """Encrypt the key under the current ``SECRET_KEY``; if the database is read-only, the next start does it."""
+    """Encrypt the key under the current ``SECRET_KEY``, if the database is writable.
+
+    Otherwise the next start tries again.
+    """
     try:
         storage.encrypt_again(row)
     except Exception as fault:

@@ -54,7 +54,10 @@ def list_keys(now: datetime) -> Sequence[KeyInfo]:
 
 @db.retried
 def create_first(use: Use, now: datetime) -> None:
-    """Create and store the first key. If several processes try at once, the database lets one succeed."""
+    """Create and store the first key.
+
+    If several processes try at once, the database lets one succeed.
+    """
     try:
         with db.writing() as writer:
             serial = _next_serial(writer, use)  # first, so that a concurrent creation is either seen or conflicts
@@ -66,9 +69,10 @@ def create_first(use: Use, now: datetime) -> None:
 
 
 def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes | None = None) -> KeyInfo:
-    """Publish a new key, which becomes active when the cached copies of the JWK set have expired.
+    """Publish a new key, which becomes active later.
 
-    The key that was active before verifies until the last token that it signed has expired.
+    By then, cached copies of the JWK set have expired. The key that was active before verifies until the last token
+    that it signed has expired.
 
     Args:
         material: the private key as PKCS #8; generated if not given.
@@ -99,10 +103,10 @@ def rotate(use: Use, now: datetime, *, alg: Alg | None = None, material: bytes |
 
 
 def retire(kid: str, now: datetime, *, at_once: bool = False) -> int:
-    """Drop the key `kid` and return how many sessions have tokens that this invalidates.
+    """Drop the key `kid`; return how many sessions have tokens that this invalidates.
 
     A key that still verifies valid tokens is dropped only `at_once`. If it is active, its successor becomes active now;
-    one is generated if there is none. Dropping a pending key undoes its rotation. Sessions whose refresh token was
+    a missing one is generated. Dropping a pending key undoes its rotation. Sessions whose refresh token was
     signed by the key are revoked.
 
     Raises:
@@ -131,7 +135,7 @@ def retire(kid: str, now: datetime, *, at_once: bool = False) -> int:
 
 
 def count_affected_sessions(kid: str, now: datetime) -> int:
-    """Return the number of live sessions that have, or may have, valid tokens signed by the key `kid`.
+    """Return the number of live sessions that may have valid tokens signed by `kid`.
 
     Raises:
         errors.KeyNotFound
@@ -141,7 +145,7 @@ def count_affected_sessions(kid: str, now: datetime) -> int:
 
 
 def unreadable(now: datetime) -> Sequence[str]:
-    """Return the kids of needed keys that were encrypted under a ``SECRET_KEY`` that is not available."""
+    """Return the kids of needed keys that no available ``SECRET_KEY`` decrypts."""
     with db.reading() as reader:
         rows = reader.scalars(sa.select(SigningKey).where(SigningKey.retired_at.is_(None))).all()
     return [row.kid for row in rows if (row.verifies_until or now) >= now and not storage.is_readable(row)]
@@ -191,7 +195,7 @@ def _get(reader: orm.Session, kid: str) -> SigningKey:
 
 
 def _supersede(writer: orm.Session, successor: SigningKey, settings: config.Settings) -> None:
-    """Let the keys before `successor` verify for as long as tokens that they signed can be valid."""
+    """Set until when the keys before `successor` verify: until their tokens expire."""
     lifetime = settings.access_lifetime if successor.use == "access" else settings.refresh_lifetime
     until = successor.activates_at + timedelta(seconds=lifetime + settings.revocation_delay) + _CLOCK_SLACK
     earlier = (
@@ -203,7 +207,10 @@ def _supersede(writer: orm.Session, successor: SigningKey, settings: config.Sett
 
 
 def _ensure_active_key(writer: orm.Session, use: Use, dropped: SigningKey, now: datetime) -> None:
-    """Make sure that a key later than `dropped` is active: an earlier one must not return from retiring."""
+    """Make sure that a key later than `dropped` is active.
+
+    An earlier key must not become active again.
+    """
     if dropped.activates_at > now:
         _undo_rotation(writer, use, dropped)
         return
@@ -219,7 +226,7 @@ def _ensure_active_key(writer: orm.Session, use: Use, dropped: SigningKey, now: 
 
 
 def _undo_rotation(writer: orm.Session, use: Use, dropped: SigningKey) -> None:
-    """Let the active key verify without limit again, as before the pending key `dropped` was published."""
+    """Undo the rotation to the pending key `dropped`; let the active key stay active."""
     for row in reversed(_not_retired(writer, use)):
         if row.serial < dropped.serial:
             row.verifies_until = None

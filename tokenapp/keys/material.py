@@ -36,7 +36,7 @@ _PKCS8: Final = serialization.PrivateFormat.PKCS8
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A signing key. Its use and algorithm come from the key itself, never from a token.
+    """A signing key with its use and algorithm, which no token can change.
 
     `typ` is the header of the tokens that it signs (RFC 9068, 2.1, for access tokens). ``sign(message)`` returns a
     signature; ``verifies(message, sig=signature)`` returns whether it is valid.
@@ -76,7 +76,7 @@ def read_pem(pem: bytes) -> tuple[Alg, bytes]:
     """Return the algorithm and the PKCS #8 form of an unencrypted PEM private key.
 
     Raises:
-        errors.KeyRejected: it is not a private key, or too weak.
+        errors.KeyRejected: it is not a private key, or it is too weak.
     """
     try:
         private: Any = serialization.load_pem_private_key(pem, None)
@@ -115,7 +115,10 @@ def open_key(kid: str, use: Use, alg: str, material: bytes) -> Key:
 
 
 def from_setting(value: str, use: Use) -> Key:
-    """Return the key for a secret of the settings. Its kid is derived from it and does not reveal it."""
+    """Return the key for a secret of the settings.
+
+    Its kid is derived from the secret and does not reveal it.
+    """
     secret = value.encode()
     digest = hmac.digest(secret, f"tokenapp kid {use}".encode(), hashlib.sha256)
     kid = base64.urlsafe_b64encode(digest[:12]).decode()
@@ -123,7 +126,7 @@ def from_setting(value: str, use: Use) -> Key:
 
 
 def kid_of(alg: str, material: bytes) -> str:
-    """Return the key's name: its RFC 7638 thumbprint, or a random one for shared secrets.
+    """Return the kid of a key: its RFC 7638 thumbprint; random for shared secrets.
 
     Raises:
         errors.KeyRejected

@@ -1,4 +1,4 @@
-"""Stored signing keys: their private part is encrypted, bound to the key's name and use."""
+"""Stored signing keys: the private part is encrypted, bound to kid and use."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ def encrypt_material(material: bytes, *, kid: str, use: str, alg: str) -> bytes:
 
 
 def open_row(row: SigningKey) -> tuple[Key, bool]:
-    """Return the key of a row, and whether it was encrypted under a former ``SECRET_KEY``.
+    """Return the key of a row, and whether a former ``SECRET_KEY`` encrypted it.
 
     Raises:
         errors.ServiceUnavailable: neither ``SECRET_KEY`` nor one of its fallbacks decrypts it.

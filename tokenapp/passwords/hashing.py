@@ -37,9 +37,10 @@ class VerificationUnfinished(errors.ServiceUnavailable):
 
 @dataclass(slots=True)
 class Watch:
-    """Functions that the pool calls.
+    """Callbacks of the pool, for metrics and the memory allocator.
 
-    `queue` gets 1 and -1 as passwords come and go, `seconds` the time of each hash; `idle` is called after a burst.
+    `queue` gets 1 for each password that enters the queue and -1 for each that leaves it. `seconds` gets the duration
+    of each hash. `idle` is called after a burst of hashes.
     """
 
     queue: Callable[[int], object] = lambda _change: None
@@ -141,7 +142,7 @@ def _in_pool(work: Callable[[], _Result]) -> _Result:
     future.add_done_callback(lambda _future: watch.queue(-1))
     left = db.time_left()
     try:
-        return future.result(None if left is None else max(_MIN_PATIENCE, left - _RESERVE))
+        return future.result(None if left is None else max(_MIN_TIMEOUT, left - _RESERVED))
     except TimeoutError:
         if future.cancel():
             raise errors.ServiceUnavailable(reason="hash queue slow") from None
@@ -164,7 +165,7 @@ def _pool(_pid: int) -> ThreadPoolExecutor:
 
 
 def _lower_priority() -> None:
-    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+    if sys.platform == "linux":  # elsewhere a priority applies to the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
@@ -173,5 +174,5 @@ def _release_memory() -> None:
     while _hashed.wait():
         while _hashed.is_set():
             _hashed.clear()
-            sleep(_REST)
+            sleep(_IDLE_AFTER)
         watch.idle()

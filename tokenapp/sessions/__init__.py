@@ -1,4 +1,4 @@
-"""Sessions: opened by a sign-in, refreshed by rotation, revoked, listed and pruned."""
+"""Sessions: opened by a sign-in, rotated, revoked, listed and pruned."""
 
 from tokenapp.models import Device
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since

@@ -10,7 +10,7 @@ from tokenapp.models import Session, User
 
 
 def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> Sequence[Session]:
-    """Return up to `limit` + 1 live sessions of a user, newest first, starting before the id `before`."""
+    """Return up to `limit` + 1 live sessions of a user, newest first."""
     page = sa.select(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
     if before is not None:
         page = page.where(Session.id < before)
@@ -21,7 +21,7 @@ def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> S
 def list_sessions(
     now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
 ) -> Sequence[tuple[Session, str]]:
-    """Return one page of sessions with their user names, oldest first, starting after the id `after`."""
+    """Return one page of sessions with their user names, oldest first."""
     page = sa.select(Session, User.username).join(User, User.id == Session.user_id)
     page = page.where(Session.id > after).order_by(Session.id).limit(limit)
     if user_id is not None:

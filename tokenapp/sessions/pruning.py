@@ -20,7 +20,7 @@ def count_prunable(now: datetime, keep: timedelta) -> int:
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:
-    """Delete sessions that ended more than `keep` ago, in batches; yield the size of each.
+    """Delete sessions that ended more than `keep` ago; yield each batch's size.
 
     Revoked sessions are kept for at least the lifetime of an access token, which their row still invalidates. The
     batches are small, and others can write between them.
@@ -33,7 +33,7 @@ def prune(now: datetime, keep: timedelta) -> Iterator[int]:
 
 
 def _prunable(now: datetime, keep: timedelta) -> Iterator[Sequence[str]]:
-    """Yield batches of the ids of sessions that ended long ago, along one index after the other.
+    """Yield batches of ids of old sessions, along one index after the other.
 
     PostgreSQL reads the whole table if asked for both conditions at once, and all deleted entries if each batch starts
     at the beginning.

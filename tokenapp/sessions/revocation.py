@@ -1,4 +1,4 @@
-"""Revoking sessions, for every reason there is, each with an audit event in the same transaction."""
+"""Revoking sessions, for every reason, each with an audit event."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -56,7 +56,7 @@ def revoke(sid: str, reason: Reason, now: datetime) -> bool:
 
 @db.retried
 def revoke_own(user_id: str, sid: str, now: datetime) -> bool:
-    """Revoke the session `sid` if it is live and belongs to the user; return whether it was so."""
+    """Revoke the live session `sid` of the user; return whether there was one."""
     with db.writing() as writer:
         own = sa.and_(Session.id == sid, Session.user_id == user_id, Session.expires_at > now)
         return bool(revoke_where(writer, own, "ended_by_user", now))
@@ -64,14 +64,14 @@ def revoke_own(user_id: str, sid: str, now: datetime) -> bool:
 
 @db.retried
 def revoke_all_of(user_id: str, reason: Reason, now: datetime, *, keep: str | None = None) -> int:
-    """Revoke all sessions of a user except `keep`, in one transaction; return how many were live."""
+    """Revoke all sessions of a user except `keep`; return how many were live."""
     with db.writing() as writer:
         others = sa.and_(Session.user_id == user_id, Session.id != (keep or ""))
         return len(revoke_where(writer, others, reason, now))
 
 
 def revoke_batches(which: sa.ColumnElement[bool], reason: Reason, now: datetime) -> Iterator[int]:
-    """Revoke the sessions that match `which` in batches, each committed; yield how many of each were live.
+    """Revoke matching sessions in batches; yield how many of each were live.
 
     A single statement for a million sessions would exceed the database's time limit and block refreshes until then.
     """
@@ -83,7 +83,7 @@ def revoke_batches(which: sa.ColumnElement[bool], reason: Reason, now: datetime)
 
 
 def revoke_where(writer: orm.Session, which: sa.ColumnElement[bool], reason: Reason, now: datetime) -> Sequence[str]:
-    """Revoke the live sessions that match `which` in the transaction of `writer`; return their ids.
+    """Revoke matching live sessions in a transaction; return their ids.
 
     This is the only place that revokes sessions, so that none is revoked without an audit event.
     """

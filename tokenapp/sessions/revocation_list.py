@@ -28,7 +28,9 @@ _OVERLAP: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 @dataclass(slots=True)
 class _List:
-    """One process's list. It was read at `as_of` and is valid between `good_after` and `good_until`.
+    """One process's list, read at `as_of`.
+
+    It is valid between `good_after` and `good_until`.
 
     `reading_since` is when a read began that is not finished, and `reached` how far it got. `read_to` and `reading_to`
     are the same moments by the database's clock.
@@ -67,7 +69,9 @@ def state() -> tuple[int, datetime] | None:
 
 
 def is_revoked(sid: str, now: datetime) -> bool:
-    """Return whether the session `sid` was revoked, at most one revocation delay ago unnoticed.
+    """Return whether the session `sid` was revoked.
+
+    A revocation takes effect here within one revocation delay.
 
     Raises:
         sqlalchemy.exc.DBAPIError, db.DatabaseUnavailableError, errors.ServiceUnavailable: the list is too old and the
@@ -85,7 +89,10 @@ def is_revoked(sid: str, now: datetime) -> bool:
 
 
 def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
-    """Renew the list, or fail if the renewal that the caller waited for failed, so that failures do not queue up."""
+    """Renew the list, unless the renewal that the caller waited for failed.
+
+    Else the callers that wait for an unavailable database would fail one after the other.
+    """
     if cached.failed_at >= waiting_since:
         raise errors.ServiceUnavailable(reason="the revocation list could not be read")
     try:

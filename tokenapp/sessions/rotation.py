@@ -1,4 +1,4 @@
-"""Refresh-token rotation: one statement that decides every race, and the policy for tokens that did not rotate."""
+"""Refresh-token rotation: the statement that decides races, and the policy."""
 
 import logging
 import secrets
@@ -106,7 +106,7 @@ def new_jti() -> str:
 
 
 def statement(grace: timedelta) -> db.Statement:
-    """Return the rotation statement for a grace period: with none, a token can be rotated at once."""
+    """Return the rotation statement for a grace period or for none."""
     return _ROTATE[not grace]
 
 

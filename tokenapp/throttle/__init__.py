@@ -1,1 +1,1 @@
-"""Throttling of guesses: a lockout per account and a rate limit per client address."""
+"""Limits on guessing: a lockout per account and a rate limit per client address."""

@@ -1,4 +1,4 @@
-"""JWTs: minted with the keyring, and verified strictly, underneath flask-jwt-extended."""
+"""JWTs: minted with the keyring, and verified strictly."""
 
 from tokenapp.tokens.manager import (
     FRESH_FOR,

@@ -1,4 +1,4 @@
-"""Strict verification of tokens: form, signature and every claim, before anything uses them."""
+"""Strict verification of tokens: encoding, signature and every claim."""
 
 import json
 from binascii import a2b_base64, b2a_base64
@@ -15,16 +15,22 @@ MAX_TOKEN_BYTES: Final = 8192
 CLOCK_LEEWAY: Final = 60
 _VERIFIED_MAX: Final = 4096
 _NAMED_MAX: Final = 64
-# As base64's urlsafe functions, with half of their calls.
+# As base64.urlsafe_b64encode does, with half of its function calls.
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
-# No NUL, which databases cannot store.
+# Printable ASCII: databases cannot store NUL.
 _Id = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 
 
+_LATEST: Final = 253402300799  # the last second that Python's dates can express
+
+
 class AccessClaims(msgspec.Struct, frozen=True):
-    """The claims of an access token (RFC 9068, with `sid`, `fresh` and `username`); times in whole seconds."""
+    """The claims of an access token (RFC 9068, with `sid`, `fresh` and `username`).
+
+    Times are whole seconds.
+    """
 
     iss: str
     aud: str
@@ -33,7 +39,7 @@ class AccessClaims(msgspec.Struct, frozen=True):
     jti: _Id
     iat: int
     exp: int
-    auth_time: int
+    auth_time: Annotated[int, msgspec.Meta(ge=0, le=_LATEST)]
     type: Literal["access"]
     fresh: bool | int
     username: str
@@ -56,7 +62,7 @@ class RefreshPayload(msgspec.Struct, frozen=True):
     nbf: int = 0
 
 
-# Made at import, before there are threads: msgspec is not thread-safe when it prepares a type.
+# Created at import, before there are threads: msgspec is not thread-safe when it prepares a type.
 _DECODERS: Final[Mapping[keys.Use, Any]] = {
     "access": msgspec.json.Decoder(AccessClaims),
     "refresh": msgspec.json.Decoder(RefreshPayload),
@@ -64,7 +70,7 @@ _DECODERS: Final[Mapping[keys.Use, Any]] = {
 
 
 def verify(token: str, *, now: datetime, allow_expired: bool = False) -> dict[str, Any]:
-    """Return the claims of `token` after checking its form, its signature and every claim.
+    """Return the claims of `token` after checking its encoding, signature and claims.
 
     The key named by ``kid`` decides the algorithm and the token's use. Claims are parsed only after the signature was
     verified.
@@ -93,7 +99,7 @@ def verify(token: str, *, now: datetime, allow_expired: bool = False) -> dict[st
 
 
 def audience(use: keys.Use, settings: config.Settings) -> str:
-    """Return the ``aud`` of tokens: the API for access tokens, this service for refresh tokens."""
+    """Return the ``aud`` of tokens: the API for access, this service for refresh."""
     return settings.audience if use == "access" else settings.issuer
 
 
@@ -132,12 +138,10 @@ def _key_for(segment: bytes, now: datetime) -> keys.Key:
 
 
 def _checked(payload: bytes, use: keys.Use) -> dict[str, Any]:
-    """Return the claims in `payload` if all are present, of the right type and acceptable."""
+    """Return the claims in `payload`; reject missing, mistyped and unacceptable ones."""
     try:
-        claims = _json_object(
-            payload
-        )  # rejects duplicate members; the decoder rejects NaN, lone surrogates and wrong types
-        _DECODERS[use].decode(payload)
+        claims = _json_object(payload)  # rejects duplicate members
+        _DECODERS[use].decode(payload)  # rejects NaN, lone surrogates and wrong types
     except (ValueError, RecursionError, msgspec.DecodeError):
         _reject("claims missing or mistyped")
     settings = config.current()
@@ -154,7 +158,7 @@ def _reject(reason: str) -> NoReturn:
 
 
 def _decode(segment: bytes) -> bytes:
-    """Decode canonical, unpadded base64url, so that each token has one encoding (RFC 7515, 2)."""
+    """Decode base64url without padding (RFC 7515, 2); reject non-canonical encodings."""
     raw = a2b_base64(segment.translate(_FROM_URL) + b"=" * (-len(segment) % 4))
     if encode(raw) != segment:
         message = "not canonical base64url"
