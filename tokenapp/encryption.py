@@ -49,7 +49,7 @@ def decrypt(encrypted: bytes, *, purpose: str, context: str) -> tuple[bytes, boo
 
 
 def keyed_digest(text: str) -> str:
-    """Return a digest of `text` that only a holder of ``SECRET_KEY`` can compute, in base64url."""
+    """Return a digest of `text`, keyed with ``SECRET_KEY``, in base64url."""
     key = config.current().secret_key.encode()
     return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
 

@@ -20,7 +20,7 @@ class Credentials(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """A failed attempt, the `number`-th in a row, on an account or inside the session `sid`."""
+    """A failed attempt, the `number`-th in a row, on an account or in a session."""
 
     name: str
     number: int
@@ -87,7 +87,7 @@ def reauthenticate(user_id: str, sid: str, password: str, now: datetime, device:
 
 
 def change_password(user_id: str, sid: str, current: str, new: str, now: datetime, device: Device) -> Grant:
-    """Replace the user's password, given the current one, and all their sessions by a new one.
+    """Replace the user's password and, by a new one, all their sessions.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
@@ -126,7 +126,7 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
 
 
 def _record_failure(failure: _Failure, now: datetime) -> None:
-    """Record a failed attempt in the audit log; from the fifth on, once per hour with a count."""
+    """Record a failed attempt; from the fifth on once an hour, with a count."""
     user_id = failure.user.id if failure.user else None
     if failure.number > lockout.FREE_FAILURES:
         about = failure.sid or failure.name

@@ -58,11 +58,13 @@ def age(app: Flask, by: timedelta) -> None:
 
 
 @contextmanager
-def full_hash_queue() -> Iterator[None]:
-    """Occupy the whole queue of the hashing pool."""
+def full_hash_queue(app: Flask) -> Iterator[None]:
+    """Occupy all places for requests that hash passwords."""
+    with app.app_context():
+        places = db.per_process(hashing._Places).free
     with ExitStack() as taken:
-        while hashing._slots.acquire(blocking=False):
-            taken.callback(hashing._slots.release)
+        while places.acquire(blocking=False):
+            taken.callback(places.release)
         yield
 
 
@@ -226,7 +228,7 @@ def test_sessions_of_a_locked_account_stay_valid(app: Flask) -> None:
 def test_attempt_with_a_full_hash_queue_does_not_count(app: Flask) -> None:
     create_user(app)
     fail(app, FREE - 1)
-    with full_hash_queue():
+    with full_hash_queue(app):
         assert [login(app, password=PASSWORD).status for _ in range(9)] == [503] * 9
     assert login(app, password=PASSWORD).status == 200
 

@@ -78,7 +78,10 @@ def change_password(body: NewPasswordBody, principal: Principal, now: datetime) 
 @bp.post("/reauthenticate")
 @endpoint(body=PasswordBody, response=AccessResponse, credential="bearer", cookie="set", rate_limited=True)
 def reauthenticate(body: PasswordBody, principal: Principal, now: datetime) -> Response:
-    """Exchange the password for a fresh access token, in a new session that replaces the current one."""
+    """Exchange the password for a fresh access token.
+
+    A new session replaces the current one: its refresh token is in the cookie.
+    """
     grant = sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now, requests.device())
     minted = tokens.mint(grant, now)
     response = requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))

@@ -145,7 +145,7 @@ def revoke(form: TokenForm, now: datetime) -> Response:
 @bp.get("/api/revocations")
 @endpoint(response=Revocations, query=FeedQuery, credential="client", right="feed")
 def revocations(query: FeedQuery) -> Response:
-    """List recently revoked sessions, for services that verify access tokens themselves."""
+    """List recently revoked sessions."""
     revoked, cursor, more = sessions.revoked_since(query.since or None)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
 

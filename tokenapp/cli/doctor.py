@@ -195,7 +195,7 @@ def _check_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_stored_rows(_settings: Settings) -> Iterator[Finding]:
-    """Find clients with more rights than most need, and users whose hash is too expensive to verify."""
+    """Find clients with all rights, and users whose hash cannot be verified."""
     try:
         powerful = [client.id for client in clients.list_clients() if len(client.rights.split()) == len(clients.RIGHTS)]
         unverifiable = accounts.with_unverifiable_hash(limit=_NAMED)

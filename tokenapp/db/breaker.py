@@ -23,7 +23,7 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_file_locked(error: BaseException) -> bool:
-    """Return whether `error` means that another process holds SQLite's file, which delays all writes.
+    """Return whether another process holds SQLite's file, which delays all writes.
 
     A lock of PostgreSQL's is held on some rows only, so it says nothing about other writes.
     """

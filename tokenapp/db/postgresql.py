@@ -133,7 +133,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
 
 
 def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) -> None:
-    """Raise DisconnectionError if the connection, last used then, must be replaced by a fresh one."""
+    """Raise DisconnectionError if a fresh connection must replace this one."""
     if used != math.inf and breaker.take_suspicion():
         raise DisconnectionError("a fresh connection shows whether the server answers")
     if used < breaker.tripped_at:

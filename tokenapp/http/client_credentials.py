@@ -14,7 +14,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def authenticate(right: Right) -> None:
-    """Check the client id and secret of the request, and that the client has the right.
+    """Check the request's client credentials, and the right of the client.
 
     Raises:
         errors.InvalidClient, errors.ClientNotAllowed

@@ -154,7 +154,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         return enforced
 
     def _steps(self, wanted: Container[str]) -> Iterator[Step]:
-        """Yield the checks of the route in order. Each can raise an error, or add to the view's arguments."""
+        """Yield the route's checks, which raise errors or add arguments of the view."""
         if self._same_site:
             yield lambda _values: requests.check_same_site()
         authenticate = _AUTHENTICATE.get(self.credential)

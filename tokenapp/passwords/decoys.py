@@ -1,4 +1,4 @@
-"""The kind of hash that is verified for an unknown user, so that they cannot be told from others by time."""
+"""Decoys: what is verified for unknown users, so that time reveals none."""
 
 import threading
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _RENEW_EVERY: Final = 600.0  # seconds
 
 @dataclass(slots=True)
 class _Kinds:
-    """The kinds of hashes in the table, in one process's cache, with how many users have each."""
+    """One process's cache of the kinds of hashes, and how many users have each."""
 
     counts: list[tuple[str, int]] = field(default_factory=list)
     read_at: float | None = None
@@ -24,7 +24,7 @@ class _Kinds:
 
 
 def kind_for(name: str) -> str:
-    """Return a kind of hash for `name`, always the same, in the proportions that the table has."""
+    """Return a kind for `name`, always the same, in the proportions of the table."""
     counts = _counts()
     total = sum(count for _, count in counts)
     position = int.from_bytes(keyed_digest(f"decoy {name}").encode()[:12]) % max(1, total)

@@ -24,7 +24,7 @@ _TOO_EXPENSIVE: Final = (
 
 
 def kind_of(stored: str) -> str:
-    """Return the kind of a stored hash: its algorithm and cost, without salt and digest.
+    """Return the kind of a stored hash: its algorithm and cost.
 
     Raises:
         errors.PasswordRejected: it cannot be verified, or costs so much that its sign-in would harm others.
@@ -52,7 +52,7 @@ def kind_of(stored: str) -> str:
 
 
 def _is_base64(text: str) -> bool:
-    """Return whether `text` is canonical base64 without padding, which the argon2 library requires."""
+    """Return whether `text` is canonical base64 without padding."""
     try:
         return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
     except ValueError:

@@ -1,4 +1,4 @@
-"""Password hashes: argon2id (RFC 9106), computed in a small pool; Werkzeug's are verified and replaced."""
+"""Password hashes: argon2id (RFC 9106), computed in a small pool of threads."""
 
 import os
 import secrets
@@ -23,9 +23,9 @@ _WERKZEUG_METHODS: Final = ("scrypt:", "pbkdf2:")
 _ARGON2_TYPES: Final = {"argon2id": Type.ID, "argon2i": Type.I, "argon2d": Type.D}
 _POOL_THREADS: Final = 2
 _NICENESS: Final = 10
-_RESERVE: Final = 1.0  # seconds of the request that are kept for the database
-_MIN_PATIENCE: Final = 0.05
-_REST: Final = 0.5  # seconds without a hash after which the memory for hashes is released
+_RESERVED: Final = 1.0  # seconds of the request that are left to the database
+_MIN_TIMEOUT: Final = 0.05
+_IDLE_AFTER: Final = 0.5  # seconds without a hash that end a burst
 
 _Result = TypeVar("_Result")
 _hashed = threading.Event()
@@ -136,7 +136,7 @@ def _decoy_hash(kind: str) -> str:
 
 
 def _in_pool(work: Callable[[], _Result]) -> _Result:
-    """Run `work` among at most two at a time and at low priority, so that hashing does not starve other routes."""
+    """Run `work` in one of two threads with low priority, and wait for it."""
     watch.queue(1)
     future = _pool(os.getpid()).submit(_timed, work)
     future.add_done_callback(lambda _future: watch.queue(-1))
@@ -170,7 +170,7 @@ def _lower_priority() -> None:
 
 
 def _release_memory() -> None:
-    """Call `watch.idle` after each burst of hashes, never in it: a hash is slower without its memory."""
+    """Call `watch.idle` after each burst: in it, hashes need their memory."""
     while _hashed.wait():
         while _hashed.is_set():
             _hashed.clear()

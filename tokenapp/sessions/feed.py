@@ -16,7 +16,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def revoked_since(cursor: str | None) -> tuple[list[tuple[str, datetime]], str, bool]:
-    """Return sessions revoked since `cursor`, oldest first, the next cursor, and whether more are waiting.
+    """Return sessions revoked since `cursor`, the next cursor, and if there are more.
 
     The cursor of the last page lies a little in the past, because a revocation can be committed later than its time
     says. So some sessions are listed twice, and none is missed.

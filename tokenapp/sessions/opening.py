@@ -69,7 +69,7 @@ def reauthenticate(user: User, sid: str, now: datetime, device: Device, *, amr: 
 
 
 def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Device, *, amr: Sequence[str]) -> Grant:
-    """Revoke all sessions of `user` after a change of the password, and open a new one."""
+    """Revoke all sessions of `user` for a new password, and open a new one."""
     revoke_where(writer, Session.user_id == user.id, "password_changed", now)
     session = _new_session(user.id, now, device, amr)
     writer.add(session)
@@ -77,7 +77,7 @@ def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Dev
 
 
 def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions under which `user` is active and has the credentials that were verified."""
+    """Return the conditions that `user` is active and has the same credentials."""
     return (
         User.id == user.id,
         User.disabled_at.is_(None),
@@ -86,7 +86,7 @@ def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def add_session(writer: orm.Session, session: Session, kind: audit.Kind, now: datetime) -> None:
-    """Add a session with its audit event, and revoke the oldest beyond the limit per user."""
+    """Add a session and its audit event; revoke the oldest beyond the limit."""
     writer.add(session)
     audit.record(writer, kind, now, user_id=session.user_id, sid=session.id)
     live = sa.select(Session.id).where(

@@ -106,7 +106,7 @@ def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
 
 
 def _read(cached: _List, now: datetime) -> None:
-    """Read page by page what was revoked. Pages that were read are kept if the time runs out.
+    """Read page by page what was revoked; keep what was read if the time runs out.
 
     The times that decide what is read come from the database's clock, so that a host whose clock is wrong misses
     nothing.

@@ -148,7 +148,7 @@ def _in_grace_period(row: Any, now: datetime, grace: timedelta) -> bool:
 
 
 def _note_elsewhere(row: Any, device: Device, now: datetime) -> bool:
-    """Record a repeated token that comes from another network and another browser than the rotation.
+    """Record a repeated token from another network and another browser.
 
     Within the grace period a copied cookie works, and this is the sign of it.
     """

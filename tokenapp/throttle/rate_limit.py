@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
 
@@ -40,7 +40,7 @@ class Status(NamedTuple):
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return what counts as one client: an IPv4 address, or an IPv6 /64 network."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -59,7 +59,7 @@ def status(client: str) -> Status:
 
 def count_failure(client: str) -> None:
     """Count one wrong password of `client`."""
-    _limiter().hit(_limit(), "passwords", client)
+    db.per_process(_Limiter).hit(_limit(), "passwords", client)
 
 
 def count_sign_in(user_id: str) -> None:
@@ -68,24 +68,10 @@ def count_sign_in(user_id: str) -> None:
     Raises:
         errors.TooManyAttempts: the user signed in too often in this minute.
     """
-    if not _limiter().hit(_limit(), "sign-ins", user_id):
-        reset, _ = _limiter().get_window_stats(_limit(), "sign-ins", user_id)
-        raise errors.TooManyAttempts(reason="sign-ins", retry_after=max(1, -int(-(reset - time.time()) // 1)))
-
-
-def _limit() -> RateLimitItemPerMinute:
-    return RateLimitItemPerMinute(config.current().address_failures, namespace="tokenapp")
-
-
-def _limiter() -> FixedWindowRateLimiter:
-    """Return this process's limiter, whose connections are opened after the fork."""
-    state = db.current().state
-    if FixedWindowRateLimiter not in state:
-        url = config.current().ratelimit_storage_uri
-        storage = ServerStorage("tokenapp-server:", url=url) if url else DatabaseStorage("tokenapp-database:")
-        state.setdefault(FixedWindowRateLimiter, FixedWindowRateLimiter(storage))
-    limiter: FixedWindowRateLimiter = state[FixedWindowRateLimiter]
-    return limiter
+    limiter = db.per_process(_Limiter)
+    if not limiter.hit(_limit(), "sign-ins", user_id):
+        reset, _ = limiter.get_window_stats(_limit(), "sign-ins", user_id)
+        raise errors.TooManyAttempts(reason="sign-ins", retry_after=max(1, math.ceil(reset - time.time())))
 
 
 def prune(now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Record where a session was last refreshed, and the rights of clients; revoke surplus sessions."""
+"""Add last address, rights, hash kinds and counts; revoke surplus sessions."""
 
 from datetime import UTC, datetime
 
@@ -39,7 +39,10 @@ def upgrade() -> None:
 
 
 def name_hash_kinds() -> None:
-    """Record the kind of each stored hash; hashes that are too expensive keep none, and ``flask doctor`` names them."""
+    """Record the kind of each stored hash.
+
+    Hashes that are too expensive to verify get none, and ``flask doctor`` names their users.
+    """
     users = sa.table("users", *(sa.column(name, sa.String) for name in ("id", "password_hash", "hash_kind")))
     rename = sa.update(users).where(users.c.id == sa.bindparam("user")).values(hash_kind=sa.bindparam("kind"))
     last = ""
@@ -58,7 +61,7 @@ def kind(stored: str) -> str:
 
 
 def revoke_surplus() -> None:
-    """Revoke the oldest sessions of users with more than the default limit, with an audit event for each."""
+    """Revoke the oldest sessions of users who have more than the limit."""
     now = datetime.now(UTC)
     sessions = sa.table(
         "sessions",
