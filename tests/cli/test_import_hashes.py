@@ -65,7 +65,7 @@ INVALID_HASHES = [
     f"$argon2id$v=19$m=8,t=1,p=0${BASE64}${BASE64}",
     f"$argon2id$v=19$m=8,t=1,p=2${BASE64}${BASE64}",
     f"$argon2id$v=19$m=2000000,t=1,p=1${BASE64}${BASE64}",
-    f"$argon2id$v=19$m=8,t=1000,p=1${BASE64}${BASE64}",
+    f"$argon2id$v=19$m=2048,t=1000,p=1${BASE64}${BASE64}",
     f"$argon2id$v=20$m=8,t=1,p=1${BASE64}${BASE64}",
     f"$argon2x$v=19$m=8,t=1,p=1${BASE64}${BASE64}",
     f"$argon2id$v=19$m=8,t=1,p=1${BASE64}${BASE64}=",

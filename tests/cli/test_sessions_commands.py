@@ -142,7 +142,7 @@ def test_control_characters_of_a_user_agent_are_replaced(app: Flask, evil: str) 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
 def test_user_agent_is_no_formula_for_a_spreadsheet(app: Flask, start: str) -> None:
     formula = f'{start}HYPERLINK("https://attacker.example/")'
-    add_sessions(app, create_user(app), 1, last_user_agent=formula)
+    add_sessions(app, create_user(app), 1, user_agent=formula)
     cells = run(app, "sessions", "list").stdout.splitlines()[1].split("\t")
     assert cells[-1] == "'" + formula
     assert cells[-2] == "-", "the cell of a missing value is unchanged"
