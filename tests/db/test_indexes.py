@@ -101,7 +101,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
     "end all": (lambda large: sessions.revoke_all_of(large.user.id, "operator", NOW, keep=large.one.sid), {BY_USER}),
     "disable": (lambda large: accounts.disable(large.user, NOW), {BY_USER}),
     "what ended": (lambda _: revocation_list.is_revoked("nothing", datetime.now(UTC)), {BY_ENDING}),
-    "feed": (lambda _: sessions.revoked_since(None, NOW), {BY_ENDING}),
+    "feed": (lambda _: sessions.revoked_since(None), {BY_ENDING}),
     "prune": (lambda _: sum(sessions.prune(NOW, timedelta(days=30))), {BY_ENDING, BY_LIMIT, BY_KEY}),
     "walk": (lambda large: sessions.list_sessions(NOW, after=large.one.sid, limit=10), {BY_KEY}),
 }
