@@ -1,4 +1,4 @@
-"""How gunicorn serves us; any line can be overruled on its command line."""
+"""gunicorn's configuration; its command line overrides each setting."""
 
 import gc
 import logging
@@ -18,13 +18,13 @@ from tokenapp.server import allocator, metrics_listener
 
 try:
     _settings = load(os.environ, INSTANCE)
-except ConfigError as _fault:
-    sys.exit(str(_fault))
+except ConfigError as _error:
+    sys.exit(str(_error))
 allocator.set_up()
 passwords.watch.idle = allocator.give_back
 logs.set_up(_settings.log_format)
 logging.captureWarnings(capture=True)
-threading.excepthook = logs.note_thread_fault
+threading.excepthook = logs.log_thread_exception
 if _settings.metrics_bind:
     metrics_listener.prepare()
 
@@ -41,7 +41,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 timeout = 30
 graceful_timeout = 20
-# Longer than a proxy keeps its idle connections, so that it is never we who close one that is about to be used.
+# Longer than a proxy keeps idle connections, so that the server never closes one that the proxy is about to use.
 keepalive = 75
 backlog = 1024
 limit_request_line = 4094
@@ -53,13 +53,13 @@ proxy_protocol = False
 forwarder_headers = ""
 
 
-class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- likewise; and a setting's name
-    """gunicorn's own lines, from the very first, look like ours."""
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- the name of a setting
+    """A logger that writes gunicorn's lines in the format of the application."""
 
     def setup(self, cfg: Any) -> None:
-        """Change the format of whatever gunicorn was told to write to; it must not tell what requests hold."""
+        """Set the formatter of all handlers, and at least the level INFO."""
         super().setup(cfg)
-        # In debug lines it shows requests that are cut off, as they came.
+        # gunicorn's debug lines contain incomplete requests verbatim.
         self.error_log.setLevel(max(self.error_log.level, logging.INFO))
         for log in (self.error_log, self.access_log):
             for handler in log.handlers:
@@ -67,28 +67,28 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- likewise; and
 
 
 def on_starting(server: Any) -> None:
-    """Serve the metrics from here, the one process that outlives the workers."""
+    """Start the metrics listener in the master, because it outlives the workers."""
     if _settings.metrics_bind:
         try:
             metrics_listener.serve(_settings.metrics_bind, (server.cfg.uid, server.cfg.gid))
-        except OSError as fault:
-            sys.exit(f"tokenapp cannot start:\n  - TOKENAPP_METRICS_BIND cannot be listened on: {fault.strerror}")
+        except OSError as error:
+            sys.exit(f"tokenapp cannot start:\n  - TOKENAPP_METRICS_BIND cannot be listened on: {error.strerror}")
 
 
 def when_ready(_server: Any) -> None:
-    """Keep what was loaded, and what the models come to at their first use, in memory that the workers share."""
+    """Make the workers share the memory of loaded modules and configured models."""
     configure_mappers()
     gc.collect()
     gc.freeze()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Leave the metrics' address to the master."""
-    metrics_listener.leave()
+    """Close the worker's copy of the metrics listener's socket."""
+    metrics_listener.close_in_worker()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Keep what a worker has counted, and count its connections no more."""
-    worker.leave()
+    """Clear the connection count of an exited worker, and merge its metrics."""
+    worker.clear_count()
     if _settings.metrics_bind:
-        metrics_listener.bury(worker.pid)
+        metrics_listener.merge_dead_worker(worker.pid)

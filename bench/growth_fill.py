@@ -1,10 +1,10 @@
-"""A database as it is after years: N sessions of N/10 users, made in minutes.
+"""Fill a database with N sessions of N/10 users, as after years of use.
 
     python -m bench.growth_fill DATABASE_URL 1e7
 
-The tables are those of the migrations, the ids and times such as the product makes. Of ten sessions eight are live, one
-was ended, one has been over for so long that it may be pruned. Rows go in by COPY (PostgreSQL) or in long transactions
-(SQLite); secondary indexes and the foreign key are laid aside meanwhile, and made again as they were.
+The migrations create the tables, and ids and times are like those of the application. Of ten sessions eight are live,
+one is revoked, and one expired so long ago that it can be pruned. Rows are inserted with COPY (PostgreSQL) or in long
+transactions (SQLite). Secondary indexes and the foreign key are dropped first, and created again at the end.
 """
 
 import random
@@ -26,12 +26,12 @@ from tokenapp.db import db
 
 BATCH = 50_000
 PER_USER = 10
-LIVE_FROM, DEAD_FROM, DEAD_UNTIL = timedelta(days=23), timedelta(days=90), timedelta(days=62)
+LIVE_FROM, EXPIRED_FROM, EXPIRED_UNTIL = timedelta(days=23), timedelta(days=90), timedelta(days=62)
 IDLE, WHOLE = timedelta(days=7), timedelta(days=30)
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
-# What a hash looks like; nobody signs in with it.
+# It has the form of a hash, but no password matches it.
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
-USERS = ("id", "username", "password_hash", "password_changed_at", "created_at")
+USERS = ("id", "username", "password_hash", "credentials_changed_at", "created_at")
 SESSIONS = (
     "id",
     "user_id",
@@ -51,51 +51,51 @@ SESSIONS = (
 Row = tuple[Any, ...]
 
 
-class Texts:
-    """Random texts of 22 characters, as many as are asked for, cut from one long random one."""
+class RandomStrings:
+    """A source of random strings of 22 characters, cut from a longer one."""
 
     def __init__(self) -> None:
         self._text, self._at = "", 0
 
     def take(self) -> str:
-        """Return the next one."""
+        """Return the next string."""
         if self._at + 22 > len(self._text):
             self._text, self._at = secrets.token_urlsafe(600_000), 0
         self._at += 22
         return self._text[self._at - 22 : self._at]
 
 
-def an_id(moment: datetime, texts: Texts) -> str:
-    """Make an id as the product does: the time, so that ids sort by it, and 128 random bits."""
+def make_id(moment: datetime, texts: RandomStrings) -> str:
+    """Return an id like those of the application: the time and 128 random bits."""
     return f"{int(moment.timestamp() * 1000):012x}{texts.take()}"
 
 
-def user_ids(count: int, began: datetime) -> list[str]:
-    """Make the ids of the users, in their order."""
-    texts = Texts()
-    return [an_id(began + timedelta(milliseconds=number), texts) for number in range(count)]
+def user_ids(count: int, start: datetime) -> list[str]:
+    """Return the ids of the users in ascending order."""
+    texts = RandomStrings()
+    return [make_id(start + timedelta(milliseconds=number), texts) for number in range(count)]
 
 
-def users(ids: list[str], began: datetime) -> Iterator[Row]:
-    """Make the rows of the users."""
+def users(ids: list[str], start: datetime) -> Iterator[Row]:
+    """Yield the rows of the users."""
     for number, user_id in enumerate(ids):
-        yield user_id, f"user{number:08d}", HASH, began, began
+        yield user_id, f"user{number:08d}", HASH, start, start
 
 
 def sessions(count: int, ids: list[str], now: datetime) -> Iterator[Row]:
-    """Make the rows of the sessions in the order in which they were opened, the dead ones first."""
-    texts, pick, uniform = Texts(), random.choice, random.random
-    dead = count // PER_USER
+    """Yield the rows of the sessions by creation time, the expired ones first."""
+    texts, pick, uniform = RandomStrings(), random.choice, random.random
+    expired = count // PER_USER
     for number in range(count):
-        if number < dead:
-            created = now - DEAD_FROM + (DEAD_FROM - DEAD_UNTIL) * (number / dead)
+        if number < expired:
+            created = now - EXPIRED_FROM + (EXPIRED_FROM - EXPIRED_UNTIL) * (number / expired)
             used, ended = created + timedelta(days=uniform()), number % 2 == 0
         else:
-            created = now - LIVE_FROM * (1 - (number - dead) / (count - dead)) - timedelta(minutes=10)
+            created = now - LIVE_FROM * (1 - (number - expired) / (count - expired)) - timedelta(minutes=10)
             used, ended = max(created, now - timedelta(minutes=5) - timedelta(days=6) * uniform()), number % 9 == 0
         address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         yield (
-            an_id(created, texts),
+            make_id(created, texts),
             pick(ids),
             texts.take(),
             texts.take(),
@@ -113,15 +113,15 @@ def sessions(count: int, ids: list[str], now: datetime) -> Iterator[Row]:
 
 
 class Sqlite:
-    """A SQLite file, filled with nothing that slows filling down."""
+    """A SQLite file with settings for fast inserts."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
         for pragma in ("synchronous=OFF", "cache_size=-2000000", "temp_store=MEMORY", "wal_autocheckpoint=100000"):
             self._connection.execute(f"PRAGMA {pragma}")
 
-    def set_aside(self) -> list[str]:
-        """Drop secondary indexes; return what makes them again."""
+    def drop_indexes(self) -> list[str]:
+        """Drop secondary indexes; return the statements that create them."""
         found = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'sessions' AND sql NOT NULL"
         rows = self._connection.execute(found).fetchall()
         for name, _ in rows:
@@ -131,14 +131,14 @@ class Sqlite:
     def insert(self, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
         """Add rows."""
         marks = ", ".join("?" * len(columns))
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- names of our own
+        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- constant names
         texts = [tuple(f"{v:%Y-%m-%d %H:%M:%S.%f}" if v.__class__ is datetime else v for v in row) for row in rows]
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.executemany(into, texts)
         self._connection.execute("COMMIT")
 
     def restore(self, statements: list[str]) -> None:
-        """Make the indexes again, and say what the planner should know."""
+        """Create the indexes again and update the planner's statistics."""
         for statement in [*statements, "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"]:
             self._connection.execute(statement)
 
@@ -148,15 +148,15 @@ class Sqlite:
 
 
 class Postgresql:
-    """A PostgreSQL database, filled by COPY."""
+    """A PostgreSQL database, filled with COPY."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
         self._connection.execute("SET maintenance_work_mem = '1GB'")
         self._connection.execute("SET synchronous_commit = off")
 
-    def set_aside(self) -> list[str]:
-        """Drop secondary indexes and the foreign key; return what makes them again."""
+    def drop_indexes(self) -> list[str]:
+        """Drop indexes and the foreign key; return the statements that create them."""
         indexes = self._connection.execute(
             "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'sessions' AND indexname LIKE 'ix%'"
         ).fetchall()
@@ -180,7 +180,7 @@ class Postgresql:
             copy.write("\n".join(lines) + "\n")
 
     def restore(self, statements: list[str]) -> None:
-        """Make indexes and key again, and leave the table as autovacuum would."""
+        """Create the indexes and the key again, and vacuum the tables."""
         for statement in [*statements, "VACUUM ANALYZE", "CHECKPOINT"]:
             self._run(statement)
 
@@ -193,21 +193,21 @@ class Postgresql:
 
 
 def fill(url: str, count: int) -> None:
-    """Make the tables in the empty database `url`, and fill them."""
+    """Create the tables in the empty database `url` and fill them."""
     app = make_app(url)
     with app.app_context():
         flask_migrate.upgrade()
         db.engine.dispose()
     now = datetime.now(UTC)
-    began = now - timedelta(days=400)
-    ids = user_ids(max(1, count // PER_USER), began)
+    start = now - timedelta(days=400)
+    ids = user_ids(max(1, count // PER_USER), start)
     parts = make_url(url)
     store = Sqlite(str(parts.database)) if parts.drivername.startswith("sqlite") else Postgresql(url)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with closing(store), Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        statements = store.set_aside()
+        statements = store.drop_indexes()
         for table, names, rows, total in (
-            ("users", USERS, users(ids, began), len(ids)),
+            ("users", USERS, users(ids, start), len(ids)),
             ("sessions", SESSIONS, sessions(count, ids, now), count),
         ):
             task = progress.add_task(table, total=total)

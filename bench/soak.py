@@ -2,8 +2,8 @@
 
     python -m bench.soak --minutes 30 --kind postgresql
 
-The promises of `tests/test_faults.py` are checked after each fault. A session that is lost is shown with the fault that
-cost it; the exit status tells whether any was, or whether an answer was wrong or late.
+The promises of `tests/db/test_postgresql_faults.py` are checked after each fault. A session that is lost is shown with
+the fault that cost it; the exit status tells whether any was, or whether an answer was wrong or late.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from time import monotonic, sleep
 import flask_migrate
 import psycopg
 
-from tests.db.test_faults import ANSWER_WITHIN, BACK_WITHIN, Follower, write_lock
 from tests.support.app import PASSWORD, application, create_user
-from tests.support.client import Response
-from tests.support.concurrency import meanwhile, wait_until
+from tests.support.concurrency import repeating, wait_until
+from tests.support.followers import BACK_WITHIN, RESPONSE_WITHIN, Follower, responses_of
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
 from tests.support.server import Server
+from tests.support.sqlite import write_lock
 
 
 @dataclass
@@ -140,20 +140,15 @@ def start(stack: ExitStack, kind: str, window: int) -> Target:
 
 def sign_in(target: Target) -> Follower:
     """Open a session; one of the workers may not have noticed yet that the last fault is over."""
-    replies: list[Response] = []
-
-    def try_once() -> bool:
-        replies.append(target.server.client.login())
-        return replies[-1].status == HTTPStatus.OK
-
-    wait_until(try_once, seconds=BACK_WITHIN, what="a sign-in")
-    return Follower.of(replies[-1], target.server.client, pause=0.005)
+    client = target.server.client
+    wait_until(lambda: client.login().status == HTTPStatus.OK, seconds=BACK_WITHIN, what="a sign-in")
+    return Follower(client)
 
 
 def suffer(target: Target, fault: Fault, clients: int) -> Counter[str]:
     """Let clients live through one fault; return what went wrong, and how often."""
     crowd = [sign_in(target) for _ in range(clients)]
-    with meanwhile(*[each.step for each in crowd]):
+    with repeating(*[each.step for each in crowd]):
         sleep(random.uniform(0, target.window))
         fault(target)
         healed = monotonic()
@@ -162,12 +157,12 @@ def suffer(target: Target, fault: Fault, clients: int) -> Counter[str]:
         except AssertionError:
             return Counter({"L1: not back in time": 1})
         sleep(0.5)
-    replies = [reply for each in crowd for _, _, reply in each.replies]
+    replies = responses_of(crowd)
     return Counter(
         {
             "D4: sessions lost": sum(403 in each.statuses() for each in crowd),
             "X1: wrong answers": sum(reply.status not in {200, 403, 503} for reply in replies),
-            "L2: late answers": sum(reply.seconds > ANSWER_WITHIN for reply in replies),
+            "L2: late answers": sum(reply.seconds > RESPONSE_WITHIN for reply in replies),
         }
     )
 

@@ -1,4 +1,4 @@
-"""The account: who is signed in, the change of the password, and re-authentication."""
+"""The account of the caller: its data, its password, and re-authentication."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from tests.conftest import Databases, Servers
 from tests.support import stored
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response, sign_in
-from tests.support.concurrency import at_once, meanwhile, wait_until
+from tests.support.concurrency import at_once, repeating, wait_until
 from tokenapp import accounts, db
 from tokenapp.models import AuditEvent
 
@@ -215,7 +215,7 @@ def test_no_sign_in_with_the_old_password_survives_its_change(app: Flask, databa
             if client.login(username).status == 200:
                 others.append(client)
 
-        with meanwhile(*[keep_signing_in] * 4):
+        with repeating(*[keep_signing_in] * 4):
             wait_until(partial(bool, others), what="a sign-in")
             response = change(owner)
         assert response.status == 204

@@ -1,0 +1,1 @@
+"""Tests of `tokenapp.db` and of the migrations."""

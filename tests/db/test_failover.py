@@ -1,10 +1,9 @@
-"""A primary that dies under load, and a standby that takes its place: what was acknowledged is kept (D1, D3, D4)."""
+"""A primary that fails under load, and a standby that takes over: what was acknowledged is kept (D1, D3, D4)."""
 
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -14,17 +13,23 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases, Servers, start_postgres
-from tests.db.test_faults import assert_nothing_lost, assert_right_or_unavailable, followers
-from tests.support.app import PASSWORD, application, create_user
-from tests.support.concurrency import meanwhile, wait_until
+from tests.support.app import application, create_user
+from tests.support.client import Client, sign_in
+from tests.support.concurrency import repeating, wait_until
+from tests.support.followers import (
+    assert_nothing_lost,
+    assert_served_or_unavailable,
+    followers,
+    responses_of,
+)
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
-from tokenapp.db import db
+from tokenapp import db
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A primary, and a standby that has what the primary acknowledges; `url` names both, as the guide has it."""
+    """A primary and its synchronous standby; `url` names both, as the guide does."""
 
     primary: Postgres
     standby: Postgres
@@ -33,7 +38,7 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Give two servers with a database that has all tables, replicated synchronously."""
+    """Start two servers with a database that has all tables, replicated synchronously."""
     primary = start_postgres(tmp_path / "primary")
     standby = Postgres(tmp_path / "standby")
     with application(primary.create_database("tokenapp")) as app, app.app_context():
@@ -49,74 +54,74 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     standby.stop("immediate")
 
 
-def test_a_promoted_standby_has_all_that_was_acknowledged_and_is_found_by_itself(pair: Pair, serve: Servers) -> None:
+def test_promoted_standby_has_all_that_was_acknowledged_and_is_found(pair: Pair, serve: Servers) -> None:
     with application(pair.url) as app:
         create_user(app)
-        client = serve(pair.url).client
-        crowd = followers(client, 16)  # the first refresh of each is a rotation
-        ended = [client.login().cookie for _ in range(4)]
-        with meanwhile(*[follower.step for follower in crowd]):
-            for token in ended:
-                assert client.logout(token).status == 204
+        server = serve(pair.url)
+        crowd = followers(server.port, 16)  # the first refresh of each is a rotation
+        revoked = [sign_in(server.port).cookie for _ in range(4)]
+        with repeating(*[follower.step for follower in crowd]):
+            for token in revoked:
+                assert server.client.logout(token).status == 204
             pair.primary.stop("immediate")
-            died = monotonic()
-            wait_until(lambda: any(503 in each.statuses(died) for each in crowd), what="the fault")
+            failed = monotonic()
+            wait_until(lambda: any(503 in each.statuses(failed) for each in crowd), what="the fault")
             pair.standby.promote()
             promoted = monotonic()
             wait_until(lambda: all(each.is_settled(promoted) for each in crowd), what="service")
-        assert_nothing_lost(app, crowd, client)
-        assert {client.refresh(token).status for token in ended} == {403}, "D3: an acknowledged end was lost"
-        for follower in crowd:
-            assert_right_or_unavailable([reply for _, _, reply in follower.replies])
-        assert client.login().status == 200
+        assert_nothing_lost(app, crowd, server.port)
+        statuses = {server.client.refresh(token).status for token in revoked}
+        assert statuses == {403}, "D3: an acknowledged revocation was lost"
+        assert_served_or_unavailable(responses_of(crowd))
+        assert server.client.login().status == 200
 
 
-def test_when_the_first_of_two_hosts_falls_silent_the_other_is_asked_next(databases: Databases) -> None:
+def test_second_host_is_tried_first_after_the_first_stopped_responding(databases: Databases) -> None:
     direct = make_url(databases("postgresql"))
     with Relay(direct.port or 0) as relay:
         hosts = f"127.0.0.1:{relay.port},127.0.0.1:{direct.port}"
         with application(f"postgresql://postgres@{hosts}/{direct.database}") as app:
             create_user(app)
-            browser = app.test_client()
-            assert browser.post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 200
+            client = sign_in(app)
             with app.app_context():
-                for connection in [db.engine.connect() for _ in range(4)]:  # all of them by way of the first host
+                for connection in [db.db.engine.connect() for _ in range(4)]:  # all to the first host
                     connection.close()
-            relay.hold()  # as a host does that lost its network: what was open stays open, and nothing is answered
-            sleep(1.2)  # so long idle, a connection is tried before it is used
-            server, waits = app.extensions["tokenapp.db"].server, set()
+                server = db.current().server
+            relay.hold()  # like a host without network: connections stay open, and there are no responses
+            sleep(1.2)  # a connection that was idle for that long is tested before use
+            trips = set()
             connections = relay.connections
 
-            def serves() -> bool:
-                status = browser.post("/api/token").status_code
-                waits.add(server.tripped_at)
+            def is_served() -> bool:
+                status = client.refresh().status
+                trips.add(server.tripped_at)
                 return status == 200
 
-            assert not serves()
-            wait_until(serves, seconds=20, what="service by the other host")
-            assert len(waits) == 1, "connections to the silent host were waited for in turn"
-            assert relay.connections == connections, "the silent host was asked before the other"
+            assert not is_served()
+            wait_until(is_served, seconds=20, what="service by the other host")
+            assert len(trips) == 1, "several connections to the silent host were waited for"
+            assert relay.connections == connections, "the silent host was tried before the other"
 
 
-def test_a_request_asks_no_more_hosts_than_it_has_time_for_and_the_next_one_the_others() -> None:
+def test_request_tries_as_many_hosts_as_it_has_time_for_and_the_next_one_continues() -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         for each in silent:
             each.settimeout(0)
 
-        def asked() -> list[int]:
-            """Tell which hosts were asked since the last time."""
-            return [number for number, each in enumerate(silent) if _was_asked(each)]
+        def tried() -> list[int]:
+            """Return the hosts that were tried since the last call."""
+            return [number for number, each in enumerate(silent) if _was_tried(each)]
 
         hosts = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in silent)
         with application(f"postgresql://postgres@{hosts}/tokenapp") as app:
-            login = partial(app.test_client().post, "/api/login", json={"username": "alice", "password": PASSWORD})
-            assert login().status_code == 503
-            assert asked() == [0, 1]
-            wait_until(lambda: login().status_code == 503 and 2 in asked(), seconds=20, what="the third")
+            client = Client(app)
+            assert client.login().status == 503
+            assert tried() == [0, 1]
+            wait_until(lambda: client.login().status == 503 and 2 in tried(), seconds=20, what="the third host")
 
 
-def _was_asked(listener: socket.socket) -> bool:
+def _was_tried(listener: socket.socket) -> bool:
     try:
         listener.accept()[0].close()
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Migrations: forward, back, at the same time, and in agreement with the models."""
+"""Migrations: up, down, at the same time, and in agreement with the models."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +20,9 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import Databases
 from tests.support.app import PASSWORD, ROOT, application, create_user
+from tests.support.client import Client
 from tests.support.server import run_flask
+from tests.support.sqlite import file_of, write_lock
 from tokenapp import db, sign_in
 from tokenapp.db import schema
 
@@ -28,7 +30,7 @@ KINDS = ["sqlite", "postgresql"]
 
 
 def empty_database(databases: Databases, kind: str, folder: Path) -> str:
-    """Return the URL of a database of that kind that has no tables."""
+    """Return the URL of a database without tables."""
     if kind == "sqlite":
         return f"sqlite:///{folder}/new.db"
     url, name = make_url(databases(kind)), f"new_{uuid4().hex[:12]}"
@@ -39,18 +41,20 @@ def empty_database(databases: Databases, kind: str, folder: Path) -> str:
 
 @pytest.fixture(params=KINDS)
 def empty(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Flask]:
-    """Give the application on a database that has no tables, in its context: it serves as the flask command does."""
+    """Return the application on a database without tables, in its context, as the flask command has it."""
     with application(empty_database(databases, request.param, tmp_path)) as app, app.app_context():
         yield app
 
 
 def tables() -> set[str]:
+    """Return the names of the tables."""
     with db.db.engine.connect() as connection:
         return set(sa.inspect(connection).get_table_names())
 
 
 def readiness(app: Flask) -> int:
-    return app.test_client().get("/readyz").status_code
+    """Return the status of the readiness check."""
+    return Client(app).send("GET", "/readyz").status
 
 
 def test_migrations_go_up_and_down_and_up_again(empty: Flask) -> None:
@@ -62,7 +66,7 @@ def test_migrations_go_up_and_down_and_up_again(empty: Flask) -> None:
         assert tables() == {"alembic_version"}
 
 
-def test_every_migration_can_be_taken_back_by_itself(empty: Flask) -> None:
+def test_every_migration_can_be_reverted_on_its_own(empty: Flask) -> None:
     script = ScriptDirectory(str(ROOT / "tokenapp/migrations"))
     for revision in reversed([step.revision for step in script.walk_revisions()]):
         flask_migrate.upgrade(revision=revision)
@@ -71,11 +75,11 @@ def test_every_migration_can_be_taken_back_by_itself(empty: Flask) -> None:
     assert readiness(empty) == 200
 
 
-def test_the_newest_version_is_the_head_that_alembic_sees() -> None:
-    assert schema.VERSION == ScriptDirectory(str(ROOT / "tokenapp/migrations")).get_current_head()
+def test_version_is_the_newest_migration() -> None:
+    assert ScriptDirectory(str(ROOT / "tokenapp/migrations")).get_current_head() == schema.VERSION
 
 
-def test_the_tables_are_those_of_the_models(app: Flask) -> None:
+def test_tables_match_the_models(app: Flask) -> None:
     with app.app_context(), db.db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, db.Base.metadata) == []
@@ -86,7 +90,7 @@ def test_flask_db_check_finds_no_difference(database_url: str) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_an_upgrade_of_what_is_up_to_date_changes_nothing(app: Flask, database_url: str) -> None:
+def test_upgrade_of_a_current_database_changes_nothing(app: Flask, database_url: str) -> None:
     user_id = create_user(app)
     assert run_flask(database_url, "db", "upgrade").returncode == 0
     with app.app_context():
@@ -105,21 +109,20 @@ def test_two_upgrades_at_once_both_succeed(databases: Databases, tmp_path: Path,
 
 @contextmanager
 def long_upgrade(url: str) -> Iterator[None]:
-    """Hold what an upgrade holds while it runs: a lock of its own, or SQLite's one write lock."""
+    """Hold the lock that an upgrade holds while it runs: an advisory lock, or SQLite's write lock."""
     if url.startswith("postgresql"):
         with psycopg.connect(url) as other:
             other.execute("SELECT pg_advisory_xact_lock(7365746)")
             yield
             other.rollback()
     else:
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        with closing(sqlite3.connect(file_of(url))) as other:
             other.execute("PRAGMA journal_mode=WAL")
-            other.execute("BEGIN IMMEDIATE")
+        with write_lock(url):
             yield
-            other.execute("ROLLBACK")
 
 
-def test_an_upgrade_waits_for_one_that_takes_longer_than_a_request_may(databases: Databases, tmp_path: Path) -> None:
+def test_upgrade_waits_for_another_longer_than_a_request_may_take(databases: Databases, tmp_path: Path) -> None:
     urls = [empty_database(databases, kind, tmp_path) for kind in KINDS]
     with ThreadPoolExecutor(2) as pool:
         with long_upgrade(urls[0]), long_upgrade(urls[1]):
@@ -129,7 +132,7 @@ def test_an_upgrade_waits_for_one_that_takes_longer_than_a_request_may(databases
         assert [upgrade.result(20).returncode for upgrade in upgrades] == [0, 0]
 
 
-def test_the_service_is_ready_when_its_tables_are(empty: Flask) -> None:
+def test_service_is_ready_once_its_tables_are_current(empty: Flask) -> None:
     assert readiness(empty) == 503
     flask_migrate.upgrade()
     assert readiness(empty) == 200

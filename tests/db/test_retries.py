@@ -1,15 +1,15 @@
-"""Transactions that PostgreSQL refuses for what others did: done again a few times, then 503, and never half an effect.
+"""Transactions that PostgreSQL aborts because of others: repeated a few times, then 503, never half an effect.
 
-What happens where many of them really meet is shown in test_races.py, on a database that is set to be serializable.
+The race tests of the sessions run on a serializable database, where transactions really conflict.
 """
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from flask.testing import FlaskClient
 
 from tests.support.app import PASSWORD, create_user
+from tests.support.client import Client, sign_in
 from tokenapp import db
 from tokenapp.models import AuditEvent, Session
 
@@ -17,83 +17,77 @@ pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 CODES = ["40001", "40P01"]
 
 
-def refuse_writes(url: str, table: str, code: str, *, times: int) -> None:
-    """Let the database refuse the next transactions that write to `table`, so many times.
+def abort_writes(url: str, table: str, code: str, *, times: int) -> None:
+    """Make the database abort the next `times` transactions that write to `table`.
 
-    A sequence counts them: it is not taken back with the transaction.
+    A sequence counts them, because the transaction's rollback does not reset it.
     """
-    body = f"IF nextval('refusals') <= {times} THEN RAISE EXCEPTION 'met others' USING ERRCODE = '{code}'; END IF;"
+    body = f"IF nextval('aborts') <= {times} THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '{code}'; END IF;"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE SEQUENCE refusals")
+        connection.execute("CREATE SEQUENCE aborts")
         connection.execute(
-            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$".encode()
+            f"CREATE FUNCTION abort() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$".encode()
         )
-        # At the end of the transaction: there it is that engines find most conflicts, with all work done.
+        # Databases find most conflicts at the end of a transaction, when all its work is done.
         connection.execute(
-            f"CREATE CONSTRAINT TRIGGER refusing AFTER INSERT OR UPDATE ON {table}"
-            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()".encode()
+            f"CREATE CONSTRAINT TRIGGER aborting AFTER INSERT OR UPDATE ON {table}"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION abort()".encode()
         )
 
 
 def tries(url: str) -> int:
+    """Return how many transactions wrote to the table."""
     with psycopg.connect(url) as connection:
-        row = connection.execute("SELECT last_value FROM refusals").fetchone()
+        row = connection.execute("SELECT last_value FROM aborts").fetchone()
         return int(row[0]) if row else 0
 
 
-def sign_in(app: Flask) -> FlaskClient:
-    """Return a browser that is signed in."""
+@pytest.fixture
+def client(app: Flask) -> Client:
+    """Return a client that is signed in."""
     create_user(app)
-    browser = app.test_client()
-    assert browser.post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 200
-    return browser
+    return sign_in(app)
 
 
 def stored(app: Flask) -> tuple[list[int], int]:
-    """Return the generations of all sessions, and how many records the trail has."""
+    """Return the generations of all sessions, and the number of audit events."""
     with app.app_context(), db.reading() as session:
         generations = list(session.scalars(sa.select(Session.generation)))
         return generations, session.scalar(sa.select(sa.func.count()).select_from(AuditEvent)) or 0
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_refresh_that_met_others_is_done_again(app: Flask, database_url: str, code: str) -> None:
-    browser = sign_in(app)
-    refuse_writes(database_url, "sessions", code, times=3)
-    assert browser.post("/api/token").status_code == 200
+def test_aborted_refresh_is_repeated(app: Flask, client: Client, database_url: str, code: str) -> None:
+    abort_writes(database_url, "sessions", code, times=3)
+    assert client.refresh().status == 200
     assert (stored(app)[0], tries(database_url)) == ([1], 4)
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_sign_in_and_a_sign_out_that_met_others_are_done_again_and_recorded_once(
-    app: Flask, database_url: str, code: str
+def test_aborted_sign_in_and_sign_out_are_repeated_and_recorded_once(
+    app: Flask, client: Client, database_url: str, code: str
 ) -> None:
-    browser = sign_in(app)
     _, before = stored(app)
-    refuse_writes(database_url, "events", code, times=2)
-    assert browser.post("/api/logout").status_code == 204
-    assert browser.post("/api/login", json={"username": "alice", "password": PASSWORD}).status_code == 200
+    abort_writes(database_url, "events", code, times=2)
+    assert client.logout().status == 204
+    assert client.login().status == 200
     assert stored(app) == ([0, 0], before + 2)
 
 
-def test_a_new_password_that_met_others_is_stored(app: Flask, database_url: str) -> None:
-    bearer = (sign_in(app).post("/api/token").json or {})["accessToken"]
-    refuse_writes(database_url, "users", "40001", times=2)
-    reply = app.test_client().put(
-        "/api/me/password",
-        json={"currentPassword": PASSWORD, "newPassword": "another horse, another staple"},
-        headers={"Authorization": f"Bearer {bearer}"},
-    )
-    assert (reply.status_code, tries(database_url)) == (204, 3)
+def test_aborted_change_of_password_is_repeated(client: Client, database_url: str) -> None:
+    abort_writes(database_url, "users", "40001", times=2)
+    body = {"currentPassword": PASSWORD, "newPassword": "another horse, another staple"}
+    assert client.call("PUT", "/api/me/password", payload=body).status == 204
+    assert tries(database_url) == 3
 
 
-def test_whoever_meets_others_every_time_is_told_to_come_back(app: Flask, database_url: str) -> None:
-    browser = sign_in(app)
+def test_request_that_is_aborted_every_time_is_503_and_changes_nothing(
+    app: Flask, client: Client, database_url: str
+) -> None:
     before = stored(app)
-    refuse_writes(database_url, "sessions", "40001", times=1_000_000)
-    for path in ("/api/token", "/api/logout"):
-        reply = browser.post(path)
-        assert (reply.status_code, reply.headers.get("Set-Cookie")) == (503, None)
-        assert int(reply.headers["Retry-After"]) > 0
+    abort_writes(database_url, "sessions", "40001", times=1_000_000)
+    for response in (client.refresh(), client.logout()):
+        assert (response.status, response.all("Set-Cookie")) == (503, [])
+        assert int(response.header("Retry-After") or 0) > 0
     assert stored(app) == before
     assert tries(database_url) <= 20

@@ -1,12 +1,13 @@
-"""How the threads of one process write to SQLite: one after another, with one commit for all who wait meanwhile."""
+"""How the threads of one process write to SQLite: one after another, with shared commits."""
 
+import math
 import sqlite3
 import struct
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,54 +17,54 @@ from sqlalchemy.exc import OperationalError
 
 from tests.support.app import create_user
 from tests.support.concurrency import wait_until
+from tests.support.sqlite import file_of, write_lock
 from tokenapp import accounts, db, sessions
-from tokenapp.db import DatabaseUnavailableError
+from tokenapp.db import Database, DatabaseUnavailableError
 from tokenapp.db.statements import Call
 from tokenapp.db.write_queue import WriteQueue
 from tokenapp.models import Grant, RefreshClaims
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def database_of(app: Flask) -> Database:
+    """Return the application's database."""
+    with app.app_context():
+        return db.current()
 
 
 def queue_of(app: Flask) -> WriteQueue:
-    with app.app_context():
-        queue = db.current().queue
+    """Return the application's queue."""
+    queue = database_of(app).queue
     assert queue is not None
     return queue
 
 
-def file_of(url: str) -> str:
-    return url.removeprefix("sqlite:///")
+def wait_for_threads(queue: WriteQueue, count: int) -> None:
+    """Wait until `count` threads wait for their turn."""
+    wait_until(lambda: len(queue._waiting) == count, what=f"{count} waiting threads")
 
 
-def commits(file: str) -> int:
-    """Return how many transactions the write-ahead log holds: the last frame of each tells the size of the file."""
-    log = Path(f"{file}-wal").read_bytes()
+def commits(url: str) -> int:
+    """Return the number of transactions in the write-ahead log.
+
+    The last frame of each contains the size of the database.
+    """
+    log = Path(f"{file_of(url)}-wal").read_bytes()
     page, salt = struct.unpack(">I", log[8:12])[0], log[16:24]
     frames = [log[start : start + 24] for start in range(32, len(log), 24 + page)]
     return sum(frame[4:8] != b"\0\0\0\0" for frame in frames if frame[8:16] == salt)
 
 
-def left_in_log(file: str) -> int:
-    """Return how many pages of the write-ahead log are not in the file yet, by SQLite's own index of it."""
-    index = Path(f"{file}-shm").read_bytes()
-    written, moved = struct.unpack("=I", index[16:20])[0], struct.unpack("=I", index[96:100])[0]
-    return int(written - moved)
-
-
-@contextmanager
-def locked(file: str) -> Iterator[None]:
-    """Write to the file from outside, and let nobody else do so."""
-    writer = sqlite3.connect(file, isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        writer.execute("ROLLBACK")
-        writer.close()
+def pages_in_log(url: str) -> int:
+    """Return the number of pages in the write-ahead log that are not in the database file yet."""
+    index = Path(f"{file_of(url)}-shm").read_bytes()
+    written, copied = struct.unpack("=I", index[16:20])[0], struct.unpack("=I", index[96:100])[0]
+    return int(written - copied)
 
 
 def open_sessions(app: Flask, number: int) -> list[Grant]:
+    """Open sessions for a new user."""
     create_user(app)
     with app.app_context():
         user = accounts.find("alice")
@@ -71,156 +72,181 @@ def open_sessions(app: Flask, number: int) -> list[Grant]:
         return [sessions.open_session(user, datetime.now(UTC)) for _ in range(number)]
 
 
-def test_refreshes_that_wait_for_the_file_together_are_committed_together(app: Flask, database_url: str) -> None:
+def refresh(app: Flask, grant: Grant) -> Grant:
+    """Refresh the session of `grant` as a request does."""
+    with app.app_context():
+        db.start_budget()
+        return sessions.refresh(RefreshClaims(grant.sid, grant.jti, 0), datetime.now(UTC))
+
+
+@only_sqlite
+def test_refreshes_that_wait_at_the_same_time_share_a_commit(app: Flask, database_url: str) -> None:
     grants = open_sessions(app, 9)
-
-    def refresh(grant: Grant) -> Grant:
-        with app.app_context():
-            db.start_budget()
-            return sessions.refresh(RefreshClaims(grant.sid, grant.jti, 0), datetime.now(UTC))
-
-    turns: WriteQueue = queue_of(app)
-    file = file_of(database_url)
+    queue = queue_of(app)
     with ThreadPoolExecutor(len(grants)) as pool:
-        with locked(file):
-            before = commits(file)
-            first = pool.submit(refresh, grants[0])
-            wait_until(lambda: turns._holder is not None, what="the first one's turn")
-            others = [pool.submit(refresh, grant) for grant in grants[1:]]
-            wait_until(lambda: len(turns._waiting) == len(others), what="the queue of the others")
+        with write_lock(database_url):
+            before = commits(database_url)
+            first = pool.submit(refresh, app, grants[0])
+            wait_until(lambda: queue._holder is not None, what="the first thread's turn")
+            others = [pool.submit(refresh, app, grant) for grant in grants[1:]]
+            wait_for_threads(queue, len(others))
         rotated = [future.result() for future in (first, *others)]
     assert [grant.outcome for grant in rotated] == ["rotated"] * len(grants)
-    assert [grant.sid for grant in rotated] == [grant.sid for grant in grants], "each got its own answer"
+    assert [grant.sid for grant in rotated] == [grant.sid for grant in grants], "a thread got another's result"
     assert len({grant.jti for grant in rotated}) == len(grants)
-    assert commits(file) - before == 2
+    assert commits(database_url) - before == 2
 
 
-def test_who_presents_the_same_token_in_one_commit_gets_one_successor(app: Flask, database_url: str) -> None:
+@only_sqlite
+def test_refreshes_of_one_token_in_one_commit_rotate_it_once(app: Flask, database_url: str) -> None:
     grant = open_sessions(app, 1)[0]
-    turns: WriteQueue = queue_of(app)
-
-    def refresh() -> Grant:
-        with app.app_context():
-            return sessions.refresh(RefreshClaims(grant.sid, grant.jti, 0), datetime.now(UTC))
-
     with ThreadPoolExecutor(6) as pool:
-        with locked(file_of(database_url)):
-            futures = [pool.submit(refresh) for _ in range(6)]
-            wait_until(lambda: len(turns._waiting) == 5, what="the queue")
-        answers = [future.result() for future in futures]
-    assert len({answer.jti for answer in answers}) == 1
-    assert sorted(answer.outcome for answer in answers) == ["grace"] * 5 + ["rotated"]
+        with write_lock(database_url):
+            futures = [pool.submit(refresh, app, grant) for _ in range(6)]
+            wait_for_threads(queue_of(app), 5)
+        refreshed = [future.result() for future in futures]
+    assert len({each.jti for each in refreshed}) == 1
+    assert sorted(each.outcome for each in refreshed) == ["grace"] * 5 + ["rotated"]
 
 
-def test_what_could_not_be_committed_is_refused_to_all_who_took_part(app: Flask) -> None:
-    del app
-    turns, release = WriteQueue(), threading.Event()
-    carried: list[int] = []
+def test_failed_shared_commit_fails_every_call_in_it() -> None:
+    queue, release = WriteQueue(), threading.Event()
+    executed: list[int] = []
 
     def fail(calls: Sequence[Call]) -> None:
-        carried.append(len(calls))
+        executed.append(len(calls))
         release.wait(10)
         raise OperationalError("INSERT", None, sqlite3.OperationalError("disk I/O error"))
 
-    def share() -> str:
+    def write() -> str:
         try:
-            turns.write(Call("", ()), fail)
+            queue.write(Call("", ()), fail)
         except (OperationalError, DatabaseUnavailableError) as error:
             return type(error).__name__
         return "done"
 
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(share)
-        wait_until(lambda: carried == [1], what="the first one's turn")
-        others = [pool.submit(share) for _ in range(3)]
-        wait_until(lambda: len(turns._waiting) == 3, what="the queue")
+        first = pool.submit(write)
+        wait_until(lambda: executed == [1], what="the first thread's turn")
+        others = [pool.submit(write) for _ in range(3)]
+        wait_for_threads(queue, 3)
         release.set()
         assert first.result() == "OperationalError"
         assert sorted(future.result() for future in others) == ["DatabaseUnavailableError"] * 2 + ["OperationalError"]
-    assert carried == [1, 3]
-    turns.write(Call("", ()), lambda calls: carried.append(len(calls)))
-    assert carried == [1, 3, 1], "nobody was left in the queue"
+    assert executed == [1, 3]
+    queue.write(Call("", ()), lambda calls: executed.append(len(calls)))
+    assert executed == [1, 3, 1], "a call was left in the queue"
 
 
-def test_whoever_has_no_time_left_leaves_the_queue_and_is_not_carried_out(app: Flask) -> None:
-    del app
-    turns = WriteQueue()
-    carried: list[str] = []
+def write_in_thread(
+    pool: ThreadPoolExecutor, queue: WriteQueue, sql: str, executed: list[str], seconds: float
+) -> Future[None]:
+    """Write in a thread of a request that has `seconds` left; `executed` gets the SQL."""
 
-    def carry_out(calls: Sequence[Call]) -> None:
-        carried.extend(call.sql for call in calls)
+    def write() -> None:
+        db.deadline.set(time.monotonic() + seconds)
+        queue.write(Call(sql, ()), execute)
 
-    def hurried() -> None:
-        db.start_budget()
-        turns.write(Call("too late", ()), carry_out)
+    def execute(calls: Sequence[Call]) -> None:
+        executed.extend(call.sql for call in calls)
 
+    return pool.submit(write)
+
+
+def test_thread_without_time_leaves_the_queue_and_its_call_is_not_executed() -> None:
+    queue = WriteQueue()
+    executed: list[str] = []
     with ThreadPoolExecutor(1) as pool:
-        with turns.exclusive():
+        with queue.exclusive():
             began = time.monotonic()
             with pytest.raises(DatabaseUnavailableError):
-                pool.submit(hurried).result()
-            assert time.monotonic() - began < 2.5, "the write itself needs a part of the time"
-        turns.write(Call("in time", ()), carry_out)
-    assert carried == ["in time"]
+                write_in_thread(pool, queue, "late", executed, seconds=1.5).result()
+            assert time.monotonic() - began < 1.2, "no time was left for the write itself"
+        write_in_thread(pool, queue, "in time", executed, seconds=1.5).result()
+    assert executed == ["in time"]
 
 
-def test_what_was_carried_out_is_answered_at_once_though_somebody_else_has_the_turn(app: Flask) -> None:
-    del app
-    turns, began, go_on, leave = WriteQueue(), threading.Event(), threading.Event(), threading.Event()
-    carried: list[int] = []
+def test_thread_whose_turn_comes_too_late_does_not_fail_the_calls_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = WriteQueue()
+    executed: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        with queue.exclusive():
+            late = write_in_thread(pool, queue, "late", executed, seconds=10)
+            wait_for_threads(queue, 1)
+            other = write_in_thread(pool, queue, "in time", executed, seconds=1000)
+            wait_for_threads(queue, 2)
+            # As after a stop of the process.
+            monkeypatch.setattr(sys.modules["tokenapp.db.deadline"], "monotonic", lambda: time.monotonic() + 100)
+        with pytest.raises(DatabaseUnavailableError):
+            late.result(5)
+        other.result(5)
+    assert executed == ["in time"]
 
-    def carry_out(calls: Sequence[Call]) -> None:
-        carried.append(len(calls))
+
+def test_thread_returns_once_its_call_is_committed_although_another_has_the_turn() -> None:
+    queue, began, finish, leave = WriteQueue(), threading.Event(), threading.Event(), threading.Event()
+    executed: list[int] = []
+
+    def execute(calls: Sequence[Call]) -> None:
+        executed.append(len(calls))
         began.set()
-        go_on.wait(10)
+        finish.wait(10)
 
-    def linger() -> None:
-        with turns.exclusive():
+    def hold_the_turn() -> None:
+        with queue.exclusive():
             leave.wait(10)
 
+    def write() -> None:
+        queue.write(Call("", ()), execute)
+
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(turns.write, Call("", ()), carry_out)
+        first = pool.submit(write)
         began.wait(10)
-        second, third = (pool.submit(turns.write, Call("", ()), carry_out) for _ in range(2))
-        wait_until(lambda: len(turns._waiting) == 2, what="the queue")
-        last = pool.submit(linger)
-        wait_until(lambda: len(turns._waiting) == 3, what="the queue")
-        go_on.set()
+        second, third = pool.submit(write), pool.submit(write)
+        wait_for_threads(queue, 2)
+        last = pool.submit(hold_the_turn)
+        wait_for_threads(queue, 3)
+        finish.set()
         for done in (first, second, third):
             done.result(5)
         assert not last.done()
         leave.set()
-    assert carried == [1, 2]
+    assert executed == [1, 2]
 
 
-def test_a_write_within_a_write_is_a_fault_and_no_hang(app: Flask) -> None:
-    with app.app_context(), db.writing(), pytest.raises(RuntimeError, match="within"):
-        sessions.revoke("somebody", "logout", datetime.now(UTC))
+@only_sqlite
+def test_write_inside_a_write_is_an_error_instead_of_a_deadlock(app: Flask) -> None:
+    with app.app_context(), db.writing(), pytest.raises(RuntimeError, match="inside"):
+        sessions.revoke("unknown", "logout", datetime.now(UTC))
 
 
-def test_while_the_file_is_locked_nobody_queues_behind_the_one_who_asks(app: Flask, database_url: str) -> None:
+@only_sqlite
+def test_only_one_thread_waits_for_a_locked_file(app: Flask, database_url: str) -> None:
     grants = open_sessions(app, 3)
+    writes = database_of(app).writes
 
-    def refresh(grant: Grant) -> float:
-        began = time.monotonic()
-        db.start_budget()
-        with app.app_context(), pytest.raises((OperationalError, DatabaseUnavailableError)):
-            sessions.refresh(RefreshClaims(grant.sid, grant.jti, 0), datetime.now(UTC))
-        return time.monotonic() - began
+    def assert_unavailable(grant: Grant) -> None:
+        with pytest.raises((OperationalError, DatabaseUnavailableError)):
+            refresh(app, grant)
 
-    with locked(file_of(database_url)), ThreadPoolExecutor(3) as pool:
-        pool.submit(refresh, grants[0]).result()  # which finds out
-        time.sleep(1.1)
-        asking = pool.submit(refresh, grants[1])
-        wait_until(lambda: queue_of(app)._holder is not None, what="the one who asks")
-        assert pool.submit(refresh, grants[2]).result() < 1, "the one who asks waits for the file"
-        assert asking.result() > 1.5
+    with ThreadPoolExecutor(3) as pool:
+        with write_lock(database_url):
+            pool.submit(assert_unavailable, grants[0]).result()  # trips the breaker
+            wait_until(lambda: time.monotonic() >= (writes.retry_at or math.inf), what="the next probe")
+            probe = pool.submit(refresh, app, grants[1])
+            wait_until(lambda: queue_of(app)._holder is not None, what="the probe")
+            began = time.monotonic()
+            pool.submit(assert_unavailable, grants[2]).result()
+            assert not probe.done()
+            assert time.monotonic() - began < 1, "a thread waited behind the one that waits for the file"
+        assert probe.result().outcome == "rotated"
 
 
-def test_pruning_leaves_nothing_in_the_log_for_others_to_move(app: Flask, database_url: str) -> None:
+@only_sqlite
+def test_pruning_copies_the_write_ahead_log_into_the_file(app: Flask, database_url: str) -> None:
     open_sessions(app, 40)
-    assert left_in_log(file_of(database_url)) > 40
+    assert pages_in_log(database_url) > 40
     much_later = datetime.now(UTC) + timedelta(days=90)
     with app.app_context():
         assert sum(sessions.prune(much_later, timedelta(days=1))) == 40
-    assert left_in_log(file_of(database_url)) == 0
+    assert pages_in_log(database_url) == 0

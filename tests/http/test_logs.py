@@ -268,7 +268,7 @@ def test_an_exception_that_ends_a_thread_is_one_line(
     databases: Databases, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_app(databases("sqlite"))
-    monkeypatch.setattr(threading, "excepthook", logs.note_thread_fault)
+    monkeypatch.setattr(threading, "excepthook", logs.log_thread_exception)
     thread = threading.Thread(target={"": ""}.__getitem__, args=(SECRET,))
     thread.start()
     thread.join()

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from tests.conftest import Databases
 from tests.support.app import PASSWORD, ROOT, application, create_user, environment
 from tests.support.client import Client, Response
-from tests.support.concurrency import meanwhile, wait_until
+from tests.support.concurrency import repeating, wait_until
 from tests.support.server import Server, free_port
 from tokenapp import config, errors
 from tokenapp.http.problems import RETRY_SECONDS
@@ -320,7 +320,7 @@ def test_a_reload_fails_no_request(site: Site) -> None:
     browser, seen = site.browser(), list[int]()
     loops = [follow(browser, str(browser.login().cookie), seen) for _ in range(3)]
     before = set(site.server.workers())
-    with meanwhile(*loops):
+    with repeating(*loops):
         os.kill(site.server.master, signal.SIGHUP)
         wait_until(lambda: not before & set(site.server.workers()), seconds=20, what="new workers")
         enough = len(seen) + 20
@@ -357,7 +357,7 @@ def test_a_restart_under_the_socket_unit_fails_no_request(database: str, tmp_pat
         first.enter_context(activated(listener, database, log))
         browser = Browser(nginx.port, nginx=nginx)
         loops = [follow(browser, str(browser.login().cookie), seen) for _ in range(3)]
-        with meanwhile(*loops):
+        with repeating(*loops):
             wait_until(lambda: len(seen) > 20, what="requests before the restart")
             first.close()
             stack.enter_context(activated(listener, database, log))

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from bench import ours
 from tests.conftest import Databases
-from tests.db.test_faults import Follower, followers
 from tests.support.app import PASSWORD, ROOT, SETTINGS, application, create_user
-from tests.support.concurrency import meanwhile, wait_until
+from tests.support.concurrency import repeating, wait_until
+from tests.support.followers import failures_of, followers, statuses_of
 from tests.support.raw_http import BODY, CHUNKED, END, LENGTH, LIMIT, SMUGGLED, chunk, exchange, get, login, statuses
 from tests.support.server import Server
 from tokenapp import db
@@ -278,35 +278,31 @@ def test_a_chunked_body_that_is_cut_off_is_taken_for_a_whole_one(server: Server)
 
 def test_a_server_that_is_told_to_stop_answers_what_it_accepted(start: Start) -> None:
     server = start()
-    crowd = followers(server.client, 8)
+    crowd = followers(server.port, 8)
 
-    def until_refused(follower: Follower) -> Callable[[], None]:
-        return lambda: sleep(0.05) if follower.broken else follower.step()
-
-    with meanwhile(*[until_refused(follower) for follower in crowd]):
+    with repeating(*[follower.step_until_failure for follower in crowd]):
         sleep(0.5)
         os.kill(server.master, signal.SIGTERM)
         assert server.wait() == 0
-        wait_until(lambda: all(follower.broken for follower in crowd), what="the end of all clients")
-    answered = Counter(route for follower in crowd for _, route, _ in follower.replies)
+        wait_until(lambda: all(follower.failures for follower in crowd), what="the end of all clients")
+    answered = Counter(route for follower in crowd for _, route, _ in follower.responses)
     assert lines(server, "/api/token") == answered["token"], "a request was served and not answered"
-    assert {status for follower in crowd for status in follower.statuses()} == {200}
-    unlucky = [
-        fault for follower in crowd for fault in follower.broken if not isinstance(fault, ConnectionRefusedError)
-    ]
-    assert len(unlucky) <= 1, "only who arrives in the very moment in which the door is shut may be left outside"
+    assert statuses_of(crowd) == {200}
+    # A connection that arrives at the moment at which the listening socket is closed may be reset.
+    reset = [error for error in failures_of(crowd) if not isinstance(error, ConnectionRefusedError)]
+    assert len(reset) <= 1, reset
 
 
 def test_a_reload_fails_no_request(start: Start) -> None:
     server = start()
-    crowd, before = followers(server.client, 4, pause=0.02), set(server.workers())
-    with meanwhile(*[follower.step for follower in crowd]):
+    crowd, before = followers(server.port, 4, pause=0.02), set(server.workers())
+    with repeating(*[follower.step for follower in crowd]):
         os.kill(server.master, signal.SIGHUP)
         wait_until(lambda: lines(server, "Stopped old worker") == 2, seconds=20, what="the end of the old workers")
         assert len(server.workers()) == 2
         assert not before & set(server.workers())
-    assert [fault for follower in crowd for fault in follower.broken] == []
-    assert {status for follower in crowd for status in follower.statuses()} == {200}
+    assert failures_of(crowd) == []
+    assert statuses_of(crowd) == {200}
 
 
 def test_a_worker_that_is_killed_is_replaced(start: Start) -> None:

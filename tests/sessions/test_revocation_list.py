@@ -1,132 +1,186 @@
-"""The list of ended sessions that each process keeps: read whole once, and then only what is new."""
+"""The revocation list of each process: read as a whole once, and later only what is new (S11)."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import event
 
-from tests.support.app import create_user
+from tests.conftest import Databases, Servers
+from tests.support.app import application, create_user
+from tests.support.client import sign_in
+from tests.support.concurrency import at_once
 from tokenapp import accounts, db, sessions
 from tokenapp.db import DatabaseUnavailableError
 from tokenapp.models import Session
 from tokenapp.sessions import revocation_list
 
 ACCESS_LIFETIME = timedelta(minutes=15)
-CLOCKS_APART = timedelta(seconds=60)
+CLOCK_SKEW = timedelta(seconds=60)
 
 
-def open_some(count: int, now: datetime) -> list[str]:
-    user = accounts.find("alice")
-    return [sessions.open_session(user, now).sid for _ in range(count)]
+def open_sessions(app: Flask, count: int, now: datetime) -> list[str]:
+    """Open sessions for a new user and return their ids."""
+    create_user(app)
+    with app.app_context():
+        user = accounts.find("alice")
+        return [sessions.open_session(user, now).sid for _ in range(count)]
 
 
-def date_end(sid: str, moment: datetime) -> None:
-    """End a session as a host does whose clock shows `moment`."""
+def revoke_at(sid: str, moment: datetime) -> None:
+    """Revoke a session as a host does whose clock shows `moment`."""
     db.execute_now(sa.update(Session).where(Session.id == sid).values(revoked_at=moment, revoked_reason="logout"))
 
 
-def known_at(now: datetime, sids: list[str]) -> list[bool]:
+def listed(now: datetime, sids: list[str]) -> list[bool]:
+    """Return which sessions are on the list."""
     return [revocation_list.is_revoked(sid, now) for sid in sids]
 
 
-def test_an_end_that_another_host_dates_back_is_learnt_of(app: Flask) -> None:
-    create_user(app)
+def test_revocation_that_another_host_dates_back_is_noticed(app: Flask) -> None:
     now = datetime.now(UTC)
+    sids = open_sessions(app, 3, now)
     with app.app_context():
-        sids = open_some(3, now)
-        assert known_at(now, sids) == [False] * 3
-        date_end(sids[0], now - CLOCKS_APART)
-        date_end(sids[1], now + CLOCKS_APART)
-        assert known_at(now + timedelta(seconds=2), sids) == [True, True, False]
+        assert listed(now, sids) == [False] * 3
+        revoke_at(sids[0], now - CLOCK_SKEW)
+        revoke_at(sids[1], now + CLOCK_SKEW)
+        assert listed(now + timedelta(seconds=2), sids) == [True, True, False]
 
 
-def test_what_was_learnt_once_stays_known_while_a_token_may_live(app: Flask) -> None:
-    create_user(app)
+def test_revocation_stays_listed_as_long_as_an_access_token_can_live(app: Flask) -> None:
     now = datetime.now(UTC)
+    (sid,) = open_sessions(app, 1, now)
     with app.app_context():
-        (sid,) = open_some(1, now)
         sessions.revoke(sid, "logout", now)
         for minutes in range(15):
             assert revocation_list.is_revoked(sid, now + timedelta(minutes=minutes))
         assert revocation_list.is_revoked(sid, now + ACCESS_LIFETIME)
 
 
-def test_ends_that_no_token_outlives_are_forgotten(app: Flask) -> None:
-    create_user(app)
+def test_revocation_leaves_the_list_when_its_tokens_have_expired(app: Flask) -> None:
     now = datetime.now(UTC)
+    (sid,) = open_sessions(app, 1, now)
     with app.app_context():
-        (sid,) = open_some(1, now)
         sessions.revoke(sid, "logout", now)
         assert revocation_list.is_revoked(sid, now)
-        later = now + ACCESS_LIFETIME + 3 * CLOCKS_APART
+        later = now + ACCESS_LIFETIME + 3 * CLOCK_SKEW
         assert not revocation_list.is_revoked(sid, later)
         assert revocation_list.state() == (0, later)
 
 
-def test_a_later_reading_asks_for_what_is_new_only(app: Flask) -> None:
-    create_user(app)
+def test_renewal_reads_only_what_is_new(app: Flask) -> None:
     now = datetime.now(UTC)
+    old = open_sessions(app, 20, now)
     with app.app_context():
-        old = open_some(20, now)
         for sid in old:
-            date_end(sid, now - timedelta(minutes=10))
-        assert known_at(now, old) == [True] * 20
-        asked: list[datetime] = []
+            revoke_at(sid, now - timedelta(minutes=10))
+        assert listed(now, old) == [True] * 20
+        read_since: list[datetime] = []
 
         @event.listens_for(db.db.engine, "before_execute")
-        def note(*told: Any) -> None:
-            asked.append(told[3]["since"])
+        def note(*arguments: Any) -> None:
+            read_since.append(arguments[3]["since"])
 
         later = now + timedelta(minutes=5)
-        assert known_at(now + timedelta(seconds=2), old) == known_at(later, old) == [True] * 20
-        assert len(asked) == 2
-        assert all(now - 2 * CLOCKS_APART < since < now - CLOCKS_APART for since in asked), "each from the one before"
+        assert listed(now + timedelta(seconds=2), old) == listed(later, old) == [True] * 20
+        assert len(read_since) == 2
+        assert all(now - 2 * CLOCK_SKEW < since < now - CLOCK_SKEW for since in read_since)
 
 
-def test_a_list_of_many_pages_is_known_whole(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_many_pages_is_complete(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocation_list, "PAGE", 3)
-    create_user(app)
     now = datetime.now(UTC)
+    sids = open_sessions(app, 8, now)
     with app.app_context():
-        sids = open_some(8, now)
         for sid in sids[:7]:
-            date_end(sid, now)
-        assert known_at(now, sids) == [True] * 7 + [False]
+            revoke_at(sid, now)
+        assert listed(now, sids) == [True] * 7 + [False]
 
 
-def test_a_list_that_takes_longer_than_a_request_may_is_read_on_by_the_next(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_next_request_continues_a_read_that_ran_out_of_time(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocation_list, "PAGE", 2)
-    create_user(app)
     now = datetime.now(UTC)
+    sids = open_sessions(app, 10, now)
     with app.app_context():
-        sids = open_some(10, now)
         for number, sid in enumerate(sids):
-            date_end(sid, now - timedelta(seconds=600 - number))
-        asked: list[datetime] = []
+            revoke_at(sid, now - timedelta(seconds=600 - number))
+        read_since: list[datetime] = []
 
         @event.listens_for(db.db.engine, "before_execute")
-        def fail_twice(*told: Any) -> None:
-            asked.append(told[3]["since"])
-            if len(asked) in {3, 6}:
-                raise DatabaseUnavailableError("the time of the request is over")
+        def fail_twice(*arguments: Any) -> None:
+            read_since.append(arguments[3]["since"])
+            if len(read_since) in {3, 6}:
+                raise DatabaseUnavailableError("the request's time is over")
 
         for _ in range(2):
             with pytest.raises(DatabaseUnavailableError):
                 revocation_list.is_revoked(sids[0], now)
         assert revocation_list.is_revoked(sids[9], now)
-        assert asked[:7] == sorted(asked[:7]), "what was read before is not read again"
+        assert read_since[:7] == sorted(read_since[:7]), "a page was read twice"
 
 
-def test_a_clock_that_is_put_back_makes_nothing_be_forgotten(app: Flask) -> None:
-    create_user(app)
+def test_clock_that_is_set_back_loses_no_revocation(app: Flask) -> None:
     now = datetime.now(UTC)
+    (sid,) = open_sessions(app, 1, now)
     with app.app_context():
-        (sid,) = open_some(1, now)
-        date_end(sid, now - timedelta(minutes=5))
+        revoke_at(sid, now - timedelta(minutes=5))
         assert not revocation_list.is_revoked(sid, now + timedelta(days=1))
         assert revocation_list.is_revoked(sid, now)
+
+
+def statements_of(app: Flask) -> list[str]:
+    """Return a list to which each later SQL statement of the application is added."""
+    statements: list[str] = []
+    with app.app_context():
+        engine = db.db.engine
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    return statements
+
+
+def test_bearer_requests_read_list_and_keys_at_most_once_per_revocation_delay(app: Flask) -> None:
+    create_user(app)
+    client = sign_in(app)
+    statements = statements_of(app)
+    began = monotonic()
+
+    def send_many() -> Counter[int]:
+        return Counter(client.protected().status for _ in range(500))
+
+    assert sum(at_once(*[send_many] * 4), Counter()) == {200: 2000}
+    for table in ("FROM sessions", "FROM signing_keys"):
+        count = sum(table in statement for statement in statements)
+        assert count <= monotonic() - began + 2, f"{count} times {table} in {monotonic() - began:.1f} s"
+    assert all("SELECT" in statement for statement in statements)
+
+
+def test_bearer_requests_to_several_processes_read_the_list_once_per_process_and_delay(
+    databases: Databases, serve: Servers
+) -> None:
+    delay = 0.2
+    url = databases("postgresql")
+    with application(url) as app:
+        create_user(app)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET log_statement = 'all'")
+        directory = connection.execute("SHOW data_directory").fetchone()
+    client = sign_in(serve(url, TOKENAPP_REVOCATION_DELAY=str(delay)).port)
+    at_once(*[client.protected] * 8)
+    log = Path(directory[0] if directory else "").parent / "log"
+    began, before = monotonic(), log.read_text().count("FROM sessions")
+
+    def send_many() -> Counter[int]:
+        return Counter(client.protected().status for _ in range(75))
+
+    assert sum(at_once(*[send_many] * 8), Counter()) == {200: 600}
+    seconds, statements = monotonic() - began, log.read_text().count("FROM sessions") - before
+    assert 1 <= statements <= 2 * (seconds / delay + 2), f"{statements} statements of 2 workers in {seconds:.1f} s"

@@ -11,15 +11,18 @@ _Result = TypeVar("_Result")
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str = "the condition") -> None:
-    """Wait until `condition` holds; fail when it does not within `seconds`."""
+    """Wait until `condition` holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
+        assert time.monotonic() < deadline, f"timed out after {seconds} s waiting for {what}"
         time.sleep(0.02)
 
 
 def at_once(*calls: Callable[[], _Result]) -> list[_Result]:
-    """Make all calls at the same moment, each in a thread of its own; return what they gave, in their order."""
+    """Make all calls at the same time, each in its own thread; return the results.
+
+    The results are in the order of the calls.
+    """
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], _Result]) -> _Result:
@@ -31,16 +34,16 @@ def at_once(*calls: Callable[[], _Result]) -> list[_Result]:
 
 
 @contextmanager
-def meanwhile(*loops: Callable[[], object]) -> Iterator[None]:
-    """Call each of `loops` again and again, in a thread of its own, until the block ends; pass on what they raise."""
+def repeating(*calls: Callable[[], object]) -> Iterator[None]:
+    """Repeat each call in its own thread until the block ends; raise their errors."""
     over = threading.Event()
 
     def run(call: Callable[[], object]) -> None:
         while not over.is_set():
             call()
 
-    with ThreadPoolExecutor(len(loops)) as pool:
-        threads = [pool.submit(run, call) for call in loops]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        threads = [pool.submit(run, call) for call in calls]
         try:
             yield
         finally:

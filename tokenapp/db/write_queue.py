@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-from tokenapp.db.deadline import DatabaseUnavailableError, deadline
+from tokenapp.db.deadline import DatabaseUnavailableError, deadline, time_left
 from tokenapp.db.statements import Call
 
 # Seconds of the request that are kept for the write itself, which may wait for other processes.
@@ -54,10 +54,8 @@ class WriteQueue:
                 raise DatabaseUnavailableError("the shared commit failed") from ticket.error
             return
         try:
-            ends_at = deadline.get()
-            if (
-                ends_at is not None and ends_at <= monotonic()
-            ):  # or the calls of waiting threads would fail together with this one
+            left = time_left()
+            if left is not None and left <= 0:  # otherwise the calls of waiting threads would fail with this one
                 raise DatabaseUnavailableError("the request's time is over")
             self._serve(call, execute)
         finally:

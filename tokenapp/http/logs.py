@@ -1,7 +1,8 @@
-"""Log lines, ours and every library's: one stream, one format, one line for one thing, and nothing secret in them.
+"""Write the log of the application and its libraries to stderr, without secrets.
 
-What callers send is escaped, so that nobody can forge a line or steer a terminal. What exceptions say of themselves is
-left out, because it repeats what callers sent: a line has their types and the places in the code instead.
+Each event is one line in one format. Data from clients is escaped, so that it can neither forge a line nor control a
+terminal. Messages of exceptions are omitted, because they may repeat what a client sent. A line has the types of the
+exceptions and the places in the code instead.
 """
 
 import json
@@ -32,12 +33,11 @@ from tokenapp.http.principal import RequestState
 Line = MutableMapping[str, Any]
 
 MAX_PATH: Final = 200
-MAX_WORDS: Final = 400
+MAX_MESSAGE: Final = 400
 MAX_FRAMES: Final = 20
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_STDERR: Final = (
-    2 if sys.__stderr__ is not None else None
-)  # if it was closed at the start, 2 may be the database by now
+# If stderr was closed at the start, file descriptor 2 may belong to the database by now.
+_STDERR: Final = 2 if sys.__stderr__ is not None else None
 _TEXT_FIRST: Final = ("timestamp", "level", "logger", "event")
 _PLAIN: Final = re.compile(r"[\w./:@<>+-]+", re.ASCII)
 _SECRET: Final = re.compile(
@@ -53,7 +53,7 @@ _SECRET_MARKS: Final = re.compile(
 _CONVERTER: Final = re.compile(r"<[^<>]*?(\w+)>")
 _QUERY: Final = re.compile(r"\?[^\s\"'\\]+")
 _BAD_REQUEST: Final = re.compile(r"Invalid request from ip=([0-9a-fA-F.:]*):")
-_HARMLESS: Final = (
+_SAFE: Final = (
     *(psycopg.OperationalError, psycopg.ProgrammingError),
     *(sqlite3.OperationalError, sqlite3.ProgrammingError),
 )
@@ -63,20 +63,20 @@ _log: Final = structlog.get_logger("tokenapp.request")
 
 
 class Handler(logging.Handler):
-    """Writes the lines of libraries; a line that cannot be made is named by its place, and harms nobody."""
+    """A handler for the records of libraries."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line, if it can be made."""
+        """Write a record as a line; if formatting fails, write where it was logged."""
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001 -- whatever it is, the work that is being logged goes on
+        except Exception:  # noqa: BLE001 -- an error in logging must not stop the work
             place = f"{Path(record.pathname).name}:{record.lineno}"
             line = _json({"event": "unloggable", "level": "error", "logger": record.name, "place": place})
         _write(line)
 
 
 class _Stream:
-    """Where structlog leaves our own lines."""
+    """A structlog logger that writes lines to stderr."""
 
     def __init__(self, *_names: object) -> None:
         pass
@@ -88,7 +88,7 @@ class _Stream:
 
 
 def set_up(log_format: str) -> None:
-    """Send all lines of this process to stderr, as ``json`` or as ``text``."""
+    """Send all log lines of this process to stderr, as ``json`` or ``text``."""
     render = _as_json if log_format == "json" else _as_text
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), render],
@@ -99,27 +99,31 @@ def set_up(log_format: str) -> None:
     handler = Handler()
     handler.setFormatter(formatter(log_format))
     root = logging.getLogger()
-    root.handlers = [kept for kept in root.handlers if type(kept) not in {Handler, logging.StreamHandler}]
+    root.handlers = [each for each in root.handlers if type(each) not in {Handler, logging.StreamHandler}]
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    logging.raiseExceptions = False  # the library's own complaints show arguments
+    logging.raiseExceptions = False  # logging's own error reports show the arguments
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def formatter(log_format: str) -> logging.Formatter:
-    """Make what turns a library's record into a line like ours."""
+    """Return a formatter for the records of libraries."""
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
-        processors=[_tame, ProcessorFormatter.remove_processors_meta, _as_json if log_format == "json" else _as_text],
+        processors=[
+            _sanitize,
+            ProcessorFormatter.remove_processors_meta,
+            _as_json if log_format == "json" else _as_text,
+        ],
     )
 
 
 def write_request(current: Request, state: RequestState, status: int) -> None:
-    """Write the line of a request: of each error and each change. Successful reads write none."""
+    """Write the line of a request, unless it is a successful read."""
     error = state.error
     if error is None and current.method in _READS:
         return
@@ -137,7 +141,7 @@ def write_request(current: Request, state: RequestState, status: int) -> None:
     else:
         line |= _outcome(state, error)
     if error is not None and error.__cause__ is not None:
-        line |= _fault(error.__cause__, with_stack=status == errors.InternalError.status)
+        line |= _describe(error.__cause__, with_stack=status == errors.InternalError.status)
     line["ms"] = round((perf_counter() - state.began) * 1000, 1)
     line["client"] = requests.client_address()
     line["logger"] = "tokenapp.request"
@@ -145,31 +149,31 @@ def write_request(current: Request, state: RequestState, status: int) -> None:
 
 
 def _outcome(state: RequestState, error: errors.TokenappError | None) -> dict[str, Any]:
-    """Return how the request ended, and for which user and session if known."""
+    """Return the outcome of a request, and its user and session if known."""
     line: dict[str, Any] = {"outcome": "done", "sid": state.sid}
     if state.principal is not None:
         line |= {"sub": state.principal.user_id, "sid": state.sid or state.principal.sid}
     elif state.claims is not None:
         line |= {"sub": state.claims.sub, "sid": state.claims.sid}
     if error is not None:
-        line |= {"outcome": error.code, "reason": error.reason and error.reason[:MAX_WORDS]}
+        line |= {"outcome": error.code, "reason": error.reason and error.reason[:MAX_MESSAGE]}
         line["sid"] = error.sid or line["sid"]
     return {name: value for name, value in line.items() if value}
 
 
 @cache
 def route(rule: str) -> str:
-    """Return the name of a route: its rule without the converters."""
+    """Return the name of a route: its rule without converters."""
     return _CONVERTER.sub(r"<\1>", rule)
 
 
-def note_thread_fault(fault: Any) -> None:
-    """Write a line for an exception that ended a thread; made to be ``threading.excepthook``."""
-    logging.getLogger("tokenapp.thread").error("thread ended", exc_info=fault[:3])
+def log_thread_exception(thread_args: Any) -> None:
+    """Log an exception that ended a thread; for ``threading.excepthook``."""
+    logging.getLogger("tokenapp.thread").error("thread ended", exc_info=thread_args[:3])
 
 
 def _write(line: str) -> None:
-    """Write one whole line, or nothing: a log that is full or gone must not fail the work that it tells of."""
+    """Write one line, and ignore errors: a full disk must not fail a request."""
     if _STDERR is not None:
         with suppress(OSError):
             os.write(_STDERR, f"{line}\n".encode())
@@ -180,7 +184,7 @@ def _as_json(_logger: Any, _level: str, line: Line) -> str:
         quick = _quick_json(line)
         if quick.isascii() and b"\x7f" not in quick:
             return _without_secrets(quick.decode())
-    return _without_secrets(_json(line))  # which escapes what is not ASCII: some of it steers terminals
+    return _without_secrets(_json(line))  # it escapes non-ASCII characters, some of which control terminals
 
 
 def _as_text(_logger: Any, _level: str, line: Line) -> str:
@@ -194,39 +198,46 @@ def _escaped(text: str) -> str:
 
 
 def _without_secrets(line: str) -> str:
-    """Cut out whatever looks like a token, a cookie or a hash; nothing of that kind should be there to begin with."""
+    """Cut anything that looks like a token, a cookie or a hash.
+
+    This is a second line of defence: no caller should log a secret.
+    """
     return _SECRET.sub("[cut]", line) if _SECRET_MARKS.search(line) else line
 
 
-def _tame(_logger: Any, _level: str, line: Line) -> Line:
-    """Take out of a library's line what callers sent, and say for which request it was written."""
+def _sanitize(_logger: Any, _level: str, line: Line) -> Line:
+    """Remove client data from a library's line, and add the id of the request."""
     event, server = str(line["event"]), line["logger"].startswith(("gunicorn", "werkzeug"))
     refused = _BAD_REQUEST.match(event) if server else None
     if refused is not None:
         kind = sys.exc_info()[0]
         line.update(event="bad request", client=refused[1], reason=kind.__name__ if kind else None)
     else:
-        line["event"] = (_QUERY.sub("?[cut]", event) if server else event)[:MAX_WORDS]
+        line["event"] = (_QUERY.sub("?[cut]", event) if server else event)[:MAX_MESSAGE]
     raised = line.pop("exc_info", None)
     if server and isinstance(raised, tuple) and isinstance(raised[1], TimeoutError):
-        line.update(event="a client was too slow", level="info")  # no fault of anybody's here
+        line.update(event="a client was too slow", level="info")  # the client's fault, so not an error
     elif isinstance(raised, tuple) and raised[1] is not None:
-        line.update(_fault(raised[1], with_stack=True))
+        line.update(_describe(raised[1], with_stack=True))
     if has_request_context():
         line["request_id"] = g.state.own_id if "state" in g else None
     line.pop("stack_info", None)
     return line
 
 
-def _fault(error: BaseException, *, with_stack: bool) -> dict[str, Any]:
-    """Describe an exception: its type and those behind it, what is known to be harmless of its words, and where."""
-    told: dict[str, Any] = {"error": " from ".join(type(each).__name__ for each in _chain(error))}
-    words = next(filter(None, map(_harmless_words, _chain(error))), None)
-    if words is not None:
-        told["detail"] = words[:MAX_WORDS]
+def _describe(error: BaseException, *, with_stack: bool) -> dict[str, Any]:
+    """Return the fields that describe an exception.
+
+    `error` has its type and those of its causes. `detail` is the first message that is safe to log. `stack` has the
+    places in the code.
+    """
+    fields: dict[str, Any] = {"error": " from ".join(type(each).__name__ for each in _chain(error))}
+    message = next(filter(None, map(_safe_message, _chain(error))), None)
+    if message is not None:
+        fields["detail"] = message[:MAX_MESSAGE]
     if with_stack:
-        told["stack"] = list(_frames(error.__traceback__))[-MAX_FRAMES:]
-    return told
+        fields["stack"] = list(_frames(error.__traceback__))[-MAX_FRAMES:]
+    return fields
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -237,15 +248,18 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _harmless_words(error: BaseException) -> str | None:
-    """Return the system's or the database's words for being away or unfit; others may hold what callers sent."""
+def _safe_message(error: BaseException) -> str | None:
+    """Return the message of an exception if it cannot contain client data.
+
+    Such are the messages of the operating system, and those of a database that is unavailable or misconfigured.
+    """
     if isinstance(error, OperationalError | ProgrammingError):
         error = error.orig or error
     elif isinstance(error, DBAPIError):
         return None
     if isinstance(error, OSError):
         return error.strerror
-    return str(error).partition("\n")[0] if isinstance(error, _HARMLESS) else None
+    return str(error).partition("\n")[0] if isinstance(error, _SAFE) else None
 
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:

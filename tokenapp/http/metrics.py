@@ -1,6 +1,7 @@
-"""Prometheus metrics: what is measured, and the counting at the end of each request.
+"""Define the Prometheus metrics, and update them at the end of each request.
 
-Off unless TOKENAPP_METRICS_BIND says where they are served: then no request pays for them, and nothing is imported.
+They are off unless TOKENAPP_METRICS_BIND is set. While they are off, prometheus_client is not imported and requests
+have no extra cost.
 """
 
 import logging
@@ -32,7 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
-    """What is measured. `over_workers` is how a gauge's values in the live workers become one."""
+    """The definition of a metric.
+
+    `over_workers` is how the values of a gauge in the running workers are combined.
+    """
 
     kind: str
     name: str
@@ -53,26 +57,28 @@ METRICS: Final = (
     Metric(
         "Histogram",
         "tokenapp_request_seconds",
-        "Time from a request's arrival in a worker to its answer.",
+        "Time from a request's arrival in a worker to its response.",
         labels=("route", "method", "status"),
         buckets=_REQUEST_BUCKETS,
     ),
-    Metric("Histogram", "tokenapp_hash_seconds", "Time to hash one password, without the wait.", buckets=_HASH_BUCKETS),
-    Metric("Gauge", "tokenapp_hash_queue", "Passwords that are hashed or wait for it.", over_workers="livesum"),
+    Metric(
+        "Histogram", "tokenapp_hash_seconds", "Time to hash one password, excluding the queue.", buckets=_HASH_BUCKETS
+    ),
+    Metric("Gauge", "tokenapp_hash_queue", "Passwords that are being hashed or are queued.", over_workers="livesum"),
     Metric(
         "Gauge",
         "tokenapp_signing_keys",
-        "Keys that sign or still verify.",
+        "Signing keys that sign or verify tokens.",
         labels=("use", "state"),
         over_workers="livemostrecent",
     ),
     Metric(
-        "Gauge", "tokenapp_revoked_sessions_known", "Sids on a worker's list of ended ones.", over_workers="livemax"
+        "Gauge", "tokenapp_revoked_sessions_known", "Session ids on a worker's revocation list.", over_workers="livemax"
     ),
     Metric(
         "Gauge",
         "tokenapp_revoked_sessions_read_timestamp_seconds",
-        "When a worker last read that list.",
+        "When a worker last read the revocation list.",
         over_workers="livemax",
     ),
     Metric("Gauge", "tokenapp_build_info", "Always 1.", labels=("version", "python"), over_workers="livemax"),
@@ -80,7 +86,7 @@ METRICS: Final = (
 
 
 def init_app(app: Flask, version: str) -> None:
-    """Count every request of `app`, if the server has prepared for it."""
+    """Count the requests of `app`, if the server has a metrics folder."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return
     made = {metric.name: _make(metric) for metric in METRICS}
@@ -106,13 +112,16 @@ def init_app(app: Flask, version: str) -> None:
                 sign_ins[_sign_in_result(state)].inc()
             sample(state.began)
         except Exception:
-            log.exception("a request was not counted")  # and is answered nevertheless
+            log.exception("a request was not counted")  # the response is still sent
         return response
 
 
 def _make(metric: Metric) -> Any:
-    """Make prometheus_client's object; its values are kept in the shared files, so no registry need know it."""
-    import prometheus_client  # noqa: PLC0415 -- it reads where the files are when it is imported
+    """Create a prometheus_client metric without a registry.
+
+    The listener reads the values from the shared files.
+    """
+    import prometheus_client  # noqa: PLC0415 -- it reads the folder's path at import
 
     options: dict[str, Any] = {"registry": None}
     if metric.buckets:
@@ -123,40 +132,43 @@ def _make(metric: Metric) -> Any:
 
 
 def _request_counter(seconds: Any) -> Callable[[Request, float, int], None]:
-    """Make the function that notes a request's time under its route, so that callers cannot invent labels."""
+    """Return the function that records the duration of a request.
+
+    The label is the route, not the path, so that clients cannot create labels.
+    """
     timers: dict[tuple[str, str, int], Any] = {}
 
-    def count(asked: Request, took: float, status: int) -> None:
-        route = logs.route(asked.url_rule.rule) if asked.url_rule is not None else "unknown"
-        label = (route, asked.method if asked.method in _METHODS else "other", status // 100)
+    def count(current: Request, duration: float, status: int) -> None:
+        route = logs.route(current.url_rule.rule) if current.url_rule is not None else "unknown"
+        label = (route, current.method if current.method in _METHODS else "other", status // 100)
         timer = timers.get(label)
         if timer is None:
             timer = timers[label] = seconds.labels(*label[:2], f"{label[2]}xx")
-        timer.observe(took)
+        timer.observe(duration)
 
     return count
 
 
-def _sampler(made: dict[str, Any]) -> Callable[[float], None]:
-    """Make the function that notes, now and then, what this worker knows of keys and of ended sessions."""
-    live_keys, size = made["tokenapp_signing_keys"], made["tokenapp_revoked_sessions_known"]
-    read_at = made["tokenapp_revoked_sessions_read_timestamp_seconds"]
+def _sampler(created: dict[str, Any]) -> Callable[[float], None]:
+    """Return the function that updates the gauges for keys and the revocation list."""
+    live_keys, size = created["tokenapp_signing_keys"], created["tokenapp_revoked_sessions_known"]
+    read_at = created["tokenapp_revoked_sessions_read_timestamp_seconds"]
     due = 0.0
 
     def sample(moment: float) -> None:
         nonlocal due
         if moment < due:
             return
-        ring, ended = keys.cached(), revocation_list.state()
+        ring, listed = keys.cached(), revocation_list.state()
         if ring is None:
             return
         due = moment + _SAMPLE_INTERVAL
         for use in keys.USES:
             live_keys.labels(use, "signing").set(1)
             live_keys.labels(use, "verifying").set(sum(key.use == use for key in ring.by_kid.values()) - 1)
-        if ended is not None:
-            size.set(ended[0])
-            read_at.set(ended[1].timestamp())
+        if listed is not None:
+            size.set(listed[0])
+            read_at.set(listed[1].timestamp())
 
     return sample
 

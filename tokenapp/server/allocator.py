@@ -1,8 +1,8 @@
-"""Memory that the C library holds for us: where it takes it from, and when it gives it back to the system.
+"""Configure glibc's allocator, and return the memory of password hashing.
 
-A password's hash takes a block of 19 MiB. glibc keeps freed blocks of that size, which is good within a burst of
-sign-ins (a fresh one makes a hash 40 % dearer), and it keeps them for ever, two in each worker, which is not.
-Elsewhere (musl, macOS) there is nothing to set, and nothing is done.
+Hashing a password takes a block of 19 MiB. By default glibc keeps freed blocks of that size without a time limit, two
+in each worker. Keeping them pays off within a burst of sign-ins, because a newly mapped block makes a hash 40 % more
+expensive. After the burst they only waste memory. On other C libraries (musl, macOS) this module does nothing.
 """
 
 import ctypes
@@ -13,13 +13,14 @@ from typing import Any, Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
-_LARGEST: Final = 32 << 20  # that glibc lets the second be
+_LARGEST: Final = 32 << 20  # the largest value that glibc accepts for M_MMAP_THRESHOLD
 
 
 def set_up() -> None:
-    """Have all memory taken from one arena, before there are threads: only that one can be trimmed at its end.
+    """Make glibc allocate from one arena and keep freed blocks in it.
 
-    Blocks stay in it when they are freed, until they are given back: left to itself, glibc would do that at times.
+    Call it before the first thread starts. One arena, because glibc trims only the end of the main arena. Freed blocks
+    stay allocated until `give_back`; by default glibc returns some of them at times of its own choice.
     """
     mallopt = _function("mallopt")
     if mallopt and _function("malloc_trim"):
@@ -29,12 +30,12 @@ def set_up() -> None:
 
 
 def give_back() -> None:
-    """Return to the system what is free."""
+    """Return the free memory to the system."""
     trim = _function("malloc_trim")
     if trim:
         trim(0)
 
 
 def _function(name: str) -> Any:
-    """Return a function of the C library, if it has it."""
+    """Return a function of the C library, or None if it does not exist."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

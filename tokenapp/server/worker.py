@@ -1,10 +1,14 @@
-"""gunicorn's threaded worker, which lets idle, slow and silent clients take less from others.
+"""gunicorn's threaded worker, with fewer threads occupied by idle clients.
 
-Left to itself it gives a thread to each new connection before anything is sent on it (browsers open some that they do
-not need), waits without end for the rest of a request, hears nobody while a client that was answered does not hang up,
-and when it is told to stop keeps the door open, lets in nobody, and hangs up on all who stand there.
+gunicorn's own gthread worker
 
-It is no shelter from those who mean it: a request that comes letter by letter keeps its thread. A proxy is.
+- assigns a thread to each new connection before any data arrives; browsers open connections that they never use;
+- waits without a time limit for the rest of a request;
+- serves no other client while it waits for a client to close its side of a finished connection;
+- keeps its listening sockets open while it stops, accepts nothing, and resets the waiting connections at the end.
+
+This does not protect against Slowloris: a request that arrives byte by byte occupies its thread. Use a buffering
+reverse proxy against that.
 """
 
 import errno
@@ -18,80 +22,90 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # no types
 
-_PATIENCE: Final = 10.0  # seconds for the next part of a request, and for the whole of an answer to be taken
-_GIVING_WAY: Final = 0.0005
-_CROWDS: Final = 64
-_MOST_COUNTED: Final = 65535
-# How many connections each worker has, and one more; 0 where there is no worker. Made before the fork, for all of them.
-_crowds: Final = memoryview(mmap.mmap(-1, 2 * _CROWDS)).cast("H")
-_NOBODY_THERE: Final = {errno.EAGAIN, errno.ECONNABORTED}  # another worker was quicker, or the client changed its mind
+_SOCKET_TIMEOUT: Final = 10.0  # seconds to receive the next part of a request, and to send a whole response
+_ACCEPT_DELAY: Final = 0.0005
+_SLOTS: Final = 64
+_MAX_COUNT: Final = 65535
+# Each worker's number of connections plus one, or 0 if the slot has no worker. Mapped before the fork, so it is shared.
+_connection_counts: Final = memoryview(mmap.mmap(-1, 2 * _SLOTS)).cast("H")
+_NO_CONNECTION: Final = {errno.EAGAIN, errno.ECONNABORTED}  # another worker accepted it, or the client closed it
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """One client's connection."""
+    """A client's connection."""
 
     closed = False
 
     def init(self) -> None:
-        """Be ready for the next request."""
+        """Prepare for the next request."""
         super().init()
-        self.sock.settimeout(_PATIENCE)
+        self.sock.settimeout(_SOCKET_TIMEOUT)
 
     def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's signature
-        """Close it; gracefully is: once the client has hung up too, or after two seconds."""
+        """Close the connection.
+
+        If `graceful`, wait until the client has closed its side, for at most two seconds.
+        """
         if not self.closed:
             self.closed = True
             super().close(graceful)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A process that serves with several threads."""
+    """A worker process with several threads."""
 
     def accept(self, listener: socket.socket) -> None:
-        """Let somebody in, who gets a thread once there is something to read.
+        """Accept a connection; assign a thread when its first bytes arrive.
 
-        All workers are called to the door at once. The one that has most to do is awake, and would be there first each
-        time, and have them all: it gives way where another has less.
+        The kernel wakes all workers for a new connection. The busiest worker is already running, so it would accept
+        nearly all of them. So a worker waits a moment if another one has fewer connections.
         """
-        if self._count() > min(filter(None, _crowds)) + 1:
-            sleep(_GIVING_WAY)
+        if self._publish_count() > min(filter(None, _connection_counts)) + 1:
+            sleep(_ACCEPT_DELAY)
         try:
             client, address = listener.accept()
-        except OSError as fault:
-            if fault.errno not in _NOBODY_THERE:
+        except OSError as error:
+            if error.errno not in _NO_CONNECTION:
                 raise
             return
         connection = _Connection(self.cfg, client, address, listener.getsockname())
-        patience = max(self.cfg.keepalive, _PATIENCE) if self.alive else STOP_KEEPALIVE_LINGER
-        connection.timeout = monotonic() + patience
+        timeout = max(self.cfg.keepalive, _SOCKET_TIMEOUT) if self.alive else STOP_KEEPALIVE_LINGER
+        connection.timeout = monotonic() + timeout
         self.nr_conns += 1
         self.pending_conns.append(connection)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
 
     def init_process(self) -> None:
-        """Serve, and be counted among the workers."""
-        self._count()
+        """Publish the number of connections, then run the worker."""
+        self._publish_count()
         super().init_process()
 
-    def leave(self) -> None:
-        """Be counted no more; for the master, when the process has ended."""
-        _crowds[self.age % _CROWDS] = 0
+    def clear_count(self) -> None:
+        """Clear this worker's slot; for the master, after the process has exited."""
+        _connection_counts[self.age % _SLOTS] = 0
 
-    def _count(self) -> int:
-        """Tell the others how many connections this worker has, and one more."""
-        crowd = min(int(self.nr_conns) + 1, _MOST_COUNTED)
-        _crowds[self.age % _CROWDS] = crowd
-        return crowd
+    def _publish_count(self) -> int:
+        """Publish and return this worker's number of connections plus one."""
+        count = min(int(self.nr_conns) + 1, _MAX_COUNT)
+        _connection_counts[self.age % _SLOTS] = count
+        return count
 
     def handle(self, connection: _Connection) -> Any:
-        """Answer a request; if it was the last one, take leave here, where the other threads need not wait for it."""
-        kept = super().handle(connection)
-        if not kept:
+        """Handle a request; after the last one of a connection, close the connection.
+
+        Closing waits for the client. In this thread the wait does not delay the other connections.
+        """
+        keep_alive = super().handle(connection)
+        if not keep_alive:
             connection.close(graceful=True)
-        return kept
+        return keep_alive
 
     def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's signature
-        """Take new connections, or no more; at the end, those that wait already are the last, and have to be quick."""
+        """Start or stop accepting connections.
+
+        When the worker stops, it accepts the connections in the backlog. These and all idle connections get a short
+        timeout.
+        """
         super().set_accept_enabled(enabled)
         if not self.alive:
             for connection in self.pending_conns:

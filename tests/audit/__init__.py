@@ -1,0 +1,1 @@
+"""Tests of `tokenapp.audit` and of the ``flask events`` commands."""

@@ -1,0 +1,198 @@
+"""Each change has exactly one audit event and each event its change, although workers are killed (D5)."""
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from threading import Event
+from time import sleep
+
+from flask import Flask
+
+from tests.audit.events import rows_of
+from tests.conftest import Servers
+from tests.support.app import PASSWORD
+from tests.support.client import Client, Response
+from tests.support.commandline import create_user, run
+from tests.support.server import Server
+from tokenapp.models import AuditEvent, Session, SigningKey, User
+
+STRICT = {
+    "WEB_CONCURRENCY": "3",
+    "TOKENAPP_REFRESH_GRACE": "0",
+    "TOKENAPP_ADDRESS_FAILURES": "10000",
+    "TOKENAPP_REVOCATION_DELAY": "0.2",
+}
+USERS = 6
+# The run ends when each of these has happened, and at least so many workers have died and requests have succeeded.
+CHANGES = {("sign_in", 200), ("sign_out", 204), ("change_password", 204), ("replay", 403), ("mistake", 401)}
+COMMANDS = ("users disable", "users enable", "sessions revoke --user", "users unlock")
+KILLS, SUCCESSES = 3, 60
+Happened = tuple[str, str | None]
+Log = dict[str | None, Counter[Happened]]
+
+
+@dataclass
+class RandomUser:
+    """A user who sends random requests; `history` has the id, action and response of each."""
+
+    number: int
+    client: Client
+    history: list[tuple[str, str, Response | None]] = field(default_factory=list)
+    cookies: list[str] = field(default_factory=list)
+    bearer: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"user-{self.number}"
+
+    def act(self, dice: random.Random) -> None:
+        """Send one request."""
+        actions: list[Callable[[dict[str, str]], Response]] = [self.sign_in, self.refresh, self.refresh, self.sign_out]
+        actions += [self.change_password, self.replay] if dice.random() < 0.3 else [self.refresh]
+        actions += [self.mistake] if dice.random() < 0.1 else []
+        action = dice.choice(actions)
+        request_id = f"{action.__name__}-{self.number}-{len(self.history)}"
+        try:
+            response = action({"X-Request-ID": request_id})
+        except (OSError, HTTPException):
+            self.history.append((request_id, action.__name__, None))  # a worker was killed: the outcome is unknown
+            return
+        self.history.append((request_id, action.__name__, response))
+        if response.cookie:
+            self.cookies.append(response.cookie)
+        if response.status == 200:
+            self.bearer = response.json["accessToken"]
+
+    def sign_in(self, headers: dict[str, str]) -> Response:
+        cookie = self.cookies[-1] if self.cookies and self.number % 2 else None
+        return self.client.login(self.name, headers=headers, cookie=cookie)
+
+    def mistake(self, headers: dict[str, str]) -> Response:
+        return self.client.login("victim", "not the password at all", headers=headers)
+
+    def refresh(self, headers: dict[str, str]) -> Response:
+        return self.client.refresh(self.cookies[-1] if self.cookies else None, headers=headers)
+
+    def replay(self, headers: dict[str, str]) -> Response:
+        return self.client.refresh(self.cookies[-2] if len(self.cookies) > 1 else None, headers=headers)
+
+    def sign_out(self, headers: dict[str, str]) -> Response:
+        return self.client.logout(self.cookies[-1] if self.cookies else None, headers=headers)
+
+    def change_password(self, headers: dict[str, str]) -> Response:
+        body = {"currentPassword": PASSWORD, "newPassword": PASSWORD}
+        return self.client.send("PUT", "/api/me/password", payload=body, bearer=self.bearer, headers=headers)
+
+
+def run_at_random(app: Flask, server: Server, users: list[RandomUser], seed: int) -> None:
+    """Let all users act at once while workers are killed and operators run commands, until enough has happened."""
+    over, dice, kills, commands = Event(), random.Random(seed), 0, set()
+
+    def act_until_over(user: RandomUser) -> None:
+        own = random.Random(f"{seed}-{user.number}")
+        while not over.is_set():
+            user.act(own)
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        threads = [pool.submit(act_until_over, user) for user in users]
+        try:
+            while kills < KILLS or commands < {*COMMANDS} or not is_enough(users):
+                assert kills < 100, "not enough happened"
+                name = f"user-{dice.randrange(len(users))}"
+                command = dice.choice(COMMANDS)
+                commands.add(command)
+                run(app, *command.split(), name)
+                run(app, "users", "enable", name)
+                sleep(0.2)
+                workers = server.workers()
+                if workers and dice.random() < 0.5:
+                    os.kill(dice.choice(workers), signal.SIGKILL)
+                    kills += 1
+            run(app, "keys", "rotate", "--use", dice.choice(["access", "refresh"]))
+        finally:
+            over.set()
+        for thread in threads:
+            thread.result(20)
+
+
+def is_enough(users: list[RandomUser]) -> bool:
+    """Return whether a worker was killed during a request, and all else happened often enough."""
+    done = Counter(
+        (action, response.status if response else None) for user in users for _, action, response in [*user.history]
+    )
+    statuses = Counter(status for (_, status), count in done.items() for _ in range(count))
+    return done.keys() >= CHANGES and statuses[200] >= SUCCESSES and statuses[None] > 0
+
+
+def expected(action: str, response: Response) -> list[set[Happened]]:
+    """Return the sets of audit events that a request with this response may have."""
+    if action == "sign_in" and response.status == 200:
+        return [{("sign_in", None)}, {("sign_in", None), ("session_ended", "replaced")}]
+    if response.status == 401 and response.code == "invalid_credentials":
+        reasons = ("wrong password", "user disabled", "unknown user", "credentials changed during sign-in")
+        return [{("sign_in_failed", reason)} for reason in reasons]
+    if action == "change_password" and response.status == 204:
+        return [{("password_changed", None)}, {("password_changed", None), ("session_ended", "password_changed")}]
+    if action in {"refresh", "replay"} and response.status == 403:
+        return [set(), {("session_ended", "reuse")}]
+    if action == "sign_out" and response.status == 204:
+        return [set(), {("session_ended", "logout")}]
+    assert response.status in {200, 400, 401, 403, 429, 503}, (action, response.status, response.body)
+    return [set()]
+
+
+def check_requests(users: list[RandomUser], log: Log) -> None:
+    """Check that each request with a response has exactly the events that the response implies."""
+    for user in users:
+        for request_id, action, response in user.history:
+            events = log.get(request_id, Counter())
+            twice = {kind for kind, number in events.items() if number > 1} - {("session_ended", "password_changed")}
+            assert not twice, f"D5: {request_id} has {events}"
+            if response is not None:
+                allowed = expected(action, response)
+                assert set(events) in allowed, f"D5: the response to {request_id} is {response.status}: {events}"
+    known = {request_id for user in users for request_id, _, _ in user.history}
+    assert set(log) - known == {None}, "D5: there are events of unknown requests"
+
+
+def check_tables(app: Flask) -> None:
+    """Check that the tables agree with the audit log, row by row."""
+    events = rows_of(app, AuditEvent)
+    rows = {row.id: row for row in rows_of(app, Session)}
+    opened = Counter(event.sid for event in events if event.kind == "sign_in")
+    assert opened == Counter(dict.fromkeys(rows, 1)), "D5: sessions and sign-ins differ"
+    revoked = Counter((event.sid, event.reason) for event in events if event.kind == "session_ended")
+    assert revoked == Counter((row.id, row.revoked_reason) for row in rows.values() if row.revoked_at is not None)
+    for user in rows_of(app, User):
+        own = sorted((event for event in events if event.user_id == user.id), key=lambda event: event.at)
+        assert Counter(event.kind for event in own)["user_created"] == 1
+        changes = [event.at for event in own if event.kind == "password_changed"]
+        assert user.credentials_changed_at == (changes[-1] if changes else user.created_at)
+        switches = [event.kind for event in own if event.kind in {"user_disabled", "user_enabled"}]
+        assert switches == ["user_disabled", "user_enabled"] * (len(switches) // 2), "D5: an event is missing"
+        assert user.disabled_at is None
+    keys = rows_of(app, SigningKey)
+    created = sorted(event.reason or "" for event in events if event.kind == "key_created")
+    assert created == sorted(f"{key.use} {key.kid}" for key in keys)
+
+
+def test_audit_log_is_the_history_although_workers_are_killed(app: Flask, database_url: str, serve: Servers) -> None:
+    for name in ("victim", *(f"user-{number}" for number in range(USERS))):
+        create_user(app, name)
+    server = serve(database_url, **STRICT)
+    users = [RandomUser(number, server.client) for number in range(USERS)]
+    run_at_random(app, server, users, seed=20261120)
+    log: Log = {}
+    for event in rows_of(app, AuditEvent):
+        if event.kind == "key_created" and event.request_id:
+            continue  # the first request creates the first keys
+        log.setdefault(event.request_id, Counter())[event.kind, event.reason] += 1
+    check_requests(users, log)
+    check_tables(app)
+    recorded = {kind for events in log.values() for kind, _ in events}
+    assert {"sign_in", "sign_in_failed", "session_ended", "password_changed", "user_disabled"} <= recorded

@@ -1,0 +1,31 @@
+"""The service in several processes, started once for all tests of races."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.conftest import Databases
+from tests.sessions.service import REVOCATION_DELAY, Service
+from tests.support.app import application
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql", "serializable"])
+def service(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Start the service on a database of each kind; each test creates its own users.
+
+    On a ``serializable`` PostgreSQL, conflicting transactions fail and have to be repeated.
+    """
+    url = databases("sqlite" if request.param == "sqlite" else "postgresql")
+    if request.param == "serializable":
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                f"ALTER DATABASE {connection.info.dbname} SET default_transaction_isolation = 'serializable'"
+            )
+    settings = {"WEB_CONCURRENCY": "3", "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY)}
+    log = tmp_path_factory.mktemp("races") / "server.log"
+    with application(url) as app, Server(url, settings, log=log) as server:
+        yield Service(app, server)
