@@ -47,7 +47,7 @@ def setting_row(setting: Setting) -> str:
 
 
 def error_classes(base: type[TokenappError] = TokenappError) -> list[type[TokenappError]]:
-    """Return all error classes of the program that have a code of their own, without those of tests."""
+    """Return the error classes of the program that have their own code."""
     classes = [each for child in base.__subclasses__() for each in (child, *error_classes(child))]
     return [each for each in classes if each.__module__.startswith("tokenapp.") and "code" in vars(each)]
 
