@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -30,7 +31,6 @@ if _settings.metrics_bind:
 
 
 wsgi_app = "wsgi:app"
-# In development there is a demo user whose password everybody knows: that one stays on this machine.
 bind = _settings.bind or f"127.0.0.1:{_settings.port}"
 worker_class = "tokenapp.server.worker.Worker"
 workers = _settings.web_concurrency
@@ -39,6 +39,8 @@ preload_app = True
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 -- gunicorn's heartbeat files
 
+# Each connection is a file descriptor, and a quarter of them is for everything else.
+worker_connections = max(threads + 1, min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4))
 timeout = 30
 graceful_timeout = 20
 # Longer than a proxy keeps idle connections, so that the server never closes one that the proxy is about to use.

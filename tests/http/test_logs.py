@@ -285,7 +285,7 @@ def test_every_field_of_a_line_is_explained_on_the_page_for_operators(databases:
         raise KeyError
 
     reply, line = sign_in(app, capfd)
-    app.test_client().get("/bug")
+    app.test_client().get("/bug", headers={"X-Request-ID": "chosen-by-the-caller"})
     app.test_client().get("/api/protected", headers={"Authorization": "Bearer malformed"})
     logging.getLogger("somebody.else").warning("%d", "no number")
     with app.app_context():

@@ -1,11 +1,13 @@
 """How connections share a worker's threads: one that is idle, slow or does not hang up takes nothing from others."""
 
 import os
+import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,42 @@ def test_workers_share_the_connections_that_come_at_once(databases: Databases, s
         shares = [files(pid, "socket:") - had for pid, had in zip(server.workers(), before, strict=True)]
     assert sum(shares) == 40
     assert min(shares) >= 3, "of gunicorn's own workers the first one takes them all"
+
+
+def test_clients_that_never_hang_up_delay_nobody(server: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with connections(server, 30, request) as opened:
+        assert seconds_to_answer(server) < 2, "thirty times two seconds, if each of them occupied a thread"
+        for connection in opened:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_request_that_drips_loses_its_thread(server: Server) -> None:
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not stop.wait(0.2):
+                connection.sendall(b"X-Header: drip\r\n")
+
+    with connections(server, 4, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n") as opened:
+        drips = [threading.Thread(target=drip, args=(connection,)) for connection in opened]
+        for each in drips:
+            each.start()
+        try:
+            wait_until(lambda: server.log.read_text().count("a client was too slow") == 4, seconds=60, what="their end")
+            assert server.client.send("GET", "/healthz").status == 200
+        finally:
+            stop.set()
+            for each in drips:
+                each.join()
+
+
+def test_worker_without_file_descriptors_goes_on(databases: Databases, serve: Servers) -> None:
+    server = serve(databases("sqlite"), WEB_CONCURRENCY="1", TOKENAPP_THREADS="2")
+    (worker,) = server.workers()
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (60, 60))
+    with connections(server, 100):
+        wait_until(lambda: "no file descriptor is left" in server.log.read_text(), what="the limit")
+    assert server.client.send("GET", "/healthz").status == 200
+    assert server.workers() == [worker]

@@ -47,13 +47,13 @@ class Metric(NamedTuple):
 
 
 METRICS: Final = (
-    Metric("Counter", "tokenapp_refreshes_total", "Refresh tokens presented, by what came of it.", ("outcome",)),
+    Metric("Counter", "tokenapp_refreshes_total", "Refresh tokens presented, by outcome.", ("outcome",)),
     Metric(
         "Counter",
         "tokenapp_refreshes_elsewhere_total",
         "Repeated refresh tokens from another network and another browser than the rotation's.",
     ),
-    Metric("Counter", "tokenapp_sign_ins_total", "Attempts to sign in, by what came of them.", ("result",)),
+    Metric("Counter", "tokenapp_sign_ins_total", "Sign-in attempts, by result.", ("result",)),
     Metric(
         "Histogram",
         "tokenapp_request_seconds",
@@ -89,15 +89,15 @@ def init_app(app: Flask, version: str) -> None:
     """Count the requests of `app`, if the server has a metrics folder."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return
-    made = {metric.name: _make(metric) for metric in METRICS}
-    made["tokenapp_build_info"].labels(version, platform.python_version()).set(1)
-    passwords.watch.queue = made["tokenapp_hash_queue"].inc
-    passwords.watch.seconds = made["tokenapp_hash_seconds"].observe
-    count_request = _request_counter(made["tokenapp_request_seconds"])
-    refreshes = {outcome: made["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
-    sign_ins = {result: made["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
-    elsewhere = made["tokenapp_refreshes_elsewhere_total"]
-    sample = _sampler(made)
+    created = {metric.name: _make(metric) for metric in METRICS}
+    created["tokenapp_build_info"].labels(version, platform.python_version()).set(1)
+    passwords.watch.queue = created["tokenapp_hash_queue"].inc
+    passwords.watch.seconds = created["tokenapp_hash_seconds"].observe
+    count_request = _request_counter(created["tokenapp_request_seconds"])
+    refreshes = {outcome: created["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
+    sign_ins = {result: created["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
+    elsewhere = created["tokenapp_refreshes_elsewhere_total"]
+    sample = _sampler(created)
 
     @app.after_request
     def count(response: Response) -> Response:
