@@ -48,8 +48,10 @@ format: $(VENV)/.checks
 bench: $(VENV)/.benches
 	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER)) $(if $(PART),--resume --part $(PART)) $(if $(RESUME),--resume)
 
-# Runs the service under load with one fault after another: make soak MINUTES=60 KIND=sqlite
+# Runs many rounds of the race test of the browser client, and then the service under load with one fault after another:
+# make soak MINUTES=60 KIND=sqlite ROUNDS=200
 soak: $(VENV)/.checks
+	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.
@@ -62,9 +64,9 @@ pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
 	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
 
-# Takes the pictures of the account page in docs/screenshots.
+# Takes the screenshots of the account page in docs/screenshots.
 screenshots: $(VENV)/.checks
-	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser -k screenshot
+	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser/test_account_screenshots.py
 
 clean:
 	rm -rf $(VENV) bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

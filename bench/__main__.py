@@ -1,8 +1,8 @@
-"""Measures this service beside what people use today, and writes docs/benchmarks.
+"""Compare this service with common alternatives, and write docs/benchmarks.
 
     python -m bench --rounds 5 --seconds 2
 
-Everything is started, loaded and compared in this one run; nothing is kept from the run before.
+All programs are measured in the same run. Figures of earlier runs are not used.
 """
 
 import argparse
@@ -44,31 +44,31 @@ PARTS = ("loads", "crowd", "mixed", "memory", "start", "calls", "instructions")
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the parts and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of each load in each round")
-    parser.add_argument("--folder", type=Path, default=report.FOLDER, help="where the report is written")
-    parser.add_argument("--resume", action="store_true", help="keep the parts that a run that was cut off has measured")
-    parser.add_argument("--part", choices=PARTS, help="measure this part alone, and resume later")
+    parser.add_argument("--seconds", type=int, default=2, help="duration of each load in each round")
+    parser.add_argument("--folder", type=Path, default=report.FOLDER, help="folder of the report")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that an interrupted run has measured")
+    parser.add_argument("--part", choices=PARTS, help="measure only this part; continue later with --resume")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    kept = options.folder / "partial.json"
-    found = json.loads(kept.read_text()) if options.resume and kept.exists() else {}
+    partial = options.folder / "partial.json"
+    found = json.loads(partial.read_text()) if options.resume and partial.exists() else {}
     found.setdefault("about", {**about(options.rounds, options.seconds), "sittings": 0, "minutes": 0.0})
     found["about"]["sittings"] += 1
     for part in [options.part] if options.part else [each for each in PARTS if each not in found]:
         began = time.monotonic()
         found |= measure(part, found["about"]["rounds"], found["about"]["seconds"])
         found["about"]["minutes"] = round(found["about"]["minutes"] + (time.monotonic() - began) / 60, 1)
-        kept.write_text(report.as_json(found))
+        partial.write_text(report.as_json(found))
     if all(part in found for part in PARTS):
         write(found, options.folder)
-        kept.unlink()
+        partial.unlink()
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
-    """Write the report."""
+    """Write the figures, the page and the plots."""
     (folder / "results.json").write_text(report.as_json(found))
     (folder / "README.md").write_text(report.page(found))
     plots.draw(found, folder)
@@ -76,7 +76,7 @@ def write(found: dict[str, Any], folder: Path) -> None:
 
 
 def measure(part: str, rounds: int, seconds: int) -> dict[str, Any]:
-    """Return the figures of one part."""
+    """Measure one part and return its figures."""
     few = min(rounds, 3)
     parts: dict[str, Callable[[Place], dict[str, Any]]] = {
         "loads": lambda place: loads(place, rounds, seconds),
@@ -87,7 +87,7 @@ def measure(part: str, rounds: int, seconds: int) -> dict[str, Any]:
         "calls": lambda place: {"calls": extras.calls(place), "imports": extras.imports()},
         "instructions": lambda place: {"instructions": instructions(place)},
     }
-    # Tokens are made for the rounds, for one more (wrk asks for a request to look at), and for a margin.
+    # One round more than measured: wrk takes an extra request at its start, and a margin is needed.
     with _place(seconds * (rounds + 1)) as place:
         found = parts[part](place)
     if part != "loads":
@@ -96,7 +96,7 @@ def measure(part: str, rounds: int, seconds: int) -> dict[str, Any]:
 
 
 def loads(place: Place, rounds: int, seconds: int) -> dict[str, Any]:
-    """Return what each load costs each program."""
+    """Return the figures of each load for each program."""
     programs = start_all(place)
     return {
         "programs": {key: {"title": each.title, "database": each.database} for key, each in programs.items()},
@@ -105,22 +105,22 @@ def loads(place: Place, rounds: int, seconds: int) -> dict[str, Any]:
     }
 
 
-class _place(ExitStack):  # noqa: N801 -- used as a function is
-    """A folder in which programs are started, and which goes with them."""
+class _place(ExitStack):  # noqa: N801 -- used like a function
+    """A temporary folder for the programs; both are cleaned up at the end."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__()
         self._seconds = seconds
 
-    def __enter__(self) -> Place:  # type: ignore[override]  # it gives what stands on it
+    def __enter__(self) -> Place:  # type: ignore[override]  # it returns the place, not the stack
         super().__enter__()
         folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        folder.chmod(0o755)  # PostgreSQL runs as another user, who must get to its own part
+        folder.chmod(0o755)  # PostgreSQL runs as another user and needs access to its subfolder
         return Place(self, folder, self._seconds)
 
 
 def about(rounds: int, seconds: int) -> dict[str, Any]:
-    """Return when, where and with what it was measured."""
+    """Return the date, the options, the machine and the versions."""
     cpu = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -136,24 +136,24 @@ def about(rounds: int, seconds: int) -> dict[str, Any]:
         "versions": {
             "Python": platform.python_version(),
             "SQLite": sqlite3.sqlite_version,
-            **_programs(),
-            **_packages(),
+            **_program_versions(),
+            **_package_versions(),
         },
     }
 
 
-def _programs() -> dict[str, str]:
+def _program_versions() -> dict[str, str]:
     found = Postgres.find_programs()
-    postgres = _says([str(found / "postgres"), "--version"]).split()[2] if found else "none"
-    return {"PostgreSQL": postgres, "Node": _says(["node", "--version"]).removeprefix("v")}
+    postgres = _output_of([str(found / "postgres"), "--version"]).split()[2] if found else "none"
+    return {"PostgreSQL": postgres, "Node": _output_of(["node", "--version"]).removeprefix("v")}
 
 
-def _packages() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     express = json.loads((EXPRESS / "package.json").read_text())["dependencies"]
     return {**{name: version(name) for name in PACKAGES}, **express}
 
 
-def _says(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

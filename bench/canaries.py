@@ -1,9 +1,10 @@
-"""Canary secrets in every field of every route, and the search for them in the log and in a dump of the database.
+"""Send canary secrets in every field, then search the log and the database.
 
     python -m bench.canaries [MEGABYTES [MINUTES [DATABASE_URL]]]
 
-Serves from gunicorn and sends until log and dump together have that many megabytes (100), or that many minutes (15)
-are over; then names each canary that was found, and fails if there is one. Without a database it makes an SQLite file.
+It starts gunicorn and sends requests until the log and a dump of the database have 100 MB in total, or for 15 minutes.
+Then it lists the canaries that it found in them; the exit status is 1 if there are any. The default database is a new
+SQLite file.
 """
 
 import base64
@@ -33,93 +34,100 @@ from tests.support.server import Server, free_port
 from tokenapp.db import db
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
-BODY_MEMBERS = ("username", "password", "currentPassword", "newPassword", "token")
+BODY_FIELDS = ("username", "password", "currentPassword", "newPassword", "token")
 
 
 @dataclass
-class Aviary:
-    """The canaries by what they pretend to be; `seen` are the real tokens that the service gave out meanwhile."""
+class Canaries:
+    """Canary secrets of several kinds.
+
+    `seen` has the real tokens that the service has issued.
+    """
 
     seen: list[str] = field(default_factory=list)
     core: str = field(default_factory=lambda: f"c4n4ry{uuid4().hex}")
 
     @property
     def password(self) -> str:
-        """A password that the rule takes."""
+        """A password that the password policy accepts."""
         return f"pass {self.core} w\u00f6rd"
 
     @property
     def token(self) -> str:
-        """What looks like a token."""
+        """A string in the form of a JWT."""
         return f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.{self.core}"
 
     @property
     def basic(self) -> str:
-        """What looks like client credentials."""
+        """The value of a Basic authorization header."""
         return base64.b64encode(f"user:{self.core}".encode()).decode()
 
-    def note(self, reply: Response) -> Response:
-        """Remember the tokens in `reply`."""
+    def remember(self, response: Response) -> Response:
+        """Remember the tokens in `response`, and return it."""
         with suppress(ValueError, AttributeError):
-            self.seen += filter(None, [reply.json.get("accessToken"), reply.cookie])
-        return reply
+            self.seen += filter(None, [response.json.get("accessToken"), response.cookie])
+        return response
 
     def found_in(self, haystack: bytes) -> list[str]:
-        """Return the canaries and the tokens that `haystack` holds, as they are or by their telling part."""
+        """Return the canaries, and the signatures of tokens, that `haystack` contains."""
         needles = {self.core, self.basic, *(token.rpartition(".")[2] for token in self.seen)}
         return sorted(needle for needle in needles if needle.encode() in haystack)
 
 
-def everywhere(app: Flask, birds: Aviary) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Give requests to each path with each method, with canaries in query, headers and bodies of all forms."""
-    paths = {rule.rule.partition("<")[0] + birds.token * ("<" in rule.rule) for rule in app.url_map.iter_rules()}
-    query = f"?password={birds.core}&token={birds.token}&access_token={birds.token}&{birds.core}"
-    for path, method in itertools.product([*sorted(paths), f"/no/{birds.token}"], METHODS):
-        for headers, body in zip(_headers(birds), itertools.cycle(_bodies(birds)), strict=False):
+def canary_requests(app: Flask, canaries: Canaries) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield requests for each path and method, with canaries in all parts."""
+    paths = {rule.rule.partition("<")[0] + canaries.token * ("<" in rule.rule) for rule in app.url_map.iter_rules()}
+    query = f"?password={canaries.core}&token={canaries.token}&access_token={canaries.token}&{canaries.core}"
+    for path, method in itertools.product([*sorted(paths), f"/no/{canaries.token}"], METHODS):
+        for headers, body in zip(_headers(canaries), itertools.cycle(_bodies(canaries)), strict=False):
             yield method, path + query, {"headers": headers, "body": body}
-    for path, body in itertools.product(sorted(paths), _bodies(birds)):
+    for path, body in itertools.product(sorted(paths), _bodies(canaries)):
         yield ("PUT" if "/me/" in path else "POST"), path + query, {"headers": _JSON, "body": body}
 
 
 _JSON = {"Content-Type": "application/json"}
 
 
-def _headers(birds: Aviary) -> list[dict[str, str]]:
-    cookie = f"refreshToken={birds.token}; __Host-refreshToken={birds.core}; session={birds.core}"
+def _headers(canaries: Canaries) -> list[dict[str, str]]:
+    cookie = f"refreshToken={canaries.token}; __Host-refreshToken={canaries.core}; session={canaries.core}"
     spread = ("Referer", "X-Api-Key", "X-Forwarded-For", "Forwarded", "X-Request-ID", "Accept", "If-None-Match")
     return [
-        dict.fromkeys(spread, f"{birds.core} {birds.token}") | {"Cookie": cookie},
-        {"Authorization": f"Bearer {birds.token}", **_JSON},
-        {"Authorization": f"Bearer {birds.core}", **_JSON},
-        {"Authorization": f"Basic {birds.basic}", "Cookie": cookie, **_JSON},
-        {"Authorization": f"Bearer {birds.core}, Bearer {birds.token}"},
-        {"Cookie": f"refreshToken={birds.core}; refreshToken={birds.core}", "Content-Type": birds.core},
-        {"Origin": f"https://user:{birds.core}@evil.example", "Cookie": cookie, **_JSON},
-        {"Sec-Fetch-Site": f"{birds.core}!", "Cookie": cookie, **_JSON},
-        {"Content-Encoding": birds.core, "Transfer-Encoding": birds.core},
-        {"Expect": birds.core},
+        dict.fromkeys(spread, f"{canaries.core} {canaries.token}") | {"Cookie": cookie},
+        {"Authorization": f"Bearer {canaries.token}", **_JSON},
+        {"Authorization": f"Bearer {canaries.core}", **_JSON},
+        {"Authorization": f"Basic {canaries.basic}", "Cookie": cookie, **_JSON},
+        {"Authorization": f"Bearer {canaries.core}, Bearer {canaries.token}"},
+        {"Cookie": f"refreshToken={canaries.core}; refreshToken={canaries.core}", "Content-Type": canaries.core},
+        {"Origin": f"https://user:{canaries.core}@evil.example", "Cookie": cookie, **_JSON},
+        {"Sec-Fetch-Site": f"{canaries.core}!", "Cookie": cookie, **_JSON},
+        {"Content-Encoding": canaries.core, "Transfer-Encoding": canaries.core},
+        {"Expect": canaries.core},
     ]
 
 
-def _bodies(birds: Aviary) -> list[bytes]:
-    filled = dict.fromkeys(BODY_MEMBERS, birds.password)
+def _bodies(canaries: Canaries) -> list[bytes]:
+    filled = dict.fromkeys(BODY_FIELDS, canaries.password)
     objects: list[Any] = [
         filled,
-        {name: {birds.core: birds.core} for name in BODY_MEMBERS},
-        dict.fromkeys(BODY_MEMBERS, f"{birds.core}\x00"),
-        dict.fromkeys(BODY_MEMBERS, birds.core * 40),
-        {birds.core: birds.password},
-        [birds.password],
-        birds.password,
+        {name: {canaries.core: canaries.core} for name in BODY_FIELDS},
+        dict.fromkeys(BODY_FIELDS, f"{canaries.core}\x00"),
+        dict.fromkeys(BODY_FIELDS, canaries.core * 40),
+        {canaries.core: canaries.password},
+        [canaries.password],
+        canaries.password,
     ]
-    broken = [f'{{"password": "{birds.core}'.encode(), birds.core.encode() + b"\xff", birds.core.encode() * 600]
+    broken = [
+        f'{{"password": "{canaries.core}'.encode(),
+        canaries.core.encode() + b"\xff",
+        canaries.core.encode() * 600,
+    ]
     return [*(json.dumps(each).encode() for each in objects), *broken]
 
 
-def raw(birds: Aviary) -> list[bytes]:
-    """Return requests that gunicorn refuses before we see them."""
+def malformed_requests(canaries: Canaries) -> list[bytes]:
+    """Return requests that gunicorn rejects before the application gets them."""
     head = b"POST /api/login HTTP/1.1\r\nHost: x\r\n"
-    core, token = birds.core.encode(), birds.token.encode()
+    core, token = canaries.core.encode(), canaries.token.encode()
     return [
         b"GET /?token=" + token + b" HTTP/9.9\r\n\r\n",
         b"GET /" + core + b"\r\n\r\n",
@@ -137,7 +145,7 @@ def raw(birds: Aviary) -> list[bytes]:
 
 
 def send_raw(port: int, message: bytes) -> None:
-    """Send bytes, and no more; wait for the answer, if there is one."""
+    """Send bytes, close the sending side, and wait for the response, if any."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection, suppress(OSError):
         connection.sendall(message)
         connection.shutdown(socket.SHUT_WR)
@@ -145,22 +153,24 @@ def send_raw(port: int, message: bytes) -> None:
             pass
 
 
-def live(client: Client, birds: Aviary, username: str = "alice") -> None:
-    """Use an account whose password is a canary, in all ways, good and bad."""
-    first = birds.note(client.login(username, birds.password))
+def use_account(client: Client, canaries: Canaries, username: str = "alice") -> None:
+    """Use an account with a canary password in all ways, valid and invalid."""
+    first = canaries.remember(client.login(username, canaries.password))
     assert first.status == 200, first.body
-    rotated = birds.note(client.refresh(first.cookie))
-    birds.note(client.refresh(first.cookie))
+    rotated = canaries.remember(client.refresh(first.cookie))
+    canaries.remember(client.refresh(first.cookie))
     bearer = rotated.json["accessToken"]
     for path in ("/api/me", "/api/sessions", "/api/protected", "/readyz"):
         client.send("GET", path, bearer=bearer)
-    birds.note(client.send("POST", "/api/reauthenticate", payload={"password": birds.password}, bearer=bearer))
-    client.send("POST", "/api/reauthenticate", payload={"password": f"not {birds.core}"}, bearer=bearer)
-    change = {"currentPassword": birds.password, "newPassword": birds.core[:14]}
+    canaries.remember(
+        client.send("POST", "/api/reauthenticate", payload={"password": canaries.password}, bearer=bearer)
+    )
+    client.send("POST", "/api/reauthenticate", payload={"password": f"not {canaries.core}"}, bearer=bearer)
+    change = {"currentPassword": canaries.password, "newPassword": canaries.core[:14]}
     client.send("PUT", "/api/me/password", payload=change, bearer=bearer)
-    change["newPassword"] = birds.password
+    change["newPassword"] = canaries.password
     assert client.send("PUT", "/api/me/password", payload=change, bearer=bearer).status == 204
-    client.login(birds.password, birds.password)  # the password typed into the wrong field
+    client.login(canaries.password, canaries.password)  # the password typed into the wrong field
     client.send("DELETE", "/api/sessions?keep=current", bearer=bearer)
     client.logout(rotated.cookie)
     client.refresh(rotated.cookie)
@@ -168,7 +178,7 @@ def live(client: Client, birds: Aviary, username: str = "alice") -> None:
 
 
 def dump(database_url: str) -> bytes:
-    """Return all that the database holds: the files' bytes, or every row of every table."""
+    """Return the bytes of the SQLite files, or all rows of all tables."""
     url = sa.make_url(database_url)
     if url.drivername.startswith("sqlite"):
         return b"".join(
@@ -185,38 +195,38 @@ def dump(database_url: str) -> bytes:
 
 
 def main() -> None:
-    """Fill log and database, search them, say what was found."""
+    """Fill the log and the database, search them, and print the canaries found."""
     megabytes, minutes = (float(each) for each in (*sys.argv[1:3], *("100", "15")[len(sys.argv[1:3]) :]))
     folder = Path(tempfile.mkdtemp())
     url = sys.argv[3] if sys.argv[3:] else f"sqlite:///{folder}/canaries.db"
-    birds, log, over = Aviary(), folder / "log", threading.Event()
+    canaries, log, stopped = Canaries(), folder / "log", threading.Event()
     app = make_app(url, PORT=str(free_port()))
     with app.app_context():
         flask_migrate.upgrade()
         db.engine.dispose()
-    create_user(app, "alice", birds.password)
-    requests = list(everywhere(app, birds))
+    create_user(app, "alice", canaries.password)
+    requests = list(canary_requests(app, canaries))
 
     def work(server: Server) -> None:
-        while not over.is_set():
+        while not stopped.is_set():
             for method, path, more in requests:
                 server.client.send(method, path, **more)
-                if over.is_set():
+                if stopped.is_set():
                     return
 
     deadline, size = time.monotonic() + minutes * 60, 0.0
     with Server(url, {"TOKENAPP_ADDRESS_FAILURES": "100000"}, log=log) as server, ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(work, server) for _ in range(4)]
         while size < megabytes and time.monotonic() < deadline and not any(each.done() for each in workers):
-            live(server.client, birds)
-            for message in raw(birds):
+            use_account(server.client, canaries)
+            for message in malformed_requests(canaries):
                 send_raw(server.port, message)
             size = (log.stat().st_size + len(dump(url))) / 1e6
-        over.set()
+        stopped.set()
         for each in workers:
             each.result()
-    found = birds.found_in(log.read_bytes()) + birds.found_in(dump(url))
-    print(f"{size:.1f} MB of log and dump, {len(requests)} kinds of requests, {len(birds.seen)} real tokens")
+    found = canaries.found_in(log.read_bytes()) + canaries.found_in(dump(url))
+    print(f"{size:.1f} MB of log and dump, {len(requests)} kinds of requests, {len(canaries.seen)} real tokens")
     print("Found:", *(found or ["none"]))
     sys.exit(bool(found))
 

@@ -1,9 +1,10 @@
-"""What a checkpoint in the way of a SQLite transaction costs the slowest ones, by how many pages the log may hold.
+"""Measure how checkpoints delay SQLite transactions, by the size of the WAL.
 
     python -m bench.checkpoints DATABASE_FILE
 
-Each write is a rotation's UPDATE and is synced to the disk; the file should be a copy of a large database. The last row
-is the log left alone by writers, with somebody else checkpointing once a second.
+Each write is the UPDATE of a rotation and is synced to the disk. The file should be a copy of a large database. The
+rows of the table are values of `wal_autocheckpoint`. In the last row writers do not run checkpoints; another thread
+does, once per second.
 """
 
 import random
@@ -17,8 +18,8 @@ WRITES = 4000
 UPDATE = "UPDATE sessions SET current_jti = ?, generation = generation + 1 WHERE id = ?"
 
 
-def opened(path: str, pages: int) -> sqlite3.Connection:
-    """Open the file as the service does."""
+def connect(path: str, pages: int) -> sqlite3.Connection:
+    """Open the file with the settings of the service."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=2.5)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={pages}"):
         connection.execute(f"PRAGMA {pragma}")
@@ -26,43 +27,43 @@ def opened(path: str, pages: int) -> sqlite3.Connection:
 
 
 def measure(path: str, pages: int) -> list[float]:
-    """Write one row after another; return milliseconds."""
-    connection = opened(path, pages)
+    """Update one row after another; return the milliseconds of each update."""
+    connection = connect(path, pages)
     low, high = (int(row[:12], 16) for row in connection.execute("SELECT min(id), max(id) FROM sessions").fetchone())
-    found = "SELECT id FROM sessions WHERE id > ? ORDER BY id LIMIT 1"
-    sids = [connection.execute(found, (f"{random.randint(low, high - 1):012x}",)).fetchone() for _ in range(WRITES)]
+    query = "SELECT id FROM sessions WHERE id > ? ORDER BY id LIMIT 1"
+    sids = [connection.execute(query, (f"{random.randint(low, high - 1):012x}",)).fetchone() for _ in range(WRITES)]
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    over = threading.Event()
+    stopped = threading.Event()
 
-    def look_after() -> None:
-        other = opened(path, 0)
-        while not over.wait(1):
+    def run_checkpoints() -> None:
+        other = connect(path, 0)
+        while not stopped.wait(1):
             other.execute("PRAGMA wal_checkpoint(PASSIVE)")
         other.close()
 
-    thread = threading.Thread(target=look_after)
+    thread = threading.Thread(target=run_checkpoints)
     if not pages:
         thread.start()
-    walls = []
+    durations = []
     for number, (sid,) in enumerate(sids):
         began = time.perf_counter()
         connection.execute(UPDATE, (f"x{number:021d}", sid))
-        walls.append((time.perf_counter() - began) * 1000)
-    over.set()
+        durations.append((time.perf_counter() - began) * 1000)
+    stopped.set()
     if not pages:
         thread.join()
     connection.close()
-    return walls
+    return durations
 
 
 def main() -> None:
-    """Print a table."""
+    """Measure each size and print a table."""
     print("| pages | p50 ms | p99 ms | p99.9 ms | longest ms |\n| --- | --- | --- | --- | --- |")
     for pages in (1000, 250, 4000, 0):
-        walls = measure(sys.argv[1], pages)
-        cuts = statistics.quantiles(walls, n=1000)
-        name = pages or "another's work"
-        print(f"| {name} | {cuts[499]:.2f} | {cuts[989]:.2f} | {cuts[998]:.1f} | {max(walls):.1f} |", flush=True)
+        durations = measure(sys.argv[1], pages)
+        cuts = statistics.quantiles(durations, n=1000)
+        name = pages or "other thread"
+        print(f"| {name} | {cuts[499]:.2f} | {cuts[989]:.2f} | {cuts[998]:.1f} | {max(durations):.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one worker on one core does not show: a crowd of sessions, sign-ins beside requests, memory, start."""
+"""Measure many sessions, sign-ins beside other requests, memory and start."""
 
 import cProfile
 import os
@@ -16,7 +16,7 @@ from bench import ours
 from bench.load import Feed, send
 from bench.pacing import Lane, pace
 from bench.process import Tree
-from bench.programs import PASSWORD, TOKENS, USERS, Place, answers, bearer, logins, start_express
+from bench.programs import PASSWORD, TOKENS, USERS, Place, bearer, logins, responds, start_express
 from bench.rivals import textbook
 from tests.support.app import ROOT, application, environment
 from tests.support.client import Client
@@ -28,7 +28,10 @@ CALLS = 200
 
 
 def crowd(place: Place, rounds: int, seconds: int) -> dict[str, object]:
-    """Return the refreshes a second of this service and of Express, when 100,000 people are signed in to each."""
+    """Return the refreshes per second of this service and Express.
+
+    Each of them has 100,000 live sessions.
+    """
     url = place.database("sqlite", "crowd")
     ours.prepare(url, USERS, PASSWORD)
     wanted = 3500 * seconds * rounds
@@ -47,7 +50,10 @@ def crowd(place: Place, rounds: int, seconds: int) -> dict[str, object]:
 
 
 def mixed(place: Place, seconds: int) -> dict[str, object]:
-    """Return how late answers of the protected route are at 1,000 a second while 10 people a second sign in."""
+    """Return response times of the protected route beside sign-ins.
+
+    The load is 1,000 protected requests and 10 sign-ins per second.
+    """
     url = place.database("sqlite", "mixed")
     ours.prepare(url, USERS, PASSWORD)
     minted = list(ours.open_sessions(url, TOKENS))
@@ -57,25 +63,25 @@ def mixed(place: Place, seconds: int) -> dict[str, object]:
     with Tree(
         ours.command(), env=ours.settings(url, PORT=str(port)), log=log, cores=cores, folder=place.folder
     ) as tree:
-        _wait(lambda: answers(tree, port))
-        time.sleep(1)  # until both workers are there: one of them answers already
+        _wait(lambda: responds(tree, port))
+        time.sleep(1)  # until the second worker has started too
         lanes = [Lane([bearer(each.access_token) for each in minted], 1000, 16), Lane(logins(), 10, 8)]
         pace(lanes, port, seconds)
-    return {"workers": 2, "seconds": seconds, "protected": _late(lanes[0]), "login": _late(lanes[1])}
+    return {"workers": 2, "seconds": seconds, "protected": _latencies(lanes[0]), "login": _latencies(lanes[1])}
 
 
-def _late(lane: Lane) -> dict[str, float]:
-    cuts = statistics.quantiles(lane.late, n=1000, method="inclusive")
-    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(lane.late)}
+def _latencies(lane: Lane) -> dict[str, float]:
+    cuts = statistics.quantiles(lane.delays, n=1000, method="inclusive")
+    named = {"p50_ms": cuts[499], "p99_ms": cuts[989], "p999_ms": cuts[998], "max_ms": max(lane.delays)}
     return {
-        "requests": len(lane.late),
+        "requests": len(lane.delays),
         "refused": lane.refused,
         **{name: round(value * 1000, 2) for name, value in named.items()},
     }
 
 
 def memory(place: Place) -> dict[str, dict[str, float]]:
-    """Return the megabytes that 1 and 4 workers take: before the first request, and after a thousand and more."""
+    """Return the memory of 1 and 4 workers in MB, after the start and after load."""
     found = {}
     for workers in (1, 4):
         url = place.database("sqlite", f"memory{workers}")
@@ -84,7 +90,7 @@ def memory(place: Place) -> dict[str, dict[str, float]]:
         port = free_port()
         env = ours.settings(url, PORT=str(port), WEB_CONCURRENCY=str(workers))
         with Tree(ours.command(), env=env, log=place.folder / "memory.log", folder=place.folder) as tree:
-            _wait(lambda tree=tree, port=port: answers(tree, port))
+            _wait(lambda tree=tree, port=port: responds(tree, port))
             _settle(tree)
             started = tree.pss()
             feeds = {
@@ -100,25 +106,29 @@ def memory(place: Place) -> dict[str, dict[str, float]]:
 
 
 def _load(feed: Feed, port: int) -> None:
-    # More connections than one worker has threads: each worker gets its part of them.
+    # More connections than one worker has threads, so that each worker gets some of them.
     send(feed, port, seconds=2, connections=32)
 
 
 def _settle(tree: Tree) -> None:
-    """Wait until the program is idle: sign-ins that nobody waits for any more are hashed to their end.
+    """Wait until the program is idle and has returned the memory for hashing.
 
-    And a second more: half a second after the last hash, the memory for them is given back.
+    After the load ends, the program still hashes the passwords of pending sign-ins. It returns the memory half a second
+    after the last hash.
     """
     deadline, used = time.monotonic() + 60, -1.0
     while tree.cpu() - used > 0.02:
-        assert time.monotonic() < deadline, "it is never idle"
+        assert time.monotonic() < deadline, "the program does not become idle"
         used = tree.cpu()
         time.sleep(0.5)
     time.sleep(1)
 
 
 def start(place: Place, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds from the start of gunicorn, with 2 workers, to the first answer and to the first sign-in."""
+    """Return the seconds from the start of gunicorn to its first responses.
+
+    gunicorn has two workers. The responses are the first of `/healthz` and the first sign-in.
+    """
     url = place.database("sqlite", "start")
     ours.prepare(url, USERS, PASSWORD)
     found: dict[str, list[float]] = {"healthz_s": [], "login_s": []}
@@ -126,7 +136,7 @@ def start(place: Place, rounds: int) -> dict[str, list[float]]:
         port = free_port()
         env = ours.settings(url, PORT=str(port))
         with Tree(ours.command(), env=env, log=place.folder / "start.log", cores="0-1", folder=place.folder) as tree:
-            _wait(lambda tree=tree, port=port: answers(tree, port))
+            _wait(lambda tree=tree, port=port: responds(tree, port))
             found["healthz_s"].append(round(time.perf_counter() - tree.began, 3))
             assert Client(port).login(ours.name_of(0), PASSWORD).status == 200
             found["login_s"].append(round(time.perf_counter() - tree.began, 3))
@@ -136,12 +146,12 @@ def start(place: Place, rounds: int) -> dict[str, list[float]]:
 def _wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not start"
+        assert time.monotonic() < deadline, "the program did not start"
         time.sleep(0.005)
 
 
 def imports() -> list[dict[str, object]]:
-    """Return the packages that cost the most to import at the start, each with what it alone brings in."""
+    """Return the packages that take longest to import, without their dependencies."""
     env = environment()
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import tokenapp"],
@@ -162,21 +172,21 @@ def imports() -> list[dict[str, object]]:
 
 
 def calls(place: Place) -> dict[str, int]:
-    """Return how many functions Python calls for one request of the protected route."""
+    """Return the number of Python function calls for one protected request."""
     url = place.database("sqlite", "calls")
     ours.prepare(url, 1, PASSWORD)
     minted = next(ours.open_sessions(url, 1))
     with application(url, **ours.FIXED) as app:
-        mine = _calls(app, minted.access_token)
+        count = _calls(app, minted.access_token)
     os.environ["DATABASE_URL"] = place.database("sqlite", "calls_textbook")
     rival = textbook.make_app()
     with rival.app_context():
         token = textbook.create_access_token(ours.name_of(0))
-    return {"ours": mine, "textbook": _calls(rival, token)}
+    return {"ours": count, "textbook": _calls(rival, token)}
 
 
 def _calls(app: Flask, token: str) -> int:
-    environ = app.test_client()._request_from_builder_args(("/api/protected",), {}).environ  # noqa: SLF001 -- the environ that a server would make
+    environ = app.test_client()._request_from_builder_args(("/api/protected",), {}).environ  # noqa: SLF001 -- the same environ as a server's
 
     def call() -> None:
         status: list[str] = []
@@ -197,5 +207,5 @@ def _calls(app: Flask, token: str) -> int:
 
 
 def today() -> str:
-    """Return the date."""
+    """Return the date in UTC."""
     return datetime.now(UTC).date().isoformat()

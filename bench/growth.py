@@ -1,12 +1,13 @@
-"""What refreshes, sign-ins, lists and pruning cost as the sessions grow from a thousand to ten million.
+"""Measure operations on databases with one thousand to ten million sessions.
 
     python -m bench.growth operations RESULTS.json DATABASE_URL...
     python -m bench.growth prune RESULTS.json DATABASE_URL
     python -m bench.growth report RESULTS.json
 
-The databases are those that bench.growth_fill filled. ``operations`` goes round and round over all of them, so that
-what slows the machine down slows each alike. ``prune`` follows refreshes before, during and after a pruning. Results
-are added to the file: rerun what is to be measured anew.
+Fill the databases with bench.growth_fill first. ``operations`` measures refreshes, sign-ins, session lists and the
+query for the revocation list, in rounds over all databases: so other work on the machine affects all of them alike.
+``prune`` measures refreshes before, during and after a pruning. Results are added to the file; a repeated measurement
+replaces the earlier one.
 """
 
 import json
@@ -42,25 +43,29 @@ Operation = Callable[[], object]
 
 
 def server_cpu_ns(pid: int | None) -> int:
-    """Return the CPU time that the database's process for us has used; none where the database is in our process."""
+    """Return the CPU time of the PostgreSQL process `pid`; 0 for SQLite."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) if pid else 0
 
 
 @dataclass
 class Cost:
-    """What one kind of operation cost: wall time of each, CPU of each round, ours and the server's."""
+    """The cost of one kind of operation, in microseconds.
 
-    walls: list[float] = field(default_factory=list)
+    `durations` has the wall time of each operation. `cpu` has the CPU time per operation of each round, in this process
+    and the database server.
+    """
+
+    durations: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
-        """Return figures in microseconds."""
-        cuts = statistics.quantiles(self.walls, n=100)
+        """Return p50 and p99 of the wall time, and the median CPU time."""
+        cuts = statistics.quantiles(self.durations, n=100)
         return {"p50": round(cuts[49]), "p99": round(cuts[98]), "cpu": round(statistics.median(self.cpu))}
 
 
 class Subject:
-    """The service's domain on one filled database, and the operations to measure there."""
+    """The application on one filled database, with the operations to measure."""
 
     def __init__(self, url: str) -> None:
         self.app: Flask = make_app(url, TOKENAPP_REFRESH_GRACE="0")
@@ -73,8 +78,8 @@ class Subject:
             with db.db.engine.connect() as connection:
                 self.pid = connection.scalar(sa.text("SELECT pg_backend_pid()")) if self.kind != "sqlite" else None
 
-    def somewhere(self) -> list[sa.Row[Any]]:
-        """Return live sessions from all over the table."""
+    def random_live_sessions(self) -> list[sa.Row[Any]]:
+        """Return random live sessions from the whole table."""
         high = int(self._last[:12], 16)
         low = high - int(LIVE_FROM.total_seconds() * 990)
         now = datetime.now(UTC)
@@ -90,15 +95,15 @@ class Subject:
         return list(found.values())
 
     def round(self) -> None:
-        """Do each operation a hundred times."""
+        """Run each operation a hundred times."""
         now = datetime.now(UTC)
-        rows = self.somewhere()
+        rows = self.random_live_sessions()
         with db.reading() as reader:
             users = [reader.get_one(User, row.user_id) for row in rows]
         self._measure("refresh", [_refreshing(row, now) for row in rows])
         self._measure("sign-in", [_opening(user, now) for user in users])
         self._measure("list", [_listing(user, now) for user in users])
-        self._measure("what ended lately", [_asking_what_ended(now)] * 10)
+        self._measure("what ended lately", [_reading_revocations(now)] * 10)
 
     def _measure(self, name: str, operations: list[Operation]) -> None:
         cost = self.costs.setdefault(name, Cost())
@@ -106,7 +111,7 @@ class Subject:
         for operation in operations:
             at = time.perf_counter_ns()
             operation()
-            cost.walls.append((time.perf_counter_ns() - at) / 1000)
+            cost.durations.append((time.perf_counter_ns() - at) / 1000)
         ended = time.process_time_ns() + server_cpu_ns(self.pid)
         cost.cpu.append((ended - began) / 1000 / len(operations))
 
@@ -120,23 +125,26 @@ def _refreshing(row: sa.Row[Any], now: datetime) -> Operation:
 
 
 def _opening(user: User, now: datetime) -> Operation:
-    return lambda: sessions.open_session(user, now, ip_address="10.1.2.3", user_agent="bench")
+    return lambda: sessions.open_session(user, now, sessions.Device("10.1.2.3", "bench"))
 
 
 def _listing(user: User, now: datetime) -> Operation:
     return lambda: sessions.page_of(user.id, now, before=None, limit=50)
 
 
-def _asking_what_ended(now: datetime) -> Operation:
-    asked = {"since": now - timedelta(seconds=76)}
-    return lambda: db.execute_now(revocation_list._RECENTLY_ENDED, asked)  # noqa: SLF001 -- the statement that workers send
+def _reading_revocations(now: datetime) -> Operation:
+    parameters = {"since": now - timedelta(seconds=76), "sid": "", "page": revocation_list.PAGE}
+    return lambda: db.execute_now(revocation_list._RECENTLY_REVOKED, parameters)  # noqa: SLF001 -- the statement that workers send
 
 
 @contextmanager
 def wal_of(url: str, *, after_checkpoint: bool) -> Iterator[dict[str, float]]:
-    """Give a record that says at the end what PostgreSQL logged meanwhile, and how many updates touched no index."""
+    """Yield a dict that is filled at the end with WAL and update counts.
+
+    `hot_updates` counts the updates that changed no index.
+    """
     figures: dict[str, float] = {}
-    asked = (
+    query = (
         "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, (SELECT wal_fpi FROM pg_stat_wal), n_tup_upd,"
         " n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
     )
@@ -144,18 +152,18 @@ def wal_of(url: str, *, after_checkpoint: bool) -> Iterator[dict[str, float]]:
         if after_checkpoint:
             connection.execute("CHECKPOINT")
         time.sleep(1.5)
-        before = connection.execute(asked).fetchone() or ()
+        before = connection.execute(query).fetchone() or ()
         yield figures
-        after = connection.execute(asked).fetchone() or ()
+        after = connection.execute(query).fetchone() or ()
     names = ("wal_bytes", "full_pages", "updates", "hot_updates")
     figures.update({name: float(b - a) for name, a, b in zip(names, before, after, strict=True)})
 
 
-def log_of_rotations(subject: Subject, url: str) -> dict[str, float]:
-    """Rotate sessions all over the table twice: right after a checkpoint, and once more on the same pages."""
+def wal_of_rotations(subject: Subject, url: str) -> dict[str, float]:
+    """Measure the WAL of rotations after a checkpoint, and again on the same pages."""
     measured: dict[str, float] = {}
     with subject.app.app_context():
-        rows = {row.id: row for _ in range(10) for row in subject.somewhere()}
+        rows = {row.id: row for _ in range(10) for row in subject.random_live_sessions()}
         claims = {row.id: RefreshClaims(row.id, row.current_jti, row.generation) for row in rows.values()}
         for name in ("first after a checkpoint", "later"):
             with wal_of(url, after_checkpoint=name != "later") as figures:
@@ -183,54 +191,59 @@ def operations(urls: list[str]) -> dict[str, Any]:
     for url, subject in subjects:
         figures: dict[str, Any] = {name: cost.summary() for name, cost in subject.costs.items()}
         if subject.kind != "sqlite":
-            figures |= log_of_rotations(subject, url)
+            figures |= wal_of_rotations(subject, url)
         found[f"{subject.kind} {subject.count:.0e}"] = figures
     return found
 
 
-def refresh_on(url: str, orders: Any, answers: Any) -> None:
-    """Refresh one session after another, `RATE` a second, and tell how long each took since the last order."""
+def refresh_continuously(url: str, commands: Any, responses: Any) -> None:
+    """Refresh sessions at `RATE` per second.
+
+    Respond to each command with the durations since the last one, in milliseconds.
+    """
     subject = Subject(url)
     with subject.app.app_context():
-        claims = {}
+        claims: dict[str, RefreshClaims] = {}
         while len(claims) < RATE * 20:
-            claims.update({r.id: RefreshClaims(r.id, r.current_jti, r.generation) for r in subject.somewhere()})
-        walls: list[float] = []
-        answers.put("ready")
+            claims.update(
+                {r.id: RefreshClaims(r.id, r.current_jti, r.generation) for r in subject.random_live_sessions()}
+            )
+        durations: list[float] = []
+        responses.put("ready")
         while True:
             for sid, each in list(claims.items()):
-                if not orders.empty():
-                    answers.put(walls)
-                    walls = []
-                    if orders.get() == "end":
+                if not commands.empty():
+                    responses.put(durations)
+                    durations = []
+                    if commands.get() == "end":
                         return
                 at = time.perf_counter()
                 grant = sessions.refresh(each, datetime.now(UTC))
-                walls.append((time.perf_counter() - at) * 1000)
+                durations.append((time.perf_counter() - at) * 1000)
                 claims[sid] = RefreshClaims(sid, grant.jti, grant.generation)
                 time.sleep(1 / RATE)
 
 
 def prune(url: str) -> dict[str, Any]:
-    """Follow refreshes of another process before, during and after all that is long over is deleted."""
+    """Measure refreshes of another process before, during and after a pruning."""
     spawn = multiprocessing.get_context("spawn")
-    orders, answers = spawn.Queue(), spawn.Queue()
-    process = spawn.Process(target=refresh_on, args=(url, orders, answers))
+    commands, responses = spawn.Queue(), spawn.Queue()
+    process = spawn.Process(target=refresh_continuously, args=(url, commands, responses))
     process.start()
     app = make_app(url)
 
-    def since_last(order: str) -> dict[str, float]:
-        orders.put(order)
-        walls = answers.get()
-        cuts = statistics.quantiles(walls, n=100)
-        return {"refreshes": len(walls), "p50 ms": round(cuts[49], 2), "p99 ms": round(cuts[98], 2),
-                "max ms": round(max(walls), 1)}  # fmt: skip
+    def durations_since_last(command: str) -> dict[str, float]:
+        commands.put(command)
+        durations = responses.get()
+        cuts = statistics.quantiles(durations, n=100)
+        return {"refreshes": len(durations), "p50 ms": round(cuts[49], 2), "p99 ms": round(cuts[98], 2),
+                "max ms": round(max(durations), 1)}  # fmt: skip
 
-    assert answers.get() == "ready"
+    assert responses.get() == "ready"
     time.sleep(2)
-    since_last("warm")
+    durations_since_last("warm")
     time.sleep(PHASE)
-    found: dict[str, Any] = {"before": since_last("go on")}
+    found: dict[str, Any] = {"before": durations_since_last("continue")}
     began, number = time.monotonic(), 0
     with app.app_context():
         for batch in sessions.prune(datetime.now(UTC), timedelta(days=30)):
@@ -238,15 +251,15 @@ def prune(url: str) -> dict[str, Any]:
             if time.monotonic() - began > LONGEST_PRUNING:
                 break
     seconds = time.monotonic() - began
-    found |= {"during": since_last("go on"), "deleted": number, "seconds": round(seconds, 1)}
+    found |= {"during": durations_since_last("continue"), "deleted": number, "seconds": round(seconds, 1)}
     time.sleep(PHASE)
-    found["after"] = since_last("end")
+    found["after"] = durations_since_last("end")
     process.join(10)
     return found
 
 
 def report(results: dict[str, Any]) -> str:
-    """Return the tables of what was measured."""
+    """Return the tables of the results."""
     lines = []
     for name, figures in results["operations"].items():
         kind, count = name.split()
@@ -264,7 +277,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure what the arguments say, and add it to the results."""
+    """Run the measurement that the arguments name, and add it to the results."""
     what, file, *urls = sys.argv[1:]
     path = Path(file)
     results = json.loads(path.read_text()) if path.exists() else {}

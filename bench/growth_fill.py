@@ -3,7 +3,7 @@
     python -m bench.growth_fill DATABASE_URL 1e7
 
 The migrations create the tables, and ids and times are like those of the application. Of ten sessions eight are live,
-one is revoked, and one expired so long ago that it can be pruned. Rows are inserted with COPY (PostgreSQL) or in long
+one is revoked, and one ended so long ago that it can be pruned. Rows are inserted with COPY (PostgreSQL) or in long
 transactions (SQLite). Secondary indexes and the foreign key are dropped first, and created again at the end.
 """
 
@@ -89,10 +89,10 @@ def sessions(count: int, ids: list[str], now: datetime) -> Iterator[Row]:
     for number in range(count):
         if number < expired:
             created = now - EXPIRED_FROM + (EXPIRED_FROM - EXPIRED_UNTIL) * (number / expired)
-            used, ended = created + timedelta(days=uniform()), number % 2 == 0
+            used, revoked = created + timedelta(days=uniform()), number % 2 == 0
         else:
             created = now - LIVE_FROM * (1 - (number - expired) / (count - expired)) - timedelta(minutes=10)
-            used, ended = max(created, now - timedelta(minutes=5) - timedelta(days=6) * uniform()), number % 9 == 0
+            used, revoked = max(created, now - timedelta(minutes=5) - timedelta(days=6) * uniform()), number % 9 == 0
         address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         yield (
             make_id(created, texts),
@@ -105,8 +105,8 @@ def sessions(count: int, ids: list[str], now: datetime) -> Iterator[Row]:
             used,
             min(used + IDLE, created + WHOLE),
             created + WHOLE,
-            used if ended else None,
-            "logout" if ended else None,
+            used if revoked else None,
+            "logout" if revoked else None,
             address,
             AGENT,
         )

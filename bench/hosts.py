@@ -1,11 +1,12 @@
-"""Several hosts, each with an address of its own, on one PostgreSQL that is replicated; the primary's cable is pulled.
+"""Test a failover of replicated PostgreSQL under load from several hosts.
 
     python -m bench.hosts RESULTS.json [--pooled]
 
-Run as root: the hosts are network namespaces on a bridge, made here and taken away at the end. Each runs the service
-under gunicorn, directly on both database servers or, with ``--pooled``, on a PgBouncer in transaction mode of its own.
-Clients follow their sessions and change the host with every request. In the middle of it the primary's host loses its
-network, the standby is promoted, and what was acknowledged is looked for there.
+Run it as root. The hosts are network namespaces on a bridge; they are created at the start and removed at the end.
+Each host runs the service under gunicorn. It connects to both database servers or, with ``--pooled``, to its own
+PgBouncer in transaction mode. Each client refreshes its session, and uses another host for every request. During the
+run the primary's host loses its network and the standby is promoted. Then acknowledged rotations that the standby does
+not have are counted.
 """
 
 import http.client
@@ -31,17 +32,17 @@ from tests.support.concurrency import wait_until
 from tests.support.postgres import Postgres
 
 NET, BRIDGE = "10.77.0", "tokenapp0"
-HOSTS, CLIENTS, BEFORE, LIMIT = 3, 12, 6.0, 30.0
+HOSTS, CLIENTS, SECONDS_BEFORE, MAX_SECONDS = 3, 12, 6.0, 30.0
 PORT = 3005
 
 
 def ip(*arguments: str) -> None:
-    """Change the network."""
+    """Run the ip command."""
     subprocess.run(["ip", *arguments], check=True)
 
 
 def open_network(stack: ExitStack) -> None:
-    """Make the bridge, with ourselves at its first address."""
+    """Create the bridge; this process has its first address."""
     ip("link", "add", BRIDGE, "type", "bridge")
     stack.callback(ip, "link", "del", BRIDGE)
     ip("addr", "add", f"{NET}.1/24", "dev", BRIDGE)
@@ -49,7 +50,7 @@ def open_network(stack: ExitStack) -> None:
 
 
 def add_host(stack: ExitStack, name: str, number: int) -> str:
-    """Make a host on the bridge; return its address."""
+    """Create a host on the bridge and return its address."""
     ip("netns", "add", name)
     stack.callback(ip, "netns", "del", name)
     ip("link", "add", f"v-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
@@ -62,7 +63,7 @@ def add_host(stack: ExitStack, name: str, number: int) -> str:
 
 
 class Database(Postgres):
-    """A PostgreSQL server on a host of its own."""
+    """A PostgreSQL server on a separate host."""
 
     def __init__(self, host: str, address: str) -> None:
         super().__init__(Path(tempfile.mkdtemp()))
@@ -83,7 +84,7 @@ class Database(Postgres):
 
 
 def start(stack: ExitStack, host: str, command: list[str], **more: Any) -> None:
-    """Start a program on a host, until the end."""
+    """Start a program on a host, and stop it at the end."""
     process = subprocess.Popen(["ip", "netns", "exec", host, *command], start_new_session=True, **more)
 
     def end() -> None:
@@ -97,7 +98,10 @@ def start(stack: ExitStack, host: str, command: list[str], **more: Any) -> None:
 
 
 def start_pooler(stack: ExitStack, host: str, databases: str, folder: Path) -> str:
-    """Start a PgBouncer beside the service; it knows one server's address, so it is told of the other by RELOAD."""
+    """Start a PgBouncer on a host and return its URL.
+
+    It has the address of one database server. A failover changes the address and sends RELOAD.
+    """
     file = folder / f"{host}.ini"
     file.write_text(
         f"[databases]\ntokenapp = host={databases} port=5432 user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
@@ -110,55 +114,55 @@ def start_pooler(stack: ExitStack, host: str, databases: str, folder: Path) -> s
 
 
 @dataclass
-class Roamer:
-    """A client that follows its session and asks another host each time."""
+class RoamingClient:
+    """A client that refreshes its session, at another host each time."""
 
     addresses: list[str]
     cookie: str = ""
-    asked: int = 0
+    sent: int = 0
     acknowledged: int = -1
-    replies: list[tuple[float, float, int]] = field(default_factory=list)
+    responses: list[tuple[float, float, int]] = field(default_factory=list)
 
-    def ask(self, path: str, body: bytes = b"") -> int:
-        """Send one request; return its status, 0 for none."""
-        self.asked += 1
+    def send(self, path: str, body: bytes = b"") -> int:
+        """Send a request and return the status, or 0 if there was no response."""
+        self.sent += 1
         began = monotonic()
-        connection = http.client.HTTPConnection(self.addresses[self.asked % len(self.addresses)], PORT, timeout=10)
+        connection = http.client.HTTPConnection(self.addresses[self.sent % len(self.addresses)], PORT, timeout=10)
         try:
             headers = {"Content-Type": "application/json"} | ({"Cookie": self.cookie} if self.cookie else {})
             connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            status = answer.status
+            response = connection.getresponse()
+            response.read()
+            status = response.status
             if status == http.client.OK:
-                self.cookie = (answer.getheader("Set-Cookie") or "").split(";")[0]
+                self.cookie = (response.getheader("Set-Cookie") or "").split(";")[0]
                 self.acknowledged = claims_of(self.cookie.partition("=")[2])["gen"]
         except (OSError, http.client.HTTPException):
             status = 0
         finally:
             connection.close()
-        self.replies.append((began, monotonic() - began, status))
+        self.responses.append((began, monotonic() - began, status))
         return status
 
-    def live(self, over: threading.Event) -> None:
-        """Refresh until it is over."""
-        while not over.is_set():
-            if self.ask("/api/token") != http.client.OK:
+    def run(self, stopped: threading.Event) -> None:
+        """Refresh until `stopped` is set."""
+        while not stopped.is_set():
+            if self.send("/api/token") != http.client.OK:
                 sleep(0.1)
             sleep(0.01)
 
-    def back(self, since: float) -> float | None:
-        """Return how long after `since` it was served on every host in turn."""
+    def recovery_time(self, since: float) -> float | None:
+        """Return the seconds from `since` until every host had responded with 200."""
         good = 0
-        for began, took, status in self.replies:
+        for began, took, status in self.responses:
             good = good + 1 if status == http.client.OK and began > since else 0
             if good == len(self.addresses):
                 return began + took - since
         return None
 
 
-def run(stack: ExitStack, *, pooled: bool) -> dict[str, Any]:  # noqa: PLR0915 -- one story, told from its start
-    """Build it all, pull the cable, and say what became of it."""
+def run(stack: ExitStack, *, pooled: bool) -> dict[str, Any]:  # noqa: PLR0915 -- one sequence of steps
+    """Build the hosts, cut the primary off, and return the results."""
     open_network(stack)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -187,25 +191,27 @@ def run(stack: ExitStack, *, pooled: bool) -> dict[str, Any]:  # noqa: PLR0915 -
     for number in range(HOSTS):
         host = f"tapp{number}"
         addresses.append(add_host(stack, host, 21 + number))
-        here = start_pooler(stack, host, primary.address, folder) if pooled else url
-        settings = environment(DATABASE_URL=here, TOKENAPP_REFRESH_GRACE="10s", TOKENAPP_ISSUER="http://one.test")
+        database_url = start_pooler(stack, host, primary.address, folder) if pooled else url
+        settings = environment(
+            DATABASE_URL=database_url, TOKENAPP_REFRESH_GRACE="10s", TOKENAPP_ISSUER="http://one.test"
+        )
         settings |= {"PORT": str(PORT), "GUNICORN_CMD_ARGS": f"--bind 0.0.0.0:{PORT}"}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         start(stack, host, [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=settings, **quiet)
     login = json.dumps({"username": "alice", "password": PASSWORD}).encode()
-    roamers = [Roamer(addresses) for _ in range(CLIENTS)]
-    ended = [Roamer(addresses) for _ in range(4)]
-    for each in [*roamers, *ended]:
-        wait_until(lambda each=each: each.ask("/api/login", login) == http.client.OK, seconds=20, what="a sign-in")
-        each.replies.clear()
-    over = threading.Event()
-    threads = [threading.Thread(target=each.live, args=(over,)) for each in roamers]
+    clients = [RoamingClient(addresses) for _ in range(CLIENTS)]
+    signed_out = [RoamingClient(addresses) for _ in range(4)]
+    for each in [*clients, *signed_out]:
+        wait_until(lambda each=each: each.send("/api/login", login) == http.client.OK, seconds=20, what="a sign-in")
+        each.responses.clear()
+    stopped = threading.Event()
+    threads = [threading.Thread(target=each.run, args=(stopped,)) for each in clients]
     for thread in threads:
         thread.start()
-    sleep(BEFORE)
-    for each in ended:
-        assert each.ask("/api/logout") == http.client.NO_CONTENT
-    pulled = monotonic()
+    sleep(SECONDS_BEFORE)
+    for each in signed_out:
+        assert each.send("/api/logout") == http.client.NO_CONTENT
+    cut_at = monotonic()
     ip("link", "set", f"v-{primary.host}", "down")
     standby.promote()
     if pooled:
@@ -216,36 +222,36 @@ def run(stack: ExitStack, *, pooled: bool) -> dict[str, Any]:  # noqa: PLR0915 -
             command += ", autocommit=True); c.execute('RELOAD')"
             subprocess.run(["ip", "netns", "exec", f"tapp{number}", sys.executable, "-c", command], check=False)
     promoted = monotonic()
-    while any(each.back(promoted) is None for each in roamers) and monotonic() - promoted < LIMIT:
+    while any(each.recovery_time(promoted) is None for each in clients) and monotonic() - promoted < MAX_SECONDS:
         sleep(0.1)
-    over.set()
+    stopped.set()
     for thread in threads:
         thread.join(15)
     with psycopg.connect(direct[1]) as connection:
         stored: dict[str, int] = dict(connection.execute("SELECT id, generation FROM sessions").fetchall())
-    sid = {id(each): claims_of(each.cookie.partition("=")[2])["sid"] for each in roamers}
-    waits = [each.back(promoted) for each in roamers]
-    during = [reply for each in roamers for reply in each.replies if reply[0] + reply[1] > pulled]
-    before = sum(1 for each in roamers for reply in each.replies if reply[0] + reply[1] <= pulled)
+    sid = {id(each): claims_of(each.cookie.partition("=")[2])["sid"] for each in clients}
+    waits = [each.recovery_time(promoted) for each in clients]
+    during = [response for each in clients for response in each.responses if response[0] + response[1] > cut_at]
+    before = sum(1 for each in clients for response in each.responses if response[0] + response[1] <= cut_at)
     return {
         "hosts": HOSTS,
         "clients": CLIENTS,
-        "refreshes answered per second before": round(before / BEFORE),
+        "refreshes answered per second before": round(before / SECONDS_BEFORE),
         "acknowledged rotations missing on the new primary": sum(
-            stored.get(sid[id(each)], -1) < each.acknowledged for each in roamers
+            stored.get(sid[id(each)], -1) < each.acknowledged for each in clients
         ),
-        "sessions lost": sum(reply[2] in {401, 403} for each in roamers for reply in each.replies[-1:]),
-        "sign-outs undone": sum(each.ask("/api/token") == http.client.OK for each in ended),
-        "statuses after the cable was pulled": dict(Counter(str(reply[2]) for reply in during)),
-        "longest answer, s": round(max(reply[1] for reply in during), 1),
-        "promotion took, s": round(promoted - pulled, 1),
+        "sessions lost": sum(response[2] in {401, 403} for each in clients for response in each.responses[-1:]),
+        "sign-outs undone": sum(each.send("/api/token") == http.client.OK for each in signed_out),
+        "statuses after the cable was pulled": dict(Counter(str(response[2]) for response in during)),
+        "longest answer, s": round(max(response[1] for response in during), 1),
+        "promotion took, s": round(promoted - cut_at, 1),
         "clients not back": sum(wait is None for wait in waits),
         "service back on every host after promotion, s": round(max((w for w in waits if w is not None), default=0), 1),
     }
 
 
 def main() -> None:
-    """Run it and add what was found to the results."""
+    """Run the failover and add its results to the file."""
     file, pooled = Path(sys.argv[1]), "--pooled" in sys.argv
     with ExitStack() as stack:
         found = run(stack, pooled=pooled)

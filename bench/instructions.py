@@ -1,9 +1,9 @@
-"""How many instructions a rotation takes, and its parts: counted by valgrind, the same whatever else the machine does.
+"""Count the instructions of a rotation and its parts with valgrind.
 
     valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file=FILE python -m bench.instructions PROGRAM
 
-counts in this process, in which nothing but the application runs; the kernel's work is not seen. The database is the
-one that DATABASE_URL names. Each part's count is left in a file of its own.
+The counts do not depend on other work on the machine. They cover one process that runs only the application, without
+the kernel. DATABASE_URL names the database. The count of each part is written to a separate file.
 """
 
 import os
@@ -29,7 +29,10 @@ Environ = dict[str, Any]
 
 
 def instructions(place: Place) -> dict[str, dict[str, float]]:
-    """Return the thousands of instructions of one rotation on SQLite, ours and the textbook's, and of parts of ours."""
+    """Return the instructions of one rotation on SQLite, in thousands.
+
+    They are counted for this service, for the parts of its rotation, and for the textbook program.
+    """
     found: dict[str, dict[str, float]] = {}
     for program in ("ours", "textbook"):
         out = place.folder / f"{program}.callgrind"
@@ -39,7 +42,7 @@ def instructions(place: Place) -> dict[str, dict[str, float]]:
             [*command, sys.executable, "-m", "bench.instructions", program],
             cwd=ROOT,
             env=environment(DATABASE_URL=url),
-            capture_output=True,  # our log lines too, which are written all the same
+            capture_output=True,  # includes the log lines, whose cost is counted
             text=True,
             timeout=600,
             check=False,
@@ -72,9 +75,9 @@ def _control(what: str) -> None:
     subprocess.run(["callgrind_control", what, str(os.getpid())], capture_output=True, check=True)
 
 
-def _answer(app: Flask, environ: Environ) -> None:
+def _call(app: Flask, environ: Environ) -> None:
     status: list[str] = []
-    b"".join(app.wsgi_app(environ, lambda line, _fields, _fault=None: status.append(line)))  # type: ignore[arg-type]  # nothing is written by it
+    b"".join(app.wsgi_app(environ, lambda line, _fields, _fault=None: status.append(line)))  # type: ignore[arg-type]  # it returns no write function
     assert status == ["200 OK"], status
 
 
@@ -92,43 +95,43 @@ def _ours(url: str) -> None:
     minted = iter([*ours.open_sessions(url, 3 * (TIMES + WARM))])
     with application(url, **ours.FIXED) as app:
         requests = iter([_refresh("refreshToken", next(minted).refresh_token) for _ in range(TIMES + WARM)])
-        _count("rotation", lambda: _answer(app, next(requests)))
+        _count("rotation", lambda: _call(app, next(requests)))
         with app.app_context():
-            now, window = datetime.now(UTC), timedelta(seconds=30)
+            now, grace = datetime.now(UTC), timedelta(seconds=30)
             ring = keys.current(now)
             message = b"x" * 400
             _count("es256", lambda: ring.signing["access"].sign(message))
             _count("hs256", lambda: ring.signing["refresh"].sign(message))
             claims = [verification.verify(next(minted).refresh_token, now=now) for _ in range(2 * (TIMES + WARM))]
             shown = iter([RefreshClaims(each["sid"], each["jti"], each["gen"]) for each in claims])
-            _count("row", lambda: rotation.rotate(next(shown), now, window))
-            statement, dialect = rotation.statement(window), db.db.engine.dialect
-            lent: Any = db.db.engine.raw_connection()
+            _count("row", lambda: rotation._rotate(next(shown), now, grace))  # noqa: SLF001 -- the statement without the policy
+            statement, dialect = rotation.statement(grace), db.db.engine.dialect
+            connection: Any = db.db.engine.raw_connection()
             calls = iter(
                 [
-                    statement.call(dialect, rotation.parameters(each, now, window))
+                    statement.bind(dialect, rotation.parameters(each, now, grace))
                     for each in [next(shown) for _ in range(TIMES + WARM)]
                 ]
             )
 
             def run() -> None:
-                call, cursor = next(calls), lent.cursor()
+                call, cursor = next(calls), connection.cursor()
                 cursor.execute(call.sql, call.values)
                 assert len(cursor.fetchall()) == 1
 
             _count("sqlite", run)
-            lent.close()
+            connection.close()
     bare = Flask("bare")
     bare.add_url_rule("/api/token", view_func=lambda: Response("{}"), methods=["POST"])
     environ = _refresh("refreshToken", "x" * 400)
-    _count("flask", lambda: _answer(bare, dict(environ)))
+    _count("flask", lambda: _call(bare, dict(environ)))
 
 
 def _textbook() -> None:
     tokens = [refresh for _, refresh in prepare.textbook(PASSWORD, 1, TIMES + WARM)]
     app = textbook.make_app()
     requests = iter([_refresh("refresh_token_cookie", token) for token in tokens])
-    _count("rotation", lambda: _answer(app, next(requests)))
+    _count("rotation", lambda: _call(app, next(requests)))
 
 
 if __name__ == "__main__":

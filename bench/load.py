@@ -1,4 +1,4 @@
-"""Requests made ready beforehand, and wrk, which sends them from a core of its own."""
+"""Prepare requests in files, and send them with wrk from a separate core."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Request:
-    """One request."""
+    """An HTTP request."""
 
     method: str
     path: str
@@ -20,7 +20,7 @@ class Request:
     payload: object = None
 
     def line(self) -> str:
-        """Write it as wrk's script reads it."""
+        """Return the request in the format of requests.lua."""
         headers = {**self.headers, **(JSON if self.payload is not None else {})}
         body = "" if self.payload is None else json.dumps(self.payload)
         fields = "\x1f".join(f"{name}: {value}" for name, value in headers.items())
@@ -28,7 +28,7 @@ class Request:
 
 
 class Feed:
-    """Requests in a file; with `once` none is ever sent twice, in whatever number of rounds."""
+    """Requests in a file; with `once` none of them is sent twice, in any round."""
 
     def __init__(self, file: Path, requests: Iterable[Request], *, once: bool) -> None:
         self.file, self.once, self.used = file, once, 0
@@ -38,7 +38,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Sample:
-    """What wrk saw in one round."""
+    """The figures that wrk reported for one round."""
 
     requests: int
     seconds: float
@@ -47,14 +47,17 @@ class Sample:
 
 
 def send(feed: Feed, port: int, *, seconds: int, connections: int = 4, core: int = 1) -> Sample:
-    """Send requests of `feed` for so long, each connection one after another; every answer must be a good one."""
+    """Send the requests of `feed` with wrk for `seconds`.
+
+    Each connection sends one request after another. Every response must have a status below 400.
+    """
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}", "--"]
     command += [str(feed.file), str(feed.used), "once" if feed.once else "again"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     seen = json.loads(done.stdout.partition("RESULT ")[2])
-    assert seen["refused"] == seen["broken"] == 0, f"{feed.file.name}: refused, or too few were made ready: {seen}"
-    assert seen["requests"] > 0, f"{feed.file.name}: no answer in {seconds} s: measure when the machine is quiet"
+    assert seen["refused"] == seen["broken"] == 0, f"{feed.file.name}: errors, or too few prepared requests: {seen}"
+    assert seen["requests"] > 0, f"{feed.file.name}: no response in {seconds} s: the machine may be busy"
     if feed.once:
         feed.used += seen["sent"]
     return Sample(seen["requests"], seen["microseconds"] / 1e6, seen["p50_us"] / 1e3, seen["p99_us"] / 1e3)

@@ -1,11 +1,11 @@
-"""Whether the three kinds of failed sign-in can be told apart by the clock.
+"""Test whether response times distinguish three kinds of failed sign-in.
 
     python -m bench.login_timing [ROUNDS [DATABASE_URL]]
 
-An unknown user, a wrong password and a disabled user with the right password are tried in turn, in an order that is
-drawn anew in each round, over HTTP and at the cost that hashes have in production. A rank-sum test (Mann and Whitney)
-then says how likely differences as large as those that were seen are if there is none: one p-value for each pair.
-Every name is tried as often as the account's throttle allows, and no more. Without arguments: 300 rounds, on SQLite.
+The kinds are an unknown user, a wrong password, and a disabled user with the right password. Each round tries all of
+them over HTTP, in random order, with the hashing cost of production. A rank-sum test (Mann and Whitney) then computes
+a p-value for each pair: the probability of such a difference if the times have the same distribution. Each username is
+tried only as often as the account's lockout allows. Without arguments: 300 rounds, on SQLite.
 """
 
 import http.client
@@ -35,7 +35,7 @@ SUSPICIOUS = 0.001
 
 
 def main() -> None:
-    """Measure and print a table; exit with 1 where a kind stands out."""
+    """Measure and print a table; exit with 1 if a p-value is suspicious."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     with tempfile.TemporaryDirectory() as folder:
         url = sys.argv[2] if len(sys.argv) > 2 else f"sqlite:///{folder}/timing.db"
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def create_users(url: str, number: int) -> None:
-    """Create the users whose sign-ins are to fail; those who are disabled, too."""
+    """Create users for the wrong passwords, and disabled users."""
     app = make_app(url, **SETTINGS)
     now = datetime.now(UTC)
     with app.app_context():
@@ -68,7 +68,7 @@ def create_users(url: str, number: int) -> None:
 
 
 def measure(port: int, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds that each kind of failure took, round by round."""
+    """Return the seconds of each round for each kind of failure."""
     samples: dict[str, list[float]] = {kind: [] for kind in KINDS}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     for number in range(WARM_UP + rounds):
@@ -81,19 +81,22 @@ def measure(port: int, rounds: int) -> dict[str, list[float]]:
 
 
 def fail(connection: http.client.HTTPConnection, username: str, password: str) -> float:
-    """Try to sign in; return the seconds until the refusal was there."""
+    """Try to sign in and return the seconds until the error response."""
     body = json.dumps({"username": username, "password": password})
     began = time.perf_counter()
     connection.request("POST", "/api/login", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     seconds = time.perf_counter() - began
-    assert answer.status == http.client.UNAUTHORIZED, answer.status
+    assert response.status == http.client.UNAUTHORIZED, response.status
     return seconds
 
 
 def rank_sum_p(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the two-sided p-value of the rank-sum test, by its normal approximation; ties do not occur."""
+    """Return the two-sided p-value of the rank-sum test.
+
+    It is the normal approximation, without a correction for ties, which do not occur.
+    """
     ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
     ranks = sum(rank for rank, (_, origin) in enumerate(ranked, 1) if origin == 0)
     pairs = len(one) * len(other)

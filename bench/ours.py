@@ -1,4 +1,4 @@
-"""This service, with as many sessions in its database as are wanted."""
+"""Start this service and open sessions in its database."""
 
 import os
 import sys
@@ -22,24 +22,24 @@ BATCH = 5000
 
 
 def settings(url: str, **more: str) -> dict[str, str]:
-    """Return the environment that the service runs in here: its defaults, in development for want of TLS."""
+    """Return the environment: the defaults, in development mode without TLS."""
     return environment(DATABASE_URL=url, **FIXED, **more)
 
 
 def command() -> list[str]:
-    """Return what starts the service, as its README says."""
+    """Return the command that starts the service, as in its README."""
     return [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")]
 
 
 def under_granian(port: int) -> list[str]:
-    """Return what starts the service under granian with one worker, as docs/granian.md says."""
+    """Return the command for granian with one worker, as in docs/granian.md."""
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--http", "1", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--blocking-threads", "4", "--respawn-failed-workers"]
     return [*command, "--workers-kill-timeout", "20", "--http1-buffer-size", "16384", "wsgi:app"]
 
 
 def prepare(url: str, users: int, password: str) -> str:
-    """Make the tables and the users; return the one hash that all of them have."""
+    """Create the tables and the users; return the hash that all users share."""
     with application(url, **FIXED) as app, app.app_context():
         flask_migrate.upgrade()
         hashed = passwords.hash_password(password)
@@ -50,14 +50,17 @@ def prepare(url: str, users: int, password: str) -> str:
 
 
 def name_of(index: int) -> str:
-    """Return a user's name."""
+    """Return the username of the user with this index."""
     return f"user{index:04}"
 
 
 def open_sessions(
     url: str, number: int, *, minted: int | None = None, under: Mapping[str, str] | None = None
 ) -> Iterator[tokens.Minted]:
-    """Open that many sessions, spread over the users, in few transactions; give the tokens of the first `minted`."""
+    """Open sessions, spread over the users, in few transactions.
+
+    Yield the tokens of the first `minted` sessions, or of all of them.
+    """
     with application(url, **{**FIXED, **(under or {})}) as app, app.app_context():
         with db.reading() as reader:
             users = list(reader.scalars(sa.select(User).order_by(User.username)))
@@ -74,12 +77,12 @@ def open_sessions(
 
 
 def refresh(minted: str) -> Request:
-    """Return the request that presents a refresh token."""
+    """Return the request that refreshes with a token."""
     return Request("POST", "/api/token", {"Cookie": f"refreshToken={minted}"})
 
 
 def logout(minted: str) -> Request:
-    """Return the request that ends the session of a refresh token."""
+    """Return the request that signs out with a token."""
     return Request("POST", "/api/logout", {"Cookie": f"refreshToken={minted}"})
 
 

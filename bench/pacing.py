@@ -1,4 +1,4 @@
-"""Requests at a steady pace, whatever the answers take: how long each took from the moment it was due."""
+"""Send requests at a constant rate, and measure from when each one was due."""
 
 import select
 import socket
@@ -12,30 +12,30 @@ from bench.load import JSON, Request
 
 @dataclass
 class Lane:
-    """One kind of request, so many a second, over a few connections that are kept."""
+    """Requests of one kind, at a constant rate over keep-alive connections."""
 
     requests: Sequence[Request]
     per_second: int
     connections: int
-    late: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
     refused: int = 0
 
 
 @dataclass
 class _Line:
-    """A connection, and when the request that it waits for was due."""
+    """A connection, and the time at which its request was due."""
 
     lane: Lane
     socket: socket.socket
     due: float = 0.0
-    answer: bytes = b""
+    response: bytes = b""
 
 
 def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
-    """Send all lanes' requests at their pace; note in each how many seconds every answer came after it was due.
+    """Send the requests of all lanes at their rates; record the response times.
 
-    A request that finds all connections of its lane busy waits, and its time counts from when it was due: a server
-    that stalls cannot hide it by being asked less. All connections are opened at the start, and most of them wait then.
+    If all connections of a lane are busy, a request waits for one. Its time starts when it was due, so a server that
+    stalls is measured correctly. All connections are opened at the start, and most of them are idle then.
     """
     free: dict[int, deque[_Line]] = {}
     lines: dict[int, _Line] = {}
@@ -52,7 +52,7 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
         for number, coming in enumerate(upcoming):
             if coming and coming[0] <= now and free[number]:
                 line = free[number].popleft()
-                line.due, line.answer = coming[0], b""
+                line.due, line.response = coming[0], b""
                 line.socket.sendall(coming[1])
                 busy.add(line.socket.fileno())
                 upcoming[number] = next(schedules[number], None)
@@ -63,7 +63,7 @@ def pace(lanes: Sequence[Lane], port: int, seconds: float) -> None:
         for each in readable:
             line = lines[each]
             if _receive(line):
-                line.lane.late.append(time.perf_counter() - line.due)
+                line.lane.delays.append(time.perf_counter() - line.due)
                 busy.discard(each)
                 free[lanes.index(line.lane)].append(line)
     for line in lines.values():
@@ -90,19 +90,19 @@ def _bytes(request: Request) -> bytes:
 
 
 def _receive(line: _Line) -> bool:
-    """Take what came; tell whether the answer is whole."""
+    """Receive data; return whether the response is complete."""
     received = line.socket.recv(65536)
     assert received, "the connection was closed"
-    line.answer += received
-    head, found, body = line.answer.partition(b"\r\n\r\n")
+    line.response += received
+    head, found, body = line.response.partition(b"\r\n\r\n")
     if not found:
         return False
     length = next(value for name, _, value in _fields(head) if name.lower() == b"content-length")
-    whole = len(body) >= int(length)
-    if whole and not head.startswith(b"HTTP/1.1 200 "):
-        assert head.startswith(b"HTTP/1.1 503 "), line.answer  # it may have too much to do; all else is wrong
+    complete = len(body) >= int(length)
+    if complete and not head.startswith(b"HTTP/1.1 200 "):
+        assert head.startswith(b"HTTP/1.1 503 "), line.response  # 503: the server is overloaded
         line.lane.refused += 1
-    return whole
+    return complete
 
 
 def _fields(head: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""The report's plots: SVG that stays the same while the figures do."""
+"""Draw the plots of the report as reproducible SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from bench.prose import WORDS
 from bench.report import middle, name_of
 
 COLOURS = {"ours": "#1f6feb", "granian": "#8250df", "textbook": "#b08800", "simplejwt": "#2f7d4f", "express": "#8b8f97"}
-# Sign-ins are all hash: they would dwarf the rest.
+# Without sign-ins: their bars would be far longer than the others.
 SHOWN = ("protected", "rotation", "damped", "logout")
 
 
@@ -23,7 +23,7 @@ def draw(found: dict[str, Any], folder: Path) -> None:
 
 
 def _bars(found: dict[str, Any], file: Path, figures: tuple[str, ...], label: str) -> None:
-    """Draw one panel for each load, one bar for each program."""
+    """Draw a panel for each load, with a bar for each program."""
     heights = [len(found["loads"][load]) for load in SHOWN]
     figure, panels = plt.subplots(
         len(SHOWN), 1, figsize=(8, 0.34 * sum(heights) + 3), height_ratios=heights, layout="constrained"

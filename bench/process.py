@@ -1,4 +1,4 @@
-"""Programs as the kernel sees them: pinned to a core, and what a whole tree of processes costs in time and memory."""
+"""Run programs on given cores, and measure the CPU and memory of process trees."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Tree:
-    """A program and all processes that it starts, on the cores that it is pinned to."""
+    """A program and its child processes, pinned to some cores."""
 
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cores: str = "0", folder: Path | None = None
@@ -40,24 +40,24 @@ class Tree:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """The id of the first process."""
         return self._process.pid
 
-    def has_ended(self) -> bool:
-        """Whether the program is there no more."""
+    def has_exited(self) -> bool:
+        """Return whether the program has exited."""
         return self._process.poll() is not None
 
     def cpu(self) -> float:
-        """Return the seconds of processor time that the tree has used so far."""
+        """Return the CPU time of the tree in seconds."""
         return cpu_of(self.pid)
 
     def pss(self) -> float:
-        """Return the megabytes of memory that the tree takes, shared pages counted once."""
+        """Return the memory of the tree in MB; shared pages are counted once."""
         return sum(pss_of(pid) for pid in tree_of(self.pid)) / 1e6
 
 
 def tree_of(pid: int) -> list[int]:
-    """Return the ids of a process and of all below it."""
+    """Return the ids of a process and its descendants."""
     found = [pid]
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -67,18 +67,18 @@ def tree_of(pid: int) -> list[int]:
 
 
 def cpu_of(pid: int) -> float:
-    """Return the seconds that a process tree has used, those of processes that ended in it too."""
+    """Return the CPU time of a process tree in seconds, with exited processes."""
     ticks = 0
     for each in tree_of(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The fields after the name, which may hold anything: utime, stime, cutime and cstime are 14 to 17.
+            # The name may contain any character, so split after it. Fields 14 to 17: utime, stime, cutime, cstime.
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(int(field) for field in fields[11:15])
     return ticks / TICKS
 
 
 def pss_of(pid: int) -> int:
-    """Return the bytes of memory of one process, pages that it shares divided among those who share them."""
+    """Return the proportional set size (PSS) of a process in bytes."""
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -87,7 +87,7 @@ def pss_of(pid: int) -> int:
 
 
 def pin(pid: int, cores: set[int]) -> None:
-    """Keep a process tree, with all threads and whatever it starts later, on `cores`."""
+    """Pin a process tree with all its threads, and its future children, to `cores`."""
     for each in tree_of(pid):
         for task in Path(f"/proc/{each}/task").iterdir():
             with suppress(ProcessLookupError):

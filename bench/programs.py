@@ -1,4 +1,4 @@
-"""The four programs, each a real server on a port of its own, with requests made ready for every load."""
+"""Start the four programs as servers, and prepare requests for every load."""
 
 import secrets
 import subprocess
@@ -19,16 +19,16 @@ from tests.support.server import free_port
 
 PASSWORD = "correct horse battery staple"
 USERS = 64
-LIVE = 1000  # tokens that the Express program holds, where it is not said otherwise
+LIVE = 1000  # tokens in the Express program's array, by default
 TOKENS = 256  # access tokens in use at once
 EXPRESS = Path(__file__).with_name("rivals") / "express"
-# How many single-use requests a second are made ready: more than any of them answered so far on one core.
+# Prepared single-use requests per second: more than the program has ever handled on one core.
 PER_SECOND = {"ours": 3500, "textbook": 1500, "simplejwt": 900}
 
 
 @dataclass
 class Program:
-    """One program that runs, and what can be sent to it."""
+    """A running program, and the requests for it."""
 
     title: str
     database: str
@@ -40,7 +40,10 @@ class Program:
 
 @dataclass
 class Place:
-    """Where programs are started, and how many requests each load will take."""
+    """The folder and databases of the programs.
+
+    `seconds` is the total duration of each load, for which requests are prepared.
+    """
 
     stack: ExitStack
     folder: Path
@@ -48,7 +51,7 @@ class Place:
     postgres: Postgres | None = None
 
     def database(self, kind: str, name: str) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         if kind == "sqlite":
             return f"sqlite:///{self.folder}/{name}.db"
         if self.postgres is None:
@@ -57,25 +60,25 @@ class Place:
             self.postgres = Postgres(folder)
             self.postgres.create()
             self.stack.callback(self.postgres.stop, "immediate")
-            # Beside the load, away from the programs, whose core is theirs alone.
+            # On the core of the load generator. The programs have the other core.
             pin(self.postgres.processes()[0], {1})
         return self.postgres.create_database(name)
 
     def feed(self, name: str, load: str, requests: list[Request], *, once: bool = False) -> Feed:
-        """Write requests down."""
+        """Write requests to a file."""
         return Feed(self.folder / f"{name}-{load}.txt", requests, once=once)
 
     def run(self, name: str, command: list[str], env: dict[str, str], port: int) -> Tree:
-        """Start a program on the first core and wait until it answers."""
+        """Start a program on the first core and wait until it responds."""
         log = self.folder / f"{name}.log"
         tree = self.stack.enter_context(Tree(command, env=env, log=log, folder=self.folder))
-        wait_until(lambda: answers(tree, port), seconds=120, what=name)
+        wait_until(lambda: responds(tree, port), seconds=120, what=name)
         return tree
 
 
-def answers(tree: Tree, port: int) -> bool:
-    """Whether the program answers yet."""
-    assert not tree.has_ended(), tree.log.read_text()[-2000:]
+def responds(tree: Tree, port: int) -> bool:
+    """Return whether the program responds."""
+    assert not tree.has_exited(), tree.log.read_text()[-2000:]
     try:
         return Client(port, timeout=5).send("GET", "/healthz").status == 200
     except OSError:
@@ -83,17 +86,17 @@ def answers(tree: Tree, port: int) -> bool:
 
 
 def start_ours(place: Place, name: str, kind: str, *, granian: bool = False, **more: str) -> Program:
-    """Start this service with one worker, under gunicorn or under granian."""
+    """Start this service with one worker, under gunicorn or granian."""
     url = place.database(kind, name.replace("-", "_"))
     ours.prepare(url, USERS, PASSWORD)
-    wanted = PER_SECOND["ours"] * place.seconds
-    minted = list(ours.open_sessions(url, 2 * wanted, under=more))
+    count = PER_SECOND["ours"] * place.seconds
+    minted = list(ours.open_sessions(url, 2 * count, under=more))
     feeds = {
         "protected": place.feed(name, "protected", [bearer(each.access_token) for each in minted[:TOKENS]]),
         "rotation": place.feed(
-            name, "rotation", [ours.refresh(each.refresh_token) for each in minted[:wanted]], once=True
+            name, "rotation", [ours.refresh(each.refresh_token) for each in minted[:count]], once=True
         ),
-        "logout": place.feed(name, "logout", [ours.logout(each.refresh_token) for each in minted[wanted:]], once=True),
+        "logout": place.feed(name, "logout", [ours.logout(each.refresh_token) for each in minted[count:]], once=True),
         "login": place.feed(name, "login", logins()),
     }
     port = free_port()
@@ -105,42 +108,42 @@ def start_ours(place: Place, name: str, kind: str, *, granian: bool = False, **m
 
 
 def rotate_some(place: Place, name: str, program: Program, url: str, more: dict[str, str]) -> None:
-    """Rotate a few sessions, whose new tokens are damped for as long as the window is open."""
+    """Rotate some sessions; refreshes of the new tokens are damped for a while."""
     client = Client(program.port)
     fresh = [str(client.refresh(each.refresh_token).cookie) for each in ours.open_sessions(url, USERS, under=more)]
     program.feeds["damped"] = place.feed(name, "damped", [ours.refresh(each) for each in fresh])
 
 
 def start_rival(place: Place, rival: str, kind: str, *, wal: bool = False) -> Program:
-    """Start one of the two other Python programs under gunicorn, with one worker of four threads as ours.
+    """Start another Python program under gunicorn, with one worker and four threads.
 
-    With `wal` it writes its SQLite file as we do ours, instead of as its libraries do by default.
+    With `wal` it uses the SQLite settings of this service instead of its libraries' defaults.
     """
     name = f"{rival}-{'wal' if wal else kind}"
     url = place.database(kind, name.replace("-", "_"))
     env = environment(DATABASE_URL=url, **({"WAL": "1"} if wal else {}))
-    wanted = PER_SECOND[rival] * place.seconds
+    count = PER_SECOND[rival] * place.seconds
     file = place.folder / f"{name}.tokens"
-    arguments = [rival, PASSWORD, str(USERS), str(2 * wanted), str(file)]
+    arguments = [rival, PASSWORD, str(USERS), str(2 * count), str(file)]
     subprocess.run([sys.executable, "-m", "bench.rivals.prepare", *arguments], cwd=ROOT, env=env, check=True)
     pairs = [line.split() for line in file.read_text().splitlines()]
     refresh, logout = (cookie_requests if rival == "textbook" else body_requests)()
     feeds = {
         "protected": place.feed(name, "protected", [bearer(access) for access, _ in pairs[:TOKENS]]),
-        "rotation": place.feed(name, "rotation", [refresh(token) for _, token in pairs[:wanted]], once=True),
-        "logout": place.feed(name, "logout", [logout(token) for _, token in pairs[wanted:]], once=True),
+        "rotation": place.feed(name, "rotation", [refresh(token) for _, token in pairs[:count]], once=True),
+        "logout": place.feed(name, "logout", [logout(token) for _, token in pairs[count:]], once=True),
         "login": place.feed(name, "login", logins()),
     }
     port = free_port()
     target = "bench.rivals.textbook:make_app()" if rival == "textbook" else "bench.rivals.simplejwt:application"
     command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", "1", "--threads", "4", "--keep-alive", "75"]
-    command += ["--no-control-socket", "--worker-tmp-dir", "/dev/shm", "-b", f"127.0.0.1:{port}", target]  # noqa: S108 -- gunicorn's heartbeat, as ours
+    command += ["--no-control-socket", "--worker-tmp-dir", "/dev/shm", "-b", f"127.0.0.1:{port}", target]  # noqa: S108 -- gunicorn's heartbeat, as in this service
     title = "flask-jwt-extended" if rival == "textbook" else "DRF simplejwt"
     return Program(title, kind, place.run(name, command, env, port), port, feeds)
 
 
 def start_express(place: Place, name: str = "express", *, live: int = LIVE) -> Program:
-    """Start the Express program with that many live refresh tokens in its array."""
+    """Start the Express program with `live` refresh tokens in its array."""
     port, file = free_port(), place.folder / f"{name}.tokens"
     env = environment(
         PORT=str(port),
@@ -157,7 +160,7 @@ def start_express(place: Place, name: str = "express", *, live: int = LIVE) -> P
     feeds = {
         "protected": place.feed(name, "protected", [bearer(access) for access, _ in pairs[:TOKENS]]),
         "damped": place.feed(name, "damped", [ours.refresh(token) for _, token in pairs]),
-        # Tokens that are not in the array: it is gone through all the same, and stays as long as it was.
+        # Tokens that are not in the array: the program searches all of it, and its length does not change.
         "logout": place.feed(name, "logout", [ours.logout(f"{token}x") for _, token in pairs]),
         "login": place.feed(name, "login", logins()),
     }
@@ -179,7 +182,7 @@ def _start_all(place: Place) -> Iterator[tuple[str, Program]]:
         program = start_rival(place, rival, "sqlite", wal=True)
         program.feeds = {"rotation": program.feeds["rotation"]}
         yield f"{rival}-wal", program
-    # Like for like: the others sign access tokens with HS256.
+    # For a fair comparison: the other programs sign access tokens with HS256.
     hs256 = start_ours(place, "ours-hs256", "sqlite", ACCESS_TOKEN_SECRET=secrets.token_urlsafe(48))
     hs256.feeds = {load: hs256.feeds[load] for load in ("protected", "rotation")}
     hs256.before.clear()
@@ -188,18 +191,18 @@ def _start_all(place: Place) -> Iterator[tuple[str, Program]]:
 
 
 def bearer(token: str) -> Request:
-    """Return the request for the protected route."""
+    """Return a request for the protected route."""
     return Request("GET", "/api/protected", {"Authorization": f"Bearer {token}"})
 
 
 def logins() -> list[Request]:
-    """Return a sign-in of each user."""
+    """Return a sign-in request for each user."""
     bodies = [{"username": ours.name_of(index), "password": PASSWORD} for index in range(USERS)]
     return [Request("POST", "/api/login", payload=body) for body in bodies]
 
 
 def cookie_requests() -> tuple[Callable[[str], Request], Callable[[str], Request]]:
-    """Return how flask-jwt-extended is shown a refresh token: to refresh, and to sign out."""
+    """Return functions that make the refresh and sign-out requests, with a cookie."""
 
     def present(path: str, token: str) -> Request:
         return Request("POST", path, {"Cookie": f"refresh_token_cookie={token}"})
@@ -208,7 +211,7 @@ def cookie_requests() -> tuple[Callable[[str], Request], Callable[[str], Request
 
 
 def body_requests() -> tuple[Callable[[str], Request], Callable[[str], Request]]:
-    """Return how simplejwt is shown a refresh token: to refresh, and to sign out."""
+    """Return functions that make the refresh and sign-out requests, with a body."""
 
     def present(path: str, token: str) -> Request:
         return Request("POST", path, payload={"refresh": token})

@@ -1,4 +1,4 @@
-"""The text around the tables of the benchmark report."""
+"""Text of the benchmark report around its tables."""
 
 PAGE = """# Benchmarks
 

@@ -1,4 +1,4 @@
-"""The report: tables made of the figures and of nothing else, so that both always agree."""
+"""Build the report from the figures alone, so that both always agree."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to be: at most, or at least, `bound`, in `unit`."""
+    """A bound for a figure, in `unit`: an upper bound, or a lower one if `at_least`."""
 
     figure: str
     bound: float
@@ -25,11 +25,11 @@ class Target:
     at_least: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether the target is reached."""
+        """Return whether the target is reached."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def words(self) -> str:
-        """Return the target as a table shows it."""
+        """Return the target in the format of the table."""
         return f"{'≥' if self.at_least else '≤'} {self.bound:g}{self.unit}"
 
 
@@ -43,7 +43,7 @@ def _cpu(load: str, rival: str, bound: float) -> Iterator[Target]:
 
 
 def ratio(found: dict[str, Any], *, load: str, mine: str, theirs: str) -> float:
-    """Return the CPU time of one program over that of another, round by round, and of these the median."""
+    """Return the median of the rounds' ratios of two programs' CPU times."""
     figures = [found["loads"][load][key]["cpu_us"] for key in (mine, theirs)]
     return middle(one / other for one, other in zip(*figures, strict=True))
 
@@ -53,12 +53,12 @@ def _crowd(found: dict[str, Any]) -> float:
     return middle(rates["ours"]) / middle(rates["express"])
 
 
-# Set before anything was measured.
+# These were set before the first measurement.
 TARGETS: tuple[Target, ...] = (
     *_cpu("protected", "textbook", 0.55),
     *_cpu("rotation", "textbook", 0.25),
     *_cpu("rotation", "simplejwt", 0.3),
-    Target("Refreshes a second, 100,000 live sessions", 3, " times Express", _crowd, at_least=True),
+    Target("Refreshes per second, 100,000 live sessions", 3, " times Express", _crowd, at_least=True),
     Target(
         "1,000 protected/s with 10 sign-ins/s: p99 of protected",
         10,
@@ -72,7 +72,7 @@ TARGETS: tuple[Target, ...] = (
 
 
 def as_json(found: dict[str, Any]) -> str:
-    """Write the figures down."""
+    """Return the figures as JSON."""
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -82,7 +82,7 @@ def middle(values: Iterable[float]) -> float:
 
 
 def targets_table(found: dict[str, Any]) -> str:
-    """Show each target beside what was measured."""
+    """Return the table of targets with their measured values."""
     rows = []
     for target in TARGETS:
         value = target.compute(found)
@@ -92,13 +92,13 @@ def targets_table(found: dict[str, Any]) -> str:
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Make a Markdown table; all columns but the first hold figures."""
+    """Return a Markdown table; all columns but the first are right-aligned."""
     lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def load_table(found: dict[str, Any], load: str) -> str:
-    """Show what one load costs each program."""
+    """Return the table of a load with a row for each program."""
     rows = []
     for key, figures in found["loads"][load].items():
         cpu = figures["cpu_us"]
@@ -120,7 +120,7 @@ def load_table(found: dict[str, Any], load: str) -> str:
 
 
 def name_of(found: dict[str, Any], key: str) -> str:
-    """Return what a program is called in tables and plots."""
+    """Return the name of a program in tables and plots."""
     about = found["programs"][key]
     title = about["title"] + {"hs256": " (HS256)", "wal": " (our file settings)"}.get(key.rpartition("-")[2], "")
     kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "memory": "in memory"}[about["database"]]
@@ -128,7 +128,7 @@ def name_of(found: dict[str, Any], key: str) -> str:
 
 
 def memory_tables(found: dict[str, Any]) -> str:
-    """Show what workers take, and what each program took after all loads."""
+    """Return the tables of the workers' memory and of all programs' memory."""
     rows = [
         (f"{workers} worker{'s' * (workers != '1')}", f"{figures['started_mb']:.0f}", f"{figures['used_mb']:.0f}")
         for workers, figures in found["memory"].items()
@@ -139,7 +139,7 @@ def memory_tables(found: dict[str, Any]) -> str:
 
 
 def page(found: dict[str, Any]) -> str:
-    """Write the report."""
+    """Return the page of the report."""
     about, crowd, mixed, start = (found[name] for name in ("about", "crowd", "mixed", "start"))
     return PAGE.format(
         **{
@@ -171,12 +171,15 @@ def page(found: dict[str, Any]) -> str:
 
 
 def floor_of(ours: dict[str, float]) -> float:
-    """Return what a rotation takes of what is not ours to change: an empty view, the signatures, the statement."""
+    """Return the cost of a rotation that this service cannot reduce.
+
+    It consists of an empty view, the signatures and the statement.
+    """
     return ours["flask"] + ours["es256"] + 2 * ours["hs256"] + ours["sqlite"]
 
 
 def instructions_table(found: dict[str, dict[str, float]]) -> str:
-    """Show what a rotation is made of."""
+    """Return the table of the parts of a rotation."""
     ours = found["ours"]
     parts = (
         ("Flask and Werkzeug, for a view that does nothing", ours["flask"]),
@@ -195,7 +198,7 @@ def instructions_table(found: dict[str, dict[str, float]]) -> str:
 
 
 def mixed_table(mixed: dict[str, Any]) -> str:
-    """Show how late answers were while people signed in."""
+    """Return the table of response times beside sign-ins."""
     times = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
     rows = [
         (

@@ -1,5 +1,5 @@
--- Sends the requests of a file, line by line: method, path, headers, body, parted by tabs; headers by \031.
--- Arguments: the file, the line to begin after, and "once" or "again" (from the start when the file is at its end).
+-- Send the requests of a file. Each line has method, path, headers and body, separated by tabs; headers are
+-- separated by \031. Arguments: the file, the number of lines to skip, and "once" or "again" (restart at its end).
 local threads = {}
 
 function setup(thread)

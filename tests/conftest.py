@@ -1,4 +1,4 @@
-"""The fixtures: a database of each kind, and the application on it, in this process or under gunicorn."""
+"""Fixtures: databases, and the application in this process or under gunicorn."""
 
 import os
 import shutil
@@ -26,7 +26,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Give a function from a kind, ``sqlite`` or ``postgresql``, to the URL of a new database with all tables."""
+    """Return a function that creates a database with all tables and returns its URL.
+
+    Its argument is the kind: ``sqlite`` or ``postgresql``.
+    """
     folder = tmp_path_factory.mktemp("databases")
     servers: list[Postgres] = []
     template = _migrated(f"sqlite:///{folder}/template.db")
@@ -48,20 +51,23 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, databases: Databases) -> str:
-    """Give a new database with all tables: the test runs once on each kind."""
+    """Return the URL of a new database; the test runs once on each kind."""
     return databases(request.param)
 
 
 @pytest.fixture(autouse=True)
 def _disposed() -> Iterator[None]:
-    """Close connections after each test: one that is left open would be found, and blamed on, a later one."""
+    """Close connections after each test, because unclosed ones fail a later test."""
     yield
     dispose_engines()
 
 
 @pytest.fixture
 def app(database_url: str) -> Iterator[Flask]:
-    """Give the application in this process. Its context is not kept open: a missing commit must show."""
+    """Return the application in this process.
+
+    Its context is not kept open, because requests would share it and a missing commit would go unnoticed.
+    """
     app = make_app(database_url)
     yield app
     with app.app_context():
@@ -70,13 +76,16 @@ def app(database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Servers]:
-    """Give a function that starts the service under gunicorn on a database, with settings by name."""
+    """Return a function that starts a server, given a database URL and settings."""
     with ExitStack() as stack:
         yield lambda url, **settings: stack.enter_context(Server(url, settings, log=tmp_path / "server.log"))
 
 
 def start_postgres(folder: Path) -> Postgres:
-    """Start a PostgreSQL for tests, or skip the test where there is none (and fail where there must be)."""
+    """Start a PostgreSQL.
+
+    If none is installed, skip the test, or fail it if ``REQUIRE_SERVERS`` is set.
+    """
     if Postgres.find_programs() is None:
         reason = "PostgreSQL is not installed"
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(reason)

@@ -1,1 +1,1 @@
-"""The programs that this service is measured beside."""
+"""Programs that this service is compared with."""

@@ -1,7 +1,10 @@
-"""Fills a rival's database by its own code, and writes tokens that it made: python -m bench.rivals.prepare NAME ...
+"""Fill the database of another program with its own code, and write its tokens.
 
-Arguments: the program, its users' password, how many users, how many refresh tokens, the file to write: one line of an
-access and a refresh token each. It is a process of its own because Django allows but one application in each.
+    python -m bench.rivals.prepare NAME PASSWORD USERS TOKENS FILE
+
+Arguments: the program, the password of its users, the number of users, the number of refresh tokens, and the file to
+write. Each line of the file has an access token and a refresh token. This is a separate process because Django allows
+only one application per process.
 """
 
 import sys
@@ -29,7 +32,7 @@ def textbook(password: str, users: int, tokens: int) -> Iterator[tuple[str, str]
 
 
 def simplejwt(password: str, users: int, tokens: int) -> Iterator[tuple[str, str]]:
-    import bench.rivals.simplejwt  # noqa: F401, PLC0415, I001 -- it settles Django's settings
+    import bench.rivals.simplejwt  # noqa: F401, PLC0415, I001 -- it configures Django
     from django.contrib.auth.hashers import make_password  # noqa: PLC0415 -- after that
     from django.contrib.auth.models import User  # noqa: PLC0415 -- after that
     from django.core.management import call_command  # noqa: PLC0415 -- the same
@@ -38,7 +41,7 @@ def simplejwt(password: str, users: int, tokens: int) -> Iterator[tuple[str, str
 
     call_command("migrate", verbosity=0)
     if not User.objects.exists():
-        # Made by Django: a hash of the same cost with a shorter salt would be made anew at each user's first sign-in.
+        # Use Django's hash: Django would replace one with a shorter salt at each user's first sign-in.
         hashed = make_password(password)
         drafts = [User(username=name_of(index), password=hashed) for index in range(users)]
         User.objects.bulk_create(drafts)
@@ -60,7 +63,7 @@ def simplejwt(password: str, users: int, tokens: int) -> Iterator[tuple[str, str
 
 
 def main() -> None:
-    """Do as the arguments say."""
+    """Fill the database and write the tokens."""
     name, password, users, tokens, file = sys.argv[1:6]
     pairs = {"textbook": textbook, "simplejwt": simplejwt}[name](password, int(users), int(tokens))
     with Path(file).open("w") as out:

@@ -1,4 +1,4 @@
-"""Django REST framework with simplejwt, its refresh tokens rotated and the used ones put on its blacklist."""
+"""Django REST framework with simplejwt, which rotates and blacklists tokens."""
 
 import os
 from datetime import timedelta
@@ -12,14 +12,14 @@ _url = urlsplit(os.environ["DATABASE_URL"])
 
 
 class SameCost(Argon2PasswordHasher):
-    """Django's own hasher at the cost that this service has."""
+    """Django's argon2 hasher with the cost of this service."""
 
     time_cost = 2
     memory_cost = 19456
     parallelism = 1
 
 
-# As this service writes its own file, which is quicker than the default.
+# The SQLite settings of this service, which are faster than the defaults.
 _SAME_FILE_SETTINGS = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     "transaction_mode": "IMMEDIATE",
@@ -67,15 +67,15 @@ settings.configure(
 )
 django.setup()
 
-# The framework reads its settings when it is imported.
+# The framework reads its settings at import.
 from django.core.wsgi import get_wsgi_application  # noqa: E402 -- after its settings
-from django.http import HttpResponse  # noqa: E402 -- likewise
-from django.urls import path  # noqa: E402 -- likewise
-from rest_framework.decorators import api_view, permission_classes  # noqa: E402 -- likewise
-from rest_framework.permissions import IsAuthenticated  # noqa: E402 -- likewise
-from rest_framework.request import Request  # noqa: E402 -- likewise
-from rest_framework.response import Response  # noqa: E402 -- likewise
-from rest_framework_simplejwt.views import (  # noqa: E402 -- likewise
+from django.http import HttpResponse  # noqa: E402 -- after its settings
+from django.urls import path  # noqa: E402 -- after its settings
+from rest_framework.decorators import api_view, permission_classes  # noqa: E402 -- after its settings
+from rest_framework.permissions import IsAuthenticated  # noqa: E402 -- after its settings
+from rest_framework.request import Request  # noqa: E402 -- after its settings
+from rest_framework.response import Response  # noqa: E402 -- after its settings
+from rest_framework_simplejwt.views import (  # noqa: E402 -- after its settings
     TokenBlacklistView,
     TokenObtainPairView,
     TokenRefreshView,

@@ -1,6 +1,6 @@
-"""The textbook way: flask-jwt-extended and the Flask-SQLAlchemy ORM, as their own pages show it.
+"""The textbook program: flask-jwt-extended and Flask-SQLAlchemy, by their guides.
 
-A refresh puts the token that was used on a blocklist table and hands out a new pair; every request consults that table.
+A refresh adds the used token to a blocklist table and issues a new pair of tokens. Every request queries that table.
 """
 
 import os
@@ -29,7 +29,7 @@ hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
 class User(db.Model):  # type: ignore[name-defined, misc]  # the library's dynamic base
-    """A person who signs in."""
+    """A user."""
 
     id = db.Column(db.Integer, primary_key=True)
     username = db.Column(db.String(64), unique=True, nullable=False)
@@ -37,7 +37,7 @@ class User(db.Model):  # type: ignore[name-defined, misc]  # the library's dynam
 
 
 class Blocked(db.Model):  # type: ignore[name-defined, misc]  # the same
-    """A token that must not be used again."""
+    """A token that is no longer valid."""
 
     id = db.Column(db.Integer, primary_key=True)
     jti = db.Column(db.String(36), nullable=False, index=True)
@@ -90,7 +90,7 @@ def protected() -> Response:
 
 
 def make_app() -> Flask:
-    """Make the application on the database that the environment names, and its tables if there are none."""
+    """Create the application on DATABASE_URL, and any missing tables."""
     app = Flask("textbook")
     app.config.update(
         SQLALCHEMY_DATABASE_URI=os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://"),
@@ -115,6 +115,6 @@ def make_app() -> Flask:
 
 
 def _same_file_settings(connection: Any, _record: object) -> None:
-    """Let the file be written as this service writes its own, which is quicker than the driver's default."""
+    """Use the SQLite settings of this service, which are faster than the defaults."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

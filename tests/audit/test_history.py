@@ -1,4 +1,4 @@
-"""Each change has exactly one audit event and each event its change, although workers are killed (D5)."""
+"""Exactly one audit event for each change, although workers are killed (D5)."""
 
 import os
 import random
@@ -38,7 +38,10 @@ Log = dict[str | None, Counter[Happened]]
 
 @dataclass
 class RandomUser:
-    """A user who sends random requests; `history` has the id, action and response of each."""
+    """A user who sends random requests.
+
+    `history` has the id, action and response of each. There is no response if the worker was killed.
+    """
 
     number: int
     client: Client
@@ -90,8 +93,12 @@ class RandomUser:
 
 
 def run_at_random(app: Flask, server: Server, users: list[RandomUser], seed: int) -> None:
-    """Let all users act at once while workers are killed and operators run commands, until enough has happened."""
-    over, dice, kills, commands = Event(), random.Random(seed), 0, set()
+    """Let all users act until enough has happened.
+
+    At the same time, workers are killed, and operators run commands.
+    """
+    over, dice, kills = Event(), random.Random(seed), 0
+    commands: set[str] = set()
 
     def act_until_over(user: RandomUser) -> None:
         own = random.Random(f"{seed}-{user.number}")
@@ -121,7 +128,7 @@ def run_at_random(app: Flask, server: Server, users: list[RandomUser], seed: int
 
 
 def is_enough(users: list[RandomUser]) -> bool:
-    """Return whether a worker was killed during a request, and all else happened often enough."""
+    """Return whether everything happened that the checks need."""
     done = Counter(
         (action, response.status if response else None) for user in users for _, action, response in [*user.history]
     )
@@ -147,7 +154,7 @@ def expected(action: str, response: Response) -> list[set[Happened]]:
 
 
 def check_requests(users: list[RandomUser], log: Log) -> None:
-    """Check that each request with a response has exactly the events that the response implies."""
+    """Check that the events of each request are those that its response implies."""
     for user in users:
         for request_id, action, response in user.history:
             events = log.get(request_id, Counter())

@@ -1,0 +1,1 @@
+"""The browser client and the account page in Chromium."""

@@ -1,4 +1,4 @@
-"""A primary that fails under load, and a standby that takes over: what was acknowledged is kept (D1, D3, D4)."""
+"""A primary that fails under load, and a standby that takes over (D1, D3, D4)."""
 
 import socket
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Start two servers with a database that has all tables, replicated synchronously."""
+    """Start two servers with synchronous replication and a migrated database."""
     primary = start_postgres(tmp_path / "primary")
     standby = Postgres(tmp_path / "standby")
     with application(primary.create_database("tokenapp")) as app, app.app_context():

@@ -31,9 +31,9 @@ SCANS: Final = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'sessio
 
 @dataclass
 class Large:
-    """A database with thousands of sessions; `one` is live, and `user` has some of them.
+    """A database with thousands of sessions.
 
-    `statements` are those that SQLite ran.
+    `one` is a live session, and `user` has some of them. `statements` are those that SQLite ran.
     """
 
     app: Flask
@@ -43,7 +43,10 @@ class Large:
     statements: list[str] = field(default_factory=list)
 
     def indexes_of(self, work: Callable[[], object]) -> set[str]:
-        """Do `work`; return the indexes on sessions that it used, and ``none`` for a scan of the table."""
+        """Do `work` and return the indexes on sessions that it used.
+
+        A scan of the table counts as ``none``.
+        """
         with self.app.app_context():
             if db.db.engine.dialect.name == "sqlite":
                 return self._planned(work)

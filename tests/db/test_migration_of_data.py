@@ -1,4 +1,4 @@
-"""Migration 0004 on a database in use: users, sessions and signing keys survive it in both directions."""
+"""Migration 0004 keeps users, sessions and signing keys, in both directions."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

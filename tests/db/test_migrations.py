@@ -41,7 +41,7 @@ def empty_database(databases: Databases, kind: str, folder: Path) -> str:
 
 @pytest.fixture(params=KINDS)
 def empty(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Flask]:
-    """Return the application on a database without tables, in its context, as the flask command has it."""
+    """Return the application, in its context, on a database without tables."""
     with application(empty_database(databases, request.param, tmp_path)) as app, app.app_context():
         yield app
 
@@ -109,7 +109,7 @@ def test_two_upgrades_at_once_both_succeed(databases: Databases, tmp_path: Path,
 
 @contextmanager
 def long_upgrade(url: str) -> Iterator[None]:
-    """Hold the lock that an upgrade holds while it runs: an advisory lock, or SQLite's write lock."""
+    """Hold the lock of an upgrade: an advisory lock, or SQLite's write lock."""
     if url.startswith("postgresql"):
         with psycopg.connect(url) as other:
             other.execute("SELECT pg_advisory_xact_lock(7365746)")

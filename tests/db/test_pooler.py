@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, where each transaction may use a different connection to the server."""
+"""PgBouncer, where each transaction may use a different connection."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""PostgreSQL that stops, crashes, hangs or locks a table, and a network that loses its responses (D1, D4, L1, L2)."""
+"""Faults of PostgreSQL and of the network to it (D1, D4, L1, L2)."""
 
 import signal
 from collections import Counter
@@ -37,7 +37,10 @@ CLIENTS = 24  # more than there are threads
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """Start a PostgreSQL that tests may stop; its database ``migrated`` has all tables."""
+    """Start a PostgreSQL that tests may stop.
+
+    Its database ``migrated`` has all tables.
+    """
     server = start_postgres(tmp_path_factory.mktemp("faulty"))
     with application(server.create_database("migrated")) as app, app.app_context():
         flask_migrate.upgrade()
@@ -65,7 +68,7 @@ def hang(postgres: Postgres, _relay: Relay) -> None:
 
 
 def lose_responses(_postgres: Postgres, relay: Relay) -> None:
-    relay.hold(replies_only=True)
+    relay.hold(responses_only=True)
     sleep(GRACE_PERIOD + 3)
     relay.release()
 

@@ -1,4 +1,4 @@
-"""Transactions that PostgreSQL aborts because of others: repeated a few times, then 503, never half an effect.
+"""Transactions that PostgreSQL aborts: repeated a few times, then 503.
 
 The race tests of the sessions run on a serializable database, where transactions really conflict.
 """

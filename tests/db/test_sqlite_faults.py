@@ -1,4 +1,4 @@
-"""SQLite files that are locked, read-only, gone, or on a full disk (D1, D4, L1, L2)."""
+"""SQLite: locked, read-only or missing files, and a full disk (D1, D4, L1, L2)."""
 
 import math
 import resource

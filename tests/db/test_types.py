@@ -1,4 +1,4 @@
-"""Moments in time: stored and returned in UTC on both databases, and never without a time zone."""
+"""Moments in time, stored and returned in UTC on both databases."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

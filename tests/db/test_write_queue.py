@@ -1,9 +1,8 @@
-"""How the threads of one process write to SQLite: one after another, with shared commits."""
+"""Threads of one process write to SQLite in turn, and share commits."""
 
 import math
 import sqlite3
 import struct
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from tests.support.app import create_user
 from tests.support.concurrency import wait_until
 from tests.support.sqlite import file_of, write_lock
 from tokenapp import accounts, db, sessions
-from tokenapp.db import Database, DatabaseUnavailableError
+from tokenapp.db import Database, DatabaseUnavailableError, write_queue
 from tokenapp.db.statements import Call
 from tokenapp.db.write_queue import WriteQueue
 from tokenapp.models import Grant, RefreshClaims
@@ -57,7 +56,7 @@ def commits(url: str) -> int:
 
 
 def pages_in_log(url: str) -> int:
-    """Return the number of pages in the write-ahead log that are not in the database file yet."""
+    """Return the number of pages that are only in the write-ahead log."""
     index = Path(f"{file_of(url)}-shm").read_bytes()
     written, copied = struct.unpack("=I", index[16:20])[0], struct.unpack("=I", index[96:100])[0]
     return int(written - copied)
@@ -141,7 +140,10 @@ def test_failed_shared_commit_fails_every_call_in_it() -> None:
 def write_in_thread(
     pool: ThreadPoolExecutor, queue: WriteQueue, sql: str, executed: list[str], seconds: float
 ) -> Future[None]:
-    """Write in a thread of a request that has `seconds` left; `executed` gets the SQL."""
+    """Write in a thread whose request has `seconds` left.
+
+    The SQL is added to `executed`.
+    """
 
     def write() -> None:
         db.deadline.set(time.monotonic() + seconds)
@@ -176,7 +178,7 @@ def test_thread_whose_turn_comes_too_late_does_not_fail_the_calls_of_others(monk
             other = write_in_thread(pool, queue, "in time", executed, seconds=1000)
             wait_for_threads(queue, 2)
             # As after a stop of the process.
-            monkeypatch.setattr(sys.modules["tokenapp.db.deadline"], "monotonic", lambda: time.monotonic() + 100)
+            monkeypatch.setattr(write_queue, "monotonic", lambda: time.monotonic() + 100)
         with pytest.raises(DatabaseUnavailableError):
             late.result(5)
         other.result(5)

@@ -1,4 +1,4 @@
-"""The settings and the database that are current follow the application's context."""
+"""The current settings and database are those of the application's context."""
 
 from collections.abc import Iterator
 from contextvars import Context
@@ -19,7 +19,10 @@ Current = tuple[int, Path]
 
 @pytest.fixture
 def apps(databases: Databases) -> Iterator[tuple[Flask, Flask]]:
-    """Return two applications with their own grace period and database; only the first has the user alice."""
+    """Return two applications with different grace periods and databases.
+
+    Only the first has the user alice.
+    """
     with (
         application(databases("sqlite"), TOKENAPP_REFRESH_GRACE="11s") as first,
         application(databases("sqlite"), TOKENAPP_REFRESH_GRACE="22s") as second,

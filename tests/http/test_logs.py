@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from bench.canaries import Aviary, dump, everywhere, live, raw, send_raw
+from bench.canaries import Canaries, canary_requests, dump, malformed_requests, send_raw, use_account
 from tests.conftest import Databases, Servers
 from tests.support.app import PASSWORD, ROOT, create_user, environment, make_app
 from tests.support.client import Client
@@ -178,7 +178,7 @@ def test_a_bug_is_told_by_its_type_and_place_and_not_in_its_words(databases: Dat
     line = json.loads(text)
     assert SECRET not in text
     assert (line["level"], line["outcome"], line["error"]) == ("error", "internal_error", "ValueError from KeyError")
-    assert re.fullmatch(r"tests/test_logs\.py:\d+ fail", line["stack"][-1])
+    assert re.fullmatch(r"http/test_logs\.py:\d+ fail", line["stack"][-1])
 
 
 def test_a_missing_table_is_told_in_the_words_of_the_database_without_the_statement(
@@ -375,24 +375,24 @@ def test_faults_in_the_settings_end_the_server_with_their_list_and_no_traceback(
 
 
 def test_no_secret_reaches_the_log_or_the_database(database_url: str, serve: Servers, tmp_path: Path) -> None:
-    birds, app = Aviary(), make_app(database_url)
-    create_user(app, "alice", birds.password)
+    canaries, app = Canaries(), make_app(database_url)
+    create_user(app, "alice", canaries.password)
     server = serve(database_url)
-    live(server.client, birds)
-    for method, path, more in everywhere(app, birds):
+    use_account(server.client, canaries)
+    for method, path, more in canary_requests(app, canaries):
         reply = server.client.send(method, path, **more)
         assert reply.status < 500 or reply.status == 501, (method, path, more, reply.body)
-    for message in raw(birds):
+    for message in malformed_requests(canaries):
         send_raw(server.port, message)
-    assert birds.found_in(dump(database_url)) == []
-    fail_with(app, birds.token, server.client, birds)
+    assert canaries.found_in(dump(database_url)) == []
+    fail_with(app, canaries.token, server.client, canaries)
     log = (tmp_path / "server.log").read_bytes()
-    assert birds.found_in(log) == []
+    assert canaries.found_in(log) == []
     outcomes = {json.loads(line).get("outcome") for line in log.splitlines()}
     assert {"internal_error", "service_unavailable", "opened", "rotated", "invalid_credentials"} <= outcomes
 
 
-def fail_with(app: Flask, words: str, client: Client, birds: Aviary) -> None:
+def fail_with(app: Flask, words: str, client: Client, canaries: Canaries) -> None:
     """Make the database refuse to open sessions: with those words, as a bug of ours would; then for want of a table."""
     with app.app_context(), closing(db.db.engine.raw_connection()) as connection:
         cursor = connection.cursor()
@@ -403,7 +403,7 @@ def fail_with(app: Flask, words: str, client: Client, birds: Aviary) -> None:
             cursor.execute(f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ {function} $$")
             cursor.execute("CREATE TRIGGER fail BEFORE INSERT ON sessions FOR EACH ROW EXECUTE FUNCTION fail()")
         connection.commit()
-        assert client.login("alice", birds.password).status == 500
+        assert client.login("alice", canaries.password).status == 500
         cursor.execute("ALTER TABLE throttles RENAME TO gone")
         connection.commit()
-        assert client.login("alice", birds.password).status == 503
+        assert client.login("alice", canaries.password).status == 503

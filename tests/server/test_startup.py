@@ -1,4 +1,4 @@
-"""The start of a server: several at once on a new database, and what must be ready before there are threads."""
+"""The start of servers: several at once, and what precedes the first thread."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ REVOCATION_DELAY = 0.2
 
 @dataclass(frozen=True)
 class Service:
-    """A server with three workers; `app` is a fourth process's view of the same database."""
+    """A server with three workers; `app` uses the same database in this process."""
 
     app: Flask
     server: Server
@@ -57,7 +57,7 @@ class Service:
 
 
 def sole_successor(responses: Sequence[Response]) -> str:
-    """Return the refresh token in all responses; fail if they differ or one is an error."""
+    """Return the refresh token that all responses contain, or fail."""
     assert Counter(response.status for response in responses) == {200: len(responses)}
     tokens = {claims_of(response.cookie or "")["jti"]: response.cookie or "" for response in responses}
     assert len(tokens) == 1, "S1: one refresh token got two successors"

@@ -1,4 +1,4 @@
-"""The grace period starts at the rotation, whatever delayed it and whatever a host's clock says (S6, D4)."""
+"""The start of the grace period: delayed rotations and skewed clocks (S6, D4)."""
 
 from datetime import UTC, datetime, timedelta
 

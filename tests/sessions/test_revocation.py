@@ -19,7 +19,10 @@ def test_every_reason_has_its_sentence() -> None:
 
 
 def writes(tree: ast.AST) -> Iterator[int]:
-    """Yield the lines that write a column of a revocation: by keyword, attribute, key, or SQL."""
+    """Yield the lines that write a column of a revocation.
+
+    They do so by a keyword argument, an attribute, a dictionary key, or SQL.
+    """
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(attr="values" | "Session") | ast.Name(id="Session" | "dict")):

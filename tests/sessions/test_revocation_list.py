@@ -1,4 +1,4 @@
-"""The revocation list of each process: read as a whole once, and later only what is new (S11)."""
+"""The revocation list: read as a whole once, then only what is new (S11)."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Revocations that race refreshes and sign-ins in several processes (S3, S4, S10, S11)."""
+"""Revocations that race refreshes and sign-ins (S3, S4, S10, S11)."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -17,7 +17,10 @@ from tokenapp import accounts, sessions
 
 @dataclass
 class Successes:
-    """The successful responses that racing clients got; sign-ins with the time of the response."""
+    """The successful responses that racing clients got.
+
+    Those to sign-ins have the time at which they arrived.
+    """
 
     refreshes: list[Response] = field(default_factory=list)
     sign_ins: list[tuple[float, Response]] = field(default_factory=list)
@@ -64,7 +67,7 @@ Revoke = Callable[[Service, str, str], None]
 
 
 def assert_revoked(service: Service, refresh_tokens: set[str], access_tokens: Iterable[str]) -> None:
-    """Check S3, S4, S10 and S11: no token works in any worker, and no session is listed."""
+    """Check that no token works in any worker and that no session is listed."""
     client = service.client
     for token in refresh_tokens:
         assert client.refresh(token).status == 403, "S3: a refresh succeeded after the revocation"

@@ -1,4 +1,4 @@
-"""Simultaneous refreshes in several processes: one successor for each token (S1, S2, S5, S6, D4)."""
+"""Simultaneous refreshes: one successor for each token (S1, S2, S5, S6, D4)."""
 
 import random
 import socket
@@ -55,7 +55,10 @@ def test_reuse_that_races_the_current_token_revokes_the_session(service: Service
 
 @dataclass
 class CookieJar:
-    """The refresh cookie that the tabs of a browser share; the response that arrives last sets it."""
+    """The refresh cookie that the tabs of a browser share.
+
+    The response that arrives last sets it.
+    """
 
     token: str
 

@@ -1,4 +1,4 @@
-"""Promises S1 to S11 over HTTP: users, thieves, operators and time act in any order.
+"""Promises S1 to S11 over HTTP, for actions in any order.
 
 The state machine keeps a model of each session: its tokens, the time since its last rotation, and whether it was
 revoked. Time passes by ageing rows: all times of a session move back together, by at least a minute. An example takes
@@ -83,7 +83,7 @@ class Login:
 
 
 class Users(RuleBasedStateMachine):
-    """Two users on any number of devices, with every way to open, use and revoke a session."""
+    """Two users on any number of devices, who open, use and revoke sessions."""
 
     client: ClassVar[Client]
     app: ClassVar[Flask]
@@ -328,7 +328,7 @@ class PersistentUsers(Users):
 def stage(
     request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Start the service, and an operator's process beside it, on a database of each kind."""
+    """Start the service on a database of each kind; operators act in this process."""
     url = databases(request.param)
     service = {"TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY), "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s"}
     log = tmp_path_factory.mktemp("state_machine") / "server.log"

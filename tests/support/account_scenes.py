@@ -1,4 +1,4 @@
-"""The account page's visitors, and the states that they bring it to."""
+"""Users of the account page, and its states."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,16 +9,18 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from flask import Flask
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.support.app import PASSWORD, create_user
+from tests.support.client import Client
 from tests.support.concurrency import wait_until
 from tests.support.server import Server
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 
 NEW_PASSWORD: Final = "an entirely new one 42"
-WRONG: Final = "not the password at all"
+WEAK_PASSWORD: Final = "passwordpassword"
+WRONG_PASSWORD: Final = "not the password at all"
 CHROME: Final = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 )
@@ -29,7 +31,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "(KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
 }
 AGES: Final = (timedelta(days=5), timedelta(hours=2), timedelta(minutes=14))
-NOTE_VIOLATIONS: Final = """
+RECORD_VIOLATIONS: Final = """
     window.violations = [];
     addEventListener("securitypolicyviolation", event => violations.push(event.violatedDirective));
 """
@@ -37,7 +39,7 @@ NOTE_VIOLATIONS: Final = """
 
 @dataclass
 class Site:
-    """The service, in this process and as a server, a browser, and where that finds it."""
+    """The service, in this process and as a server, and a browser."""
 
     app: Flask
     browser: Browser
@@ -47,11 +49,11 @@ class Site:
 
 @dataclass
 class Visitor:
-    """Somebody with an account and a browser of their own, and what that browser complained about."""
+    """A user with a browser context, its console errors, and the hosts it called."""
 
     site: Site
     name: str
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     held: list[Route] = field(default_factory=list)
 
@@ -59,151 +61,173 @@ class Visitor:
         self.id = create_user(self.site.app, self.name)
         self.context = self.site.browser.new_context(user_agent=CHROME, viewport={"width": 1000, "height": 720})
         self.context.set_default_timeout(20_000)
-        self.context.add_init_script(NOTE_VIOLATIONS)
+        self.context.add_init_script(RECORD_VIOLATIONS)
         self.context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         self.page = self.new_page()
 
     def close(self) -> None:
-        """Close the browser, and let go of what it still waits for."""
+        """Abort the held requests, and close the browser context."""
         for route in self.held:
             route.abort()
         self.context.close()
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The URL of the account page."""
         return f"{self.site.origin}/account"
 
     def new_page(self) -> Page:
-        """Open another tab, with nothing in it."""
+        """Open an empty tab."""
         page = self.context.new_page()
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._record)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         return page
 
     def open(self, shown: str = "#view-sign-in") -> None:
-        """Open the page, and wait for what it is to show."""
+        """Open the account page, and wait for an element."""
         self.page.goto(self.url)
         expect(self.page.locator(shown)).to_be_visible(timeout=20_000)
 
     def sign_in(self, password: str = PASSWORD) -> None:
-        """Open the page and sign in on it."""
+        """Open the account page and sign in."""
         self.open()
-        self.give(password)
+        self.submit_sign_in(password)
         expect(self.page.locator(".device.current")).to_be_visible(timeout=20_000)
 
-    def give(self, password: str, name: str | None = None) -> None:
-        """Fill in the sign-in form and send it."""
+    def submit_sign_in(self, password: str, name: str | None = None) -> None:
+        """Fill in and submit the sign-in form."""
         self.page.fill("#username", name or self.name)
         self.page.fill("#password", password)
         self.page.click("#sign-in [type=submit]")
 
     def change_password(self, new: str, current: str = PASSWORD) -> None:
-        """Fill in the form for a new password and send it."""
+        """Fill in and submit the form for a new password."""
         self.page.fill("#current", current)
         self.page.fill("#new", new)
         self.page.click("#change [type=submit]")
 
-    def sign_in_elsewhere(self, *agents: str) -> list[str]:
-        """Sign in on other devices; return their refresh tokens."""
-        client = self.site.server.client
-        replies = [client.login(self.name, headers={"User-Agent": agent}) for agent in agents]
-        assert [reply.status for reply in replies] == [200] * len(agents)
-        return [str(reply.cookie) for reply in replies]
+    def confirm_password(self, password: str) -> None:
+        """Fill in and submit the dialog that asks for the password again."""
+        self.page.fill("#again-password", password)
+        self.page.click("#again [type=submit]")
 
-    def row(self, device: str) -> Any:
+    def sign_in_elsewhere(self, *agents: str) -> list[Client]:
+        """Sign in on other devices, given their user agents."""
+        clients = [Client(self.site.server.port) for _ in agents]
+        for client, agent in zip(clients, agents, strict=True):
+            assert client.login(self.name, headers={"User-Agent": agent}).status == 200
+        return clients
+
+    def row(self, device: str) -> Locator:
         """Return the row of a device."""
         return self.page.locator(".device", has_text=device)
 
+    def sign_out_device(self, device: str) -> None:
+        """Press the button that signs out a device."""
+        self.row(device).locator(".end").click()
+
+    def expect_focus(self, selector: str) -> None:
+        """Wait until an element has the focus."""
+        expect(self.page.locator(selector)).to_be_focused()
+
+    def expect_text(self, selector: str, text: str | re.Pattern[str]) -> None:
+        """Wait until an element has exactly this text."""
+        expect(self.page.locator(selector)).to_have_text(text)
+
     def update_sessions(self, sid: str | None = None, **values: Any) -> None:
-        """Change the rows of the account's sessions, or that of one."""
-        these = Session.user_id == self.id if sid is None else Session.id == sid
+        """Update one session of the user, or all."""
+        selected = Session.user_id == self.id if sid is None else Session.id == sid
         with self.site.app.app_context():
-            execute_now(sa.update(Session).where(these).values(values))
+            execute_now(sa.update(Session).where(selected).values(values))
 
     def sids(self) -> list[str]:
-        """Return the ids of the account's sessions, oldest first."""
+        """Return the ids of the user's sessions, oldest first."""
         with self.site.app.app_context():
             rows = execute_now(sa.select(Session.id).where(Session.user_id == self.id).order_by(Session.id))
         return [str(row[0]) for row in rows]
 
-    def let_time_pass(self) -> None:
-        """Let the password have been given too long ago, and the page know by its next token."""
+    def expire_authentication(self) -> None:
+        """Make the last authentication too old, and reload the page."""
         self.update_sessions(authenticated_at=datetime.now(UTC) - timedelta(minutes=16))
         self.open(".device.current")
 
     def hold_refreshes(self) -> None:
-        """Let refreshes go unanswered until the test answers them."""
-        self.context.route("**/api/token", lambda route: self.held.append(route))  # noqa: PLW0108 -- wants an attribute
+        """Hold all refreshes until the test continues or aborts them."""
+        self.context.route("**/api/token", lambda route: self.held.append(route))  # noqa: PLW0108 -- Playwright sets an attribute
 
-    def be_looked_at(self) -> None:
-        """Let the page look again at what there is, as it does when a connection comes back."""
+    def wait_for_held_refresh(self) -> None:
+        """Wait until a refresh is held."""
+        # The call lets Playwright handle its events.
+        wait_until(lambda: bool(self.page.evaluate("true") and self.held), what="a refresh")
+
+    def come_online(self) -> None:
+        """Dispatch the event at which the page checks its state again."""
         self.page.evaluate("dispatchEvent(new Event('online'))")
 
-    def _note(self, message: ConsoleMessage) -> None:
-        # Refusals are what some of these tests are about, and the browser notes each of them.
+    def _record(self, message: ConsoleMessage) -> None:
+        # The console also shows the error responses that some tests cause on purpose.
         if not message.text.startswith("Failed to load resource"):
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
 
 def loading(visitor: Visitor) -> None:
-    """Wait for an answer that does not come."""
+    """Open the page while the service does not respond."""
     visitor.hold_refreshes()
     visitor.open("#view-loading .spinner")
 
 
 def no_connection(visitor: Visitor) -> None:
-    """Open the page just before the connection is lost."""
+    """Lose the connection while the page loads."""
     loading(visitor)
-    wait_until(lambda: visitor.page.evaluate("1") == len(visitor.held), what="a refresh")
+    visitor.wait_for_held_refresh()
     visitor.context.set_offline(True)
     visitor.held.pop().abort()
     expect(visitor.page.locator("#view-unreachable")).to_be_visible()
 
 
 def sign_in(visitor: Visitor) -> None:
-    """Come for the first time."""
+    """Open the page without a session."""
     visitor.open()
 
 
 def wrong_password(visitor: Visitor) -> None:
-    """Give another password than one's own."""
+    """Submit a wrong password."""
     visitor.open()
-    visitor.give(WRONG)
+    visitor.submit_sign_in(WRONG_PASSWORD)
     expect(visitor.page.locator("#sign-in .problem")).to_contain_text("is wrong")
 
 
 def too_many_attempts(visitor: Visitor) -> None:
-    """Sign in after five wrong passwords in a row."""
+    """Sign in after five wrong passwords."""
     for _ in range(5):
-        visitor.site.server.client.login(visitor.name, WRONG)
+        visitor.site.server.client.login(visitor.name, WRONG_PASSWORD)
     visitor.open()
-    visitor.give(PASSWORD)
+    visitor.submit_sign_in(PASSWORD)
     expect(visitor.page.locator("#sign-in .problem")).to_contain_text("You can try again")
 
 
 def session_ended(visitor: Visitor) -> None:
-    """Be signed out from another device."""
+    """Revoke the session from another device."""
     visitor.sign_in()
-    client = visitor.site.server.client
-    bearer = client.login(visitor.name).json["accessToken"]
-    assert client.send("DELETE", f"/api/sessions/{visitor.sids()[-2]}", bearer=bearer).status == 204
+    (sid,) = visitor.sids()
+    (other,) = visitor.sign_in_elsewhere(OTHERS["curl"])
+    assert other.call("DELETE", f"/api/sessions/{sid}").status == 204
 
-    def is_told() -> bool:
-        visitor.be_looked_at()
+    def is_shown() -> bool:
+        visitor.come_online()
         return visitor.page.locator("#sign-in-notice").is_visible()
 
-    wait_until(is_told, what="the end of the session")
+    wait_until(is_shown, what="the end of the session")
 
 
 def only_this_device(visitor: Visitor) -> None:
-    """Have one device."""
+    """Sign in on this device only."""
     visitor.sign_in()
     expect(visitor.page.locator("#devices-empty")).to_be_visible()
 
 
 def devices(visitor: Visitor) -> None:
-    """Have four devices, some of which were not seen for a while."""
+    """Sign in on four devices, last seen at different times."""
     visitor.sign_in_elsewhere(*OTHERS.values())
     now = datetime.now(UTC)
     for number, (sid, age) in enumerate(zip(visitor.sids(), AGES, strict=True)):
@@ -215,53 +239,53 @@ def devices(visitor: Visitor) -> None:
 
 
 def many_devices(visitor: Visitor) -> None:
-    """Have more devices than are shown at once."""
+    """Sign in on more devices than one page of the list shows."""
     visitor.sign_in_elsewhere(*(OTHERS["Firefox on macOS"],) * 12)
     visitor.sign_in()
     visitor.page.locator("#devices-more").scroll_into_view_if_needed()
 
 
 def device_signed_out(visitor: Visitor) -> None:
-    """Sign one of the other devices out."""
+    """Sign out another device."""
     devices(visitor)
-    visitor.row("curl").locator(".end").click()
-    expect(visitor.page.locator("#devices-done")).to_have_text("curl is signed out.")
+    visitor.sign_out_device("curl")
+    visitor.expect_text("#devices-done", "curl is signed out.")
 
 
 def all_others(visitor: Visitor) -> None:
-    """Be asked whether all others are to be signed out."""
+    """Press the button that signs out all other devices."""
     devices(visitor)
     visitor.page.click("#end-others")
     expect(visitor.page.locator("#sure")).to_be_visible()
 
 
 def password_again(visitor: Visitor) -> None:
-    """Be asked for the password, which was given a while ago."""
+    """Sign out a device after the last authentication has become too old."""
     devices(visitor)
-    visitor.let_time_pass()
-    visitor.row("curl").locator(".end").click()
+    visitor.expire_authentication()
+    visitor.sign_out_device("curl")
     expect(visitor.page.locator("#again")).to_be_visible()
 
 
 def offline(visitor: Visitor) -> None:
-    """Lose the connection."""
+    """Lose the connection while the page shows devices."""
     devices(visitor)
     visitor.context.set_offline(True)
     expect(visitor.page.locator("#banner")).to_be_visible()
 
 
-def password_refused(visitor: Visitor) -> None:
-    """Choose a password that breaks the rule."""
+def password_rejected(visitor: Visitor) -> None:
+    """Submit a new password that is too weak."""
     visitor.sign_in()
-    visitor.change_password(f"the one of {visitor.name} and nobody")
+    visitor.change_password(WEAK_PASSWORD)
     expect(visitor.page.locator("#new-error")).to_be_visible()
 
 
 def password_changed(visitor: Visitor) -> None:
-    """Choose a good password."""
+    """Change the password."""
     visitor.sign_in()
     visitor.change_password(NEW_PASSWORD)
-    expect(visitor.page.locator("#change-done")).to_contain_text("is changed")
+    expect(visitor.page.locator("#change-done")).to_contain_text("was changed")
 
 
 Scene = Callable[[Visitor], None]
@@ -281,7 +305,7 @@ SCENES: Final[dict[str, Scene]] = {
         all_others,
         password_again,
         offline,
-        password_refused,
+        password_rejected,
         password_changed,
     )
 }

@@ -1,38 +1,42 @@
-"""A real browser: Chromium without a window, which calls nobody of its own accord."""
+"""Headless Chromium, which sends no requests of its own."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
-_QUIET: Final = (
-    "--no-sandbox",  # which root cannot have
+from tests.support.programs import find_program
+
+_ARGUMENTS: Final = (
+    "--no-sandbox",  # the sandbox does not work for root
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--host-resolver-rules=MAP * 127.0.0.1",  # whatever a page calls, it is this machine that it reaches
+    "--host-resolver-rules=MAP * 127.0.0.1",  # no page can reach another machine
 )
 
-expect.set_options(timeout=20_000)  # what a page comes to show: two slow cores take longer than the default
+expect.set_options(timeout=20_000)  # the default of 5 s is too short on a loaded machine
 
 
 @contextmanager
-def chromium(*more: str) -> Iterator[Browser]:
-    """Start the system's Chromium, or skip the test where there is none (and fail where there must be).
+def chromium(*arguments: str) -> Iterator[Browser]:
+    """Start the system's Chromium, or skip the test if it is not installed.
 
-    `more` arguments overrule those that it is always started with.
+    `arguments` take precedence over the default ones.
     """
-    program = shutil.which("chromium")
-    if program is None:
-        (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=(*_QUIET, *more))
-        try:
-            yield browser
-        finally:
-            browser.close()
+    find_program("chromium")
+    with sync_playwright() as playwright, launch(playwright, *arguments) as browser:
+        yield browser
+
+
+@contextmanager
+def launch(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
+    """Start Chromium with a driver that already runs: each process can have only one."""
+    program = find_program("chromium")
+    browser = playwright.chromium.launch(executable_path=program, args=(*_ARGUMENTS, *arguments))
+    try:
+        yield browser
+    finally:
+        browser.close()

@@ -1,4 +1,4 @@
-"""Clients that keep refreshing while something fails, and checks of what they got."""
+"""Clients that keep refreshing while something fails, and their checks."""
 
 import http.client
 import math
@@ -101,7 +101,7 @@ def assert_served_or_unavailable(responses: Iterable[Response]) -> None:
 
 
 def assert_nothing_lost(app: Flask, crowd: Sequence[Follower], target: Flask | int) -> None:
-    """Check D1 and D4: each acknowledged rotation is stored, and each session goes on."""
+    """Check D1 and D4: no acknowledged rotation is lost, and each session is live."""
     for follower in crowd:
         token = follower.client.cookie or ""
         acknowledged = claims_of(token)["gen"]

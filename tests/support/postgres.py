@@ -14,7 +14,7 @@ from tests.support.server import free_port
 
 
 class Postgres:
-    """A PostgreSQL cluster in a folder of its own, on a free loopback port."""
+    """A PostgreSQL cluster in its own folder, on a free loopback port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,21 +24,21 @@ class Postgres:
 
     @staticmethod
     def find_programs() -> Path | None:
-        """Return the folder with initdb and postgres, where there is one."""
+        """Return the folder of initdb and postgres, or None."""
         candidates = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
         on_path = shutil.which("initdb")
         candidates += [Path(on_path).parent] if on_path else []
         return next((folder for folder in candidates if (folder / "postgres").exists()), None)
 
     def create(self) -> None:
-        """Make the cluster and start it."""
+        """Create the cluster and start it."""
         self._make_folder()
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()
 
     def follow(self, primary: "Postgres") -> None:
-        """Make the cluster a copy of `primary`, which it follows from now on, and start it."""
+        """Create the cluster as a standby of `primary`, and start it."""
         self._make_folder()
         source = f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby"
         copying = ("-D", str(self.folder / "data"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
@@ -56,7 +56,7 @@ class Postgres:
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-o", options, "-l", f"{self.folder}/log", "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server: ``fast``, or ``immediate`` as in a crash."""
+        """Stop the server; the mode ``immediate`` is like a crash."""
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
 
     def processes(self) -> list[int]:
@@ -66,7 +66,7 @@ class Postgres:
         return [master, *(int(pid) for pid in children.split())]
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process: SIGSTOP makes the server hang, SIGCONT lets it go on."""
+        """Send a signal to every process: SIGSTOP hangs the server, SIGCONT resumes it."""
         for pid in self.processes():
             os.kill(pid, number)
 
@@ -78,7 +78,7 @@ class Postgres:
 
     def _make_folder(self) -> None:
         if self.user:
-            # Only we may enter pytest's folders: each of its sessions, even one beside this, sees to that.
+            # Other users have no access to the folders of pytest; each session restores that.
             self.folder = Path(tempfile.mkdtemp(prefix="tokenapp-postgresql-"))
             shutil.chown(self.folder, self.user)
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

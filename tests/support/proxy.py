@@ -1,42 +1,21 @@
-"""A proxy before the service that does what networks do, and pages in a browser that use the client through it."""
+"""A proxy in front of the service that changes, delays and loses responses."""
 
-import http.client
 import http.server
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from playwright.sync_api import BrowserContext, Page
+from tests.support.client import Client, Response
 
 _PAGE: Final = b"<!doctype html><html lang=en><title>A page</title>"
-_OWN: Final = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
-_START: Final = """async () => {
-    const { createClient } = await import("/static/tokenapp.js");
-    window.client = createClient();
-    window.told = [];
-    client.onChange(({ reason }) => told.push(reason));
-    window.call = (path, init) => client.fetch(path, init).then(reply => reply.status, error => error.name);
-    window.burst = (many, path) => Promise.all(Array.from({ length: many }, () => call(path)));
-    window.failureOf = promise => promise.then(() => null, each => [each.status, each.code, each.retryAfter]);
-}"""
-# The clock of all tabs goes forward as that of a laptop does which has slept: it is the only one that the client knows.
-CLOCK: Final = "{ const { now } = Date; window.slept = 0; Date.now = () => now() + slept; }"
+_HOP_BY_HOP: Final = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A request that came, and the status it was answered with: 0 if the answer was lost."""
+class Exchange:
+    """A request, and the status of its response: 0 if the response was lost."""
 
     method: str
     path: str
@@ -45,44 +24,56 @@ class Passed:
     body: bytes
 
 
-def refusal(status: int, code: str, **headers: str) -> Answer:
-    """Return a refusal as the service words it."""
-    names = [(name.replace("_", "-"), value) for name, value in headers.items()]
+def respond(status: int, *headers: tuple[str, str], body: bytes = b"") -> Response:
+    """Return a response for the proxy to send."""
+    return Response(status, list(headers), body)
+
+
+def problem(status: int, code: str, *headers: tuple[str, str]) -> Response:
+    """Return an error response in the format of the service."""
     body = json.dumps({"status": status, "code": code, "message": "For a test."}).encode()
-    return Answer(status, [("Content-Type", "application/problem+json"), *names], body)
+    return respond(status, ("Content-Type", "application/problem+json"), *headers, body=body)
 
 
-class Held:
-    """Holds back the first answer to a refresh; to be a proxy's `after`."""
+def first(path: str, *responses: Response) -> Callable[[str], Response | None]:
+    """Return an `intercept` that sends `responses` to the first requests for `path`."""
+    remaining = list(responses)
+    return lambda requested: remaining.pop(0) if requested == path and remaining else None
+
+
+class HeldRefresh:
+    """A `deliver` that holds the first response to a refresh until `release`."""
 
     def __init__(self) -> None:
-        self.asked, self.goes_on = threading.Event(), threading.Event()
+        self.received, self.release = threading.Event(), threading.Event()
 
-    def __call__(self, path: str, _answer: Answer) -> bool:
-        """Wait with the answer if it is that one."""
-        if path == "/api/token" and not self.asked.is_set():
-            self.asked.set()
-            self.goes_on.wait(30)
+    def __call__(self, path: str, _response: Response) -> bool:
+        """Wait if it is that response."""
+        if path == "/api/token" and not self.received.is_set():
+            self.received.set()
+            self.release.wait(30)
         return True
 
 
 class Proxy:
-    """Passes requests on to a server of this machine, and notes them in `passed`; ``/page`` is an empty page.
+    """Forwards requests to a server of this machine and records them in `exchanges`.
 
-    `instead` may answer in the server's place. `after` is called once the server has answered: it may take its time,
-    and if it returns False the answer is lost.
+    ``/page`` is an empty page. `intercept` may return a response in place of the server's. `deliver` is called with the
+    server's response: it may delay it, and if it returns False the response is lost.
     """
 
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.passed: list[Passed] = []
+    def __init__(self, port: int) -> None:
+        self.upstream = Client(port, timeout=30)
+        self.exchanges: list[Exchange] = []
+        self.pending = 0  # requests without a response
+        self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
-        """Pass everything on from now, and forget what was."""
-        self.instead: Callable[[str], Answer | None] = lambda _path: None
-        self.after: Callable[[str, Answer], bool] = lambda _path, _answer: True
-        self.passed.clear()
+        """Forward all requests from now on, and discard the recorded ones."""
+        self.intercept: Callable[[str], Response | None] = lambda _path: None
+        self.deliver: Callable[[str, Response], bool] = lambda _path, _response: True
+        self.exchanges.clear()
 
     def __enter__(self) -> Self:
         proxy = self
@@ -91,7 +82,7 @@ class Proxy:
             def serve(self) -> None:
                 proxy.serve(self)
 
-            do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = serve  # noqa: N815 -- names of the library's
+            do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = serve  # noqa: N815 -- names of the library
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -100,7 +91,7 @@ class Proxy:
             request_queue_size = 512
 
             def handle_error(self, *_: Any) -> None:
-                """Keep quiet: browsers hang up as they please."""
+                """Print nothing: browsers close connections at any time."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.origin = f"http://localhost:{self._server.server_address[1]}"
@@ -114,46 +105,44 @@ class Proxy:
         self._server.server_close()
 
     def count(self, path: str) -> int:
-        """How many requests for `path` have been dealt with."""
-        return sum(each.path == path for each in self.passed)
+        """Return how many requests for `path` were answered."""
+        return len(self.statuses(path))
 
-    def open(self, context: BrowserContext) -> Page:
-        """Open a tab that uses the client."""
-        page = context.new_page()
-        page.goto(f"{self.origin}/page")
-        page.evaluate(_START)
-        return page
-
-    def reload(self, page: Page) -> None:
-        """Load a tab again."""
-        page.reload()
-        page.evaluate(_START)
+    def statuses(self, path: str) -> list[int]:
+        """Return the statuses of the responses to `path`."""
+        return [each.status for each in self.exchanges if each.path == path]
 
     def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+        """Handle one request."""
+        self._add_pending(1)
+        try:
+            self._serve(handler)
+        finally:
+            self._add_pending(-1)
+
+    def _add_pending(self, number: int) -> None:
+        with self._lock:
+            self.pending += number
+
+    def _serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         path = handler.path.partition("?")[0]
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-        page = Answer(200, [("Content-Type", "text/html")], _PAGE) if path == "/page" else None
-        answer, arrives = page or self.instead(path), True
-        if answer is None:
-            answer = self._pass_on(handler, body)
-            arrives = self.after(path, answer)
+        page = respond(200, ("Content-Type", "text/html"), body=_PAGE) if path == "/page" else None
+        response, arrives = page or self.intercept(path), True
+        if response is None:
+            response = self._forward(handler, body)
+            arrives = self.deliver(path, response)
         bearer = handler.headers.get("Authorization")
-        self.passed.append(Passed(handler.command, path, answer.status if arrives else 0, bearer, body))
+        self.exchanges.append(Exchange(handler.command, path, response.status if arrives else 0, bearer, body))
         if arrives:
-            handler.send_response(answer.status)
-            for name, value in (*answer.headers, ("Content-Length", str(len(answer.body)))):
+            handler.send_response(response.status)
+            for name, value in (*response.headers, ("Content-Length", str(len(response.body)))):
                 handler.send_header(name, value)
             handler.end_headers()
-            handler.wfile.write(answer.body)
+            handler.wfile.write(response.body)
 
-    def _pass_on(self, handler: http.server.BaseHTTPRequestHandler, body: bytes) -> Answer:
-        headers = {name: value for name, value in handler.headers.items() if name.lower() not in _OWN}
-        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=30)
-        try:
-            connection.request(handler.command, handler.path, body, headers)
-            reply = connection.getresponse()
-            kept = [(name, value) for name, value in reply.getheaders() if name.lower() not in _OWN]
-            return Answer(reply.status, kept, reply.read())
-        finally:
-            connection.close()
+    def _forward(self, handler: http.server.BaseHTTPRequestHandler, body: bytes) -> Response:
+        sent = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP_BY_HOP}
+        response = self.upstream.send(handler.command, handler.path, body=body, headers=sent)
+        kept = [(name, value) for name, value in response.headers if name.lower() not in _HOP_BY_HOP]
+        return respond(response.status, *kept, body=response.body)

@@ -1,4 +1,4 @@
-"""A TCP relay that can hold back traffic, as a broken network does."""
+"""A TCP relay that can hold traffic back, like a broken network."""
 
 import socket
 import threading
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 
 class Relay:
-    """A TCP relay before a server on this machine, which can hold back what is sent as a broken network does."""
+    """A TCP relay to the loopback port `target`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._requests, self._replies = threading.Event(), threading.Event()
+        self._requests, self._responses = threading.Event(), threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._sockets: list[socket.socket] = []
@@ -33,20 +33,20 @@ class Relay:
         for each in (self._listener, *self._sockets):
             each.close()
 
-    def hold(self, *, replies_only: bool = False) -> None:
-        """From now on pass nothing on; connections stay open, and new ones are taken."""
-        self._replies.clear()
-        if not replies_only:
+    def hold(self, *, responses_only: bool = False) -> None:
+        """Hold all traffic back; connections are still accepted and stay open."""
+        self._responses.clear()
+        if not responses_only:
             self._requests.clear()
 
     def release(self) -> None:
-        """Pass on what was held back, and all that comes."""
+        """Forward the traffic that was held back, and all later traffic."""
         self._requests.set()
-        self._replies.set()
+        self._responses.set()
 
     @property
     def connections(self) -> int:
-        """How many connections were made through it so far, or tried."""
+        """The number of connections so far, successful or not."""
         return len(self._sockets) // 2
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -63,7 +63,7 @@ class Relay:
                     server = socket.create_connection(("127.0.0.1", self._target))
                     self._sockets.append(server)
                     self._start(self._pump, client, server, self._requests)
-                    self._start(self._pump, server, client, self._replies)
+                    self._start(self._pump, server, client, self._responses)
                     continue
                 client.close()
 

@@ -1,4 +1,4 @@
-"""Servers of others that tests start beside the service."""
+"""Redis and PgBouncer for tests."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ REDIS_PASSWORD = "canary-of-the-limiter"
 
 
 class Redis:
-    """A Redis or Valkey server on a free loopback port, with a password; it keeps nothing on disk."""
+    """A Redis or Valkey server with a password and without persistence."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """What RATELIMIT_STORAGE_URI is to be."""
+        """The value for ``RATELIMIT_STORAGE_URI``."""
         return f"redis://:{REDIS_PASSWORD}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -52,34 +52,34 @@ class Redis:
         wait_until(lambda: self.ask("PING") == "+PONG", what="Redis")
 
     def kill(self) -> None:
-        """End the server at once, as a crash does; hung or not."""
+        """Kill the server, as in a crash, even if it is stopped."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(5)
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP makes the server hang, SIGCONT lets it go on."""
+        """Send a signal: SIGSTOP hangs the server, SIGCONT resumes it."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def ask(self, *command: str) -> str:
-        """Send one command in a connection of its own; return the answer's first line."""
+        """Send one command on a new connection; return the first line of the response."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
                 lines = connection.makefile("rwb")
                 for words in (("AUTH", REDIS_PASSWORD), command):
                     lines.write((" ".join(words) + "\r\n").encode())
                     lines.flush()
-                    answer = lines.readline().decode().strip()
+                    response = lines.readline().decode().strip()
                 lines.close()
-                return answer
+                return response
         except OSError:
             return ""
 
 
 class Pgbouncer:
-    """A pooler before a PostgreSQL server, which gives each transaction whichever connection is free."""
+    """PgBouncer in transaction mode in front of a PostgreSQL server."""
 
     def __init__(self, url: str, **options: str) -> None:
         self.url = make_url(url).set(port=free_port()).render_as_string(hide_password=False)
@@ -89,7 +89,7 @@ class Pgbouncer:
             reason = "PgBouncer is not installed"
             (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(reason)
         self._program = str(program)
-        self._user = "postgres" if os.getuid() == 0 else None  # it does not run as root
+        self._user = "postgres" if os.getuid() == 0 else None  # PgBouncer does not run as root
         self._folder = Path(tempfile.mkdtemp(prefix="tokenapp-pgbouncer-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._file, self._log = self._folder / "pgbouncer.ini", self._folder / "log"
@@ -123,7 +123,7 @@ class Pgbouncer:
         wait_until(self._listens, what="PgBouncer")
 
     def kill(self) -> None:
-        """End the pooler at once, as a crash does."""
+        """Kill the pooler, as in a crash."""
         self._process.kill()
         self._process.wait(5)
 

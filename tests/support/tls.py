@@ -1,6 +1,7 @@
-"""Several sites behind one nginx that ends TLS with certificates of an authority made for the occasion."""
+"""The service and other sites behind one nginx with TLS."""
 
 import os
+import secrets
 import socket
 import ssl
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,19 +18,36 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from tests.server.test_deploy import program
 from tests.support.app import ROOT
 from tests.support.concurrency import wait_until
+from tests.support.programs import find_program
 from tests.support.server import free_port
 
-_GUIDE = ROOT / "docs/deploy/nginx.conf"
-_GUIDES_NAME = "login.example.com"
+LOGIN: Final = "login.tokenapp.test"  # the service
+APP: Final = "app.tokenapp.test"  # an application on the same site
+SIBLING: Final = "forum.tokenapp.test"  # an untrusted host on the same site
+OTHER_SITE: Final = "elsewhere.test"
+_GUIDE: Final = ROOT / "docs/deploy/nginx.conf"
+_NAME_IN_GUIDE: Final = "login.example.com"
+
+
+def production_settings(host: str) -> dict[str, str]:
+    """Return the settings of a service in production behind a proxy of this machine."""
+    return {
+        "TOKENAPP_ENV": "production",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "TOKENAPP_ISSUER": f"https://{host}",
+        "TOKENAPP_TRUSTED_PROXIES": "127.0.0.1",
+        "TOKENAPP_PASSWORD_MEMORY": "19456",
+        "TOKENAPP_PASSWORD_PASSES": "2",
+    }
 
 
 class Sites:
-    """The service at `login`, set up as the guide says, and folders of static files at other names.
+    """The service at the host `login`, and static files at other hosts.
 
-    Browsers that are started with `browser_arguments` find all of them at https and the usual port.
+    The nginx configuration of `login` is that of the guide. Browsers started with `browser_arguments` reach all hosts at
+    their HTTPS URLs.
     """
 
     def __init__(self, folder: Path, upstream: int, login: str, static: Mapping[str, Path]) -> None:
@@ -40,7 +58,7 @@ class Sites:
         self._certify()
         (self.folder / "login.conf").write_text(self._login_site())
         (self.folder / "main.conf").write_text(self._main())
-        command = [program("nginx"), "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/main.conf"]
+        command = [find_program("nginx"), "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/main.conf"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             wait_until(self._answers, what="nginx")
@@ -55,7 +73,7 @@ class Sites:
 
     @property
     def browser_arguments(self) -> tuple[str, ...]:
-        """What makes Chromium find the sites, and trust them."""
+        """The arguments with which Chromium reaches and trusts the sites."""
         rules = f"MAP *:443 127.0.0.1:{self.port}, MAP * 127.0.0.1"
         return f"--host-resolver-rules={rules}", f"--ignore-certificate-errors-spki-list={self._pin}"
 
@@ -84,18 +102,19 @@ class Sites:
             "listen 443 ssl;": f"listen 127.0.0.1:{self.port} ssl;",
             "/etc/tokenapp/tls/": f"{self.folder}/",
             "127.0.0.1:3005": f"127.0.0.1:{self.upstream}",
-            _GUIDES_NAME: self.login,
+            _NAME_IN_GUIDE: self.login,
         }.items():
             assert old in text, old
             text = text.replace(old, new)
         return text
 
     def _certify(self) -> None:
-        """Make an authority, ``ca.pem``, and from it a certificate for all names."""
+        """Create a certificate authority, ``ca.pem``, and a certificate for all hosts."""
         now = datetime.now(UTC)
         authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         issuer, subject = (
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("An authority", self.login)
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+            for text in ("A certificate authority", self.login)
         )
         ca = x509.BasicConstraints(ca=True, path_length=0)
         names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (self.login, *self.static)])

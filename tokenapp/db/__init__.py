@@ -235,7 +235,7 @@ def new_id(now: datetime) -> str:
 
 
 class _Guard:
-    """Rejects at once what could only wait, and reports the outcome to the breakers.
+    """Rejects calls that could only wait, and reports outcomes to the breakers.
 
     A lock delays writes only. So reads neither wait for the breaker of writes nor close it.
     """
@@ -247,7 +247,7 @@ class _Guard:
 
     def __enter__(self) -> None:
         ends_at = deadline.get()
-        if ends_at is not None and ends_at <= monotonic():  # as after a stop of this process
+        if ends_at is not None and ends_at <= monotonic():  # as after this process was stopped
             raise DatabaseUnavailableError("the request's time is over")
         for breaker in self._breakers:
             if breaker.retry_at is not None:

@@ -24,11 +24,11 @@ CONNECT: Final[Mapping[str, Any]] = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
-    # Each statement a transaction of its own, but for those between a BEGIN and a COMMIT that we send.
+    # Each statement is a transaction of its own, except between a BEGIN and a COMMIT.
     "autocommit": True,
     "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
-# Where no request waits, as in an operator's command, a statement may walk through all of a large table.
+# Without a request, as in an operator's command, a statement has the time to scan a large table.
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
@@ -79,8 +79,8 @@ class _Hosts:
     def choose(self, options: Mapping[str, Any], left: float | None, breaker: Breaker) -> Mapping[str, str]:
         """Return which hosts to try, in order: an unreachable one costs 2 seconds.
 
-        The one that was good last comes first or, once it does not answer, last. A request has the time to ask one or
-        two; after each failure the next one comes first.
+        The host that answered last comes first or, once it does not answer, last. A request has time for one or two
+        hosts. After each failure the next host comes first.
         """
         hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
         if len(hosts) == 1:
@@ -110,7 +110,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
         try:
             connection = BoundedConnection.connect(*args, **options)
         except psycopg.OperationalError as error:
-            # Of several hosts, the error is the last one's.
+            # With several hosts, this is the error of the last one.
             if isinstance(error, psycopg.errors.ConnectionTimeout) or monotonic() - asked_at >= LONG_WAIT:
                 breaker.trip()
             breaker.note_outage(asked_at)
@@ -147,11 +147,11 @@ def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) 
         raise DisconnectionError from error
 
 
-def _prepare_nothing_if_pooled(connection: BoundedConnection) -> None:
+def _prepare_nothing_behind_pooler(connection: BoundedConnection) -> None:
     """Disable prepared statements behind a connection pooler.
 
-    A pooler may give each transaction another of the server's connections, on which a statement that was prepared is
-    unknown or, far worse, another one of the same name.
+    A pooler may run each transaction on a different connection to the server, where a prepared statement is unknown
+    or, worse, another statement has its name.
     """
     try:
         answering = connection.execute("SELECT pg_backend_pid()").fetchone()

@@ -19,7 +19,7 @@ CONNECT: Final[Mapping[str, Any]] = {
     "isolation_level": None,
     "check_same_thread": False,
 }
-# A plain BEGIN that turns into a write later fails with "database is locked" instead of waiting its turn.
+# A write after a plain BEGIN fails with "database is locked" instead of waiting.
 BEGIN: Final = "BEGIN IMMEDIATE"
 
 
@@ -31,7 +31,7 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
     @event.listens_for(engine, "do_connect")
     def open_file(*_: Any) -> None:
         if seen.is_set() and _identity(path) is None:
-            raise sqlite3.OperationalError("the database file is gone")  # an empty one in its place would hide that
+            raise sqlite3.OperationalError("the database file is gone")  # a new, empty file would hide that
         _make_private(path)
 
     @event.listens_for(engine, "connect")
@@ -44,7 +44,7 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
 
     @event.listens_for(engine, "checkout")
     def check_file(_connection: Any, record: Any, _proxy: Any) -> None:
-        # A connection outlives the file's name: what is written to a file that was deleted or replaced is lost.
+        # An open connection keeps a file that was deleted or replaced, and what it writes there is lost.
         if _identity(path) != record.info["file"]:
             raise DisconnectionError("the database file was deleted or replaced")
 
@@ -58,6 +58,6 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _make_private(path: str) -> None:
-    """Create a missing file that only this user can read, as SQLite does not."""
+    """Create a missing file, readable by this user only. SQLite's would be by all."""
     with suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

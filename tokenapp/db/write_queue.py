@@ -11,19 +11,19 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-from tokenapp.db.deadline import DatabaseUnavailableError, deadline, time_left
+from tokenapp.db.deadline import DatabaseUnavailableError, deadline
 from tokenapp.db.statements import Call
 
 # Seconds of the request that are kept for the write itself, which may wait for other processes.
 _RESERVE: Final = 1.0
-_PROMISED: Final = 0  # stands for a thread that was called and is not awake yet
+_PROMISED: Final = 0  # the turn belongs to a thread that has not woken up yet
 
 
 class WriteQueue:
-    """The queue of one process. Processes meet at the file's own lock."""
+    """The queue of one process; between processes, the lock of the file decides."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()  # held for moments only
+        self._mutex = threading.Lock()  # held briefly
         self._holder: int | None = None
         self._waiting: deque[_Ticket] = deque()
 
@@ -54,8 +54,9 @@ class WriteQueue:
                 raise DatabaseUnavailableError("the shared commit failed") from ticket.error
             return
         try:
-            left = time_left()
-            if left is not None and left <= 0:  # otherwise the calls of waiting threads would fail with this one
+            ends_at = deadline.get()
+            # Otherwise the calls of waiting threads would fail with this one.
+            if ends_at is not None and monotonic() >= ends_at:
                 raise DatabaseUnavailableError("the request's time is over")
             self._serve(call, execute)
         finally:
@@ -76,7 +77,7 @@ class WriteQueue:
             with self._mutex:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
-                else:  # called just now, or another thread is executing it, whose end cannot be waited for
+                else:  # its turn came just now; or another thread is executing its call, and there is no time to wait
                     called = ticket.called.acquire(blocking=False)
         if not called:
             raise DatabaseUnavailableError("other threads were writing for all of the request's time")

@@ -1,4 +1,4 @@
-"""Looking at sessions: by their owners, and by operators."""
+"""List and look up sessions, for their owners and for operators."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -91,7 +91,7 @@ def is_revoked(sid: str, now: datetime) -> bool:
 def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
     """Renew the list, unless the renewal that the caller waited for failed.
 
-    Else the callers that wait for an unavailable database would fail one after the other.
+    Otherwise the callers that wait for an unavailable database would fail one after the other.
     """
     if cached.failed_at >= waiting_since:
         raise errors.ServiceUnavailable(reason="the revocation list could not be read")
