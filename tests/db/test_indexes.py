@@ -110,10 +110,10 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
         {BY_USER},
     ),
     "disable": (lambda large: accounts.disable(large.user, NOW), {BY_USER}),
-    "what ended": (lambda _: revocation_list.is_revoked("nothing", datetime.now(UTC)), {BY_ENDING}),
-    "feed": (lambda _: sessions.revoked_since(None), {BY_ENDING}),
-    "prune": (lambda _: sum(sessions.prune(NOW, timedelta(days=30))), {BY_ENDING, BY_LIMIT, BY_KEY}),
-    "walk": (lambda large: sessions.list_sessions(NOW, after=large.one.sid, limit=10), {BY_KEY}),
+    "revocation list": (lambda _: revocation_list.is_revoked("unknown", datetime.now(UTC)), {BY_REVOCATION}),
+    "feed": (lambda _: sessions.revoked_since(None), {BY_REVOCATION}),
+    "prune": (lambda _: sum(sessions.prune(NOW, timedelta(days=30))), {BY_REVOCATION, BY_LIMIT, BY_KEY}),
+    "operator's list": (lambda large: sessions.list_sessions(NOW, after=large.one.sid, limit=10), {BY_KEY}),
 }
 
 

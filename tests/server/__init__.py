@@ -1,0 +1,1 @@
+"""The service under gunicorn, and as the guides deploy it."""

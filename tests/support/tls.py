@@ -46,8 +46,8 @@ def production_settings(host: str) -> dict[str, str]:
 class Sites:
     """The service at the host `login`, and static files at other hosts.
 
-    The nginx configuration of `login` is that of the guide. Browsers started with `browser_arguments` reach all hosts at
-    their HTTPS URLs.
+    The nginx configuration of `login` is that of the guide. Browsers that are started with `browser_arguments` reach
+    all hosts at their HTTPS URLs.
     """
 
     def __init__(self, folder: Path, upstream: int, login: str, static: Mapping[str, Path]) -> None:

@@ -118,7 +118,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             raise
         connection.breaker = breaker
         breaker.close()
-        _prepare_nothing_if_pooled(connection)
+        _prepare_nothing_behind_pooler(connection)
         hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
         hosts.since = asked_at
         return connection
