@@ -148,16 +148,15 @@ class Nginx:
         return True
 
 
-@dataclass(frozen=True)
 class Browser(Client):
-    """A client that speaks TLS with nginx, and calls from an address of its own."""
+    """A client that speaks TLS with nginx, from an address of its own."""
 
-    nginx: Nginx | None = None
-    address: str = "127.0.0.1"
+    def __init__(self, nginx: Nginx, address: str = "127.0.0.1") -> None:
+        super().__init__(nginx.port, cookie_name=COOKIE)
+        self.nginx, self.address = nginx, address
 
     def send(self, method: str, path: str, **more: Any) -> Response:
         """Send one request on a connection of its own."""
-        assert self.nginx is not None
         headers = {"Host": NAME, **(more.get("headers") or {})}
         body = more.get("body")
         if more.get("payload") is not None:
@@ -183,7 +182,7 @@ class Site:
     nginx: Nginx
 
     def browser(self, address: str = "127.0.0.1") -> Browser:
-        return Browser(self.nginx.port, nginx=self.nginx, address=address)
+        return Browser(self.nginx, address)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +284,7 @@ def test_a_larger_body_is_refused_by_nginx_in_our_words(site: Site, *, chunked: 
 
 def test_while_the_service_is_away_nginx_says_so_in_our_words(tmp_path: Path) -> None:
     with Nginx(tmp_path, free_port()) as nginx:
-        reply = Browser(nginx.port, nginx=nginx).refresh("any")
+        reply = Browser(nginx).refresh("any")
     assert_is_a_refusal_like_ours(reply, errors.ServiceUnavailable)
     assert reply.header("Retry-After") == str(RETRY_SECONDS)
 
@@ -355,7 +354,7 @@ def test_a_restart_under_the_socket_unit_fails_no_request(database: str, tmp_pat
         nginx = stack.enter_context(Nginx(tmp_path, listener.getsockname()[1]))
         first = stack.enter_context(ExitStack())
         first.enter_context(activated(listener, database, log))
-        browser = Browser(nginx.port, nginx=nginx)
+        browser = Browser(nginx)
         loops = [follow(browser, str(browser.login().cookie), seen) for _ in range(3)]
         with repeating(*loops):
             wait_until(lambda: len(seen) > 20, what="requests before the restart")
