@@ -24,6 +24,43 @@ Servers = Callable[..., Server]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What `make quick` leaves out beside PostgreSQL: folders and files whose tests start servers, browsers or commands, and
+# long campaigns.
+_SLOW_FOLDERS = {"browser", "guard", "server"}
+_SLOW_FILES = {
+    "test_bench.py",
+    "test_guides.py",
+    "test_openapi_fuzz.py",
+    "test_openapi_responses.py",
+    "test_packaging.py",
+    "test_startup.py",
+    "test_state_machine.py",
+}
+_SLOW_FIXTURES = {"serve"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of ``make quick``."""
+    parser.addoption("--quick", action="store_true", help="Run only the fast half of the tests, on SQLite.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the slow tests, if only the quick ones are asked for."""
+    if config.getoption("--quick"):
+        slow = [item for item in items if _is_slow(item)]
+        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return (
+        item.path.parent.name in _SLOW_FOLDERS
+        or item.path.name in _SLOW_FILES
+        or "postgresql" in item.nodeid
+        or not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    )
+
+
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """Return a function that creates a database with all tables and returns its URL.

@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from tests.conftest import Databases, Servers
 from tests.support.app import ROOT, application, create_user
 from tests.support.client import Client, Response, claims_of, sign_in
 from tests.support.concurrency import wait_until
+from tests.support.programs import find_program
 from tests.support.server import Server, free_port
 
 # The route
@@ -92,9 +92,7 @@ def unprotected_application(received: list[dict[str, str]]) -> Iterator[int]:
 @contextmanager
 def nginx(folder: Path, service: int, behind: int) -> Iterator[int]:
     """Run nginx with the guide's configuration on a free port; return the port."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)("nginx is not installed")
+    program = find_program("nginx")
     port = free_port()
     site = (ROOT / "docs/deploy/forward-auth.conf").read_text()
     for documented, used in (

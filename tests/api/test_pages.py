@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,6 +14,7 @@ import tokenapp
 from tests.conftest import Databases
 from tests.support.app import ROOT, make_app
 from tests.support.client import Client
+from tests.support.programs import find_program
 from tokenapp.api import pages
 
 WEB = ROOT / "tokenapp/web"
@@ -37,14 +37,6 @@ console.log(JSON.stringify([VERSION, client.state, error instanceof ApiError, er
 def client(databases: Databases) -> Client:
     """Return a client of the application."""
     return Client(make_app(databases("sqlite")))
-
-
-def program(name: str) -> str:
-    """Return the path of a program, or skip the test if it is missing (fail if REQUIRE_SERVERS is set)."""
-    found = shutil.which(name)
-    if found is None:
-        (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(f"{name} is not installed")
-    return str(found)
 
 
 # The files
@@ -128,7 +120,7 @@ def test_client_imports_nothing_and_stores_nothing() -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pack the client with npm and return a folder where it is installed."""
     folder = tmp_path_factory.mktemp("program")
-    command = [program("npm"), "pack", "--silent", "--offline", "--pack-destination", str(folder)]
+    command = [find_program("npm"), "pack", "--silent", "--offline", "--pack-destination", str(folder)]
     environment = {**os.environ, "npm_config_cache": str(folder / "cache"), "npm_config_update_notifier": "false"}
     subprocess.run(command, cwd=FOLDER, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
     (archive,) = folder.glob("*.tgz")
@@ -146,7 +138,7 @@ def test_package_has_the_file_that_is_served(installed: Path) -> None:
 
 
 def test_package_can_be_imported_by_name(installed: Path) -> None:
-    command = [program("node"), "--input-type=module", "--eval", USE]
+    command = [find_program("node"), "--input-type=module", "--eval", USE]
     done = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(done.stdout) == [pages.VERSION, "unknown", True, "network_error"]
 

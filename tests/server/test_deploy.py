@@ -1,51 +1,23 @@
-"""The files of docs/deploy: nginx with our site file before gunicorn in production, and the units of systemd."""
+"""The files of docs/deploy that are not nginx's: settings, wrapper and systemd units."""
 
 import configparser
-import http.client
-import json
 import os
 import re
 import secrets
 import shutil
-import signal
-import socket
-import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tests.conftest import Databases
-from tests.support.app import PASSWORD, ROOT, application, create_user, environment
-from tests.support.client import Client, Response
-from tests.support.concurrency import repeating, wait_until
-from tests.support.server import Server, free_port
-from tokenapp import config, errors
-from tokenapp.http.problems import RETRY_SECONDS
+from tests.server.conftest import PRODUCTION
+from tests.support.app import ROOT
+from tests.support.tls import adapted
+from tokenapp import config
 
 FILES = ROOT / "docs/deploy"
-NAME = "login.example.com"
-COOKIE = "__Host-refreshToken"
 UNITS = sorted(path.name for kind in ("service", "socket", "timer") for path in FILES.glob(f"*.{kind}"))
-SETTINGS = {
-    "TOKENAPP_ENV": "production",
-    "SECRET_KEY": secrets.token_urlsafe(48),
-    "TOKENAPP_ISSUER": f"https://{NAME}",
-    "TOKENAPP_TRUSTED_PROXIES": "127.0.0.1",
-    "TOKENAPP_PASSWORD_MEMORY": "19456",
-    "TOKENAPP_PASSWORD_PASSES": "2",
-}
 
 
 def program(name: str) -> str:
@@ -371,10 +343,10 @@ def test_the_port_is_the_same_in_every_file() -> None:
         assert set(re.findall(r"127\.0\.0\.1:(\d+)", (FILES / name).read_text())) == {default}, name
 
 
-def test_the_settings_file_starts_production_and_holds_no_secret(tmp_path: Path) -> None:
+def test_settings_file_is_valid_and_contains_no_secret(tmp_path: Path) -> None:
     secret = tmp_path / "secret_key"
     secret.write_text(secrets.token_urlsafe(48))
-    text = replaced((FILES / "tokenapp.env.example").read_text(), {"/etc/tokenapp/secret_key": secret})
+    text = adapted((FILES / "tokenapp.env.example").read_text(), {"/etc/tokenapp/secret_key": str(secret)})
     values = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
     assert config.load(values, tmp_path).production
     secret_names = {setting.name for setting in config.SETTINGS if setting.secret} - {"DATABASE_URL"}
@@ -382,18 +354,20 @@ def test_the_settings_file_starts_production_and_holds_no_secret(tmp_path: Path)
     assert not re.search(r"[\s'\"$`\\]", "".join(values.values()))
 
 
-def test_the_flask_wrapper_runs_with_the_settings_of_the_service(database: str, tmp_path: Path) -> None:
+def test_flask_wrapper_uses_the_settings_of_the_service(database: str, tmp_path: Path) -> None:
     programs, settings = tmp_path / "opt/.venv/bin", tmp_path / "tokenapp.env"
     programs.mkdir(parents=True)
     (programs / "flask").write_text(f'#!/bin/sh\ncd {ROOT}\nexec "{sys.executable}" -m flask "$@"\n')
     (programs / "flask").chmod(0o755)
-    settings.write_text("".join(f"{name}={value}\n" for name, value in {**SETTINGS, "DATABASE_URL": database}.items()))
+    settings.write_text(
+        "".join(f"{name}={value}\n" for name, value in {**PRODUCTION, "DATABASE_URL": database}.items())
+    )
     pairs = {
         "user=tokenapp": 'user="$(id -un)"',
-        "/etc/tokenapp/tokenapp.env": settings,
+        "/etc/tokenapp/tokenapp.env": str(settings),
         "cd /opt/tokenapp": f"cd {tmp_path}/opt",
     }
-    script = replaced((FILES / "tokenapp-flask").read_text(), pairs)
+    script = adapted((FILES / "tokenapp-flask").read_text(), pairs)
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["sh", "-c", script, "sh", "users", "list"], env=clean, capture_output=True, text=True, check=False
@@ -402,9 +376,9 @@ def test_the_flask_wrapper_runs_with_the_settings_of_the_service(database: str, 
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_a_unit_is_well_formed_and_its_commands_are_ours(name: str) -> None:
+def test_unit_is_well_formed_and_runs_commands_of_the_service(name: str) -> None:
     unit = configparser.RawConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[method-assign,assignment]  # the documented way to keep names as they are
+    unit.optionxform = str  # type: ignore[method-assign,assignment]  # documented; it keeps the case of names
     unit.read_string((FILES / name).read_text())
     kind = {"service": "Service", "socket": "Socket", "timer": "Timer"}[name.rpartition(".")[2]]
     assert set(unit.sections()) <= {"Unit", kind, "Install"}
@@ -414,10 +388,10 @@ def test_a_unit_is_well_formed_and_its_commands_are_ours(name: str) -> None:
         assert (unit[kind]["User"], unit[kind]["WorkingDirectory"]) == ("tokenapp", "/opt/tokenapp")
 
 
-def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd-analyze is not installed; the units' form is checked by another test")
+        pytest.skip("systemd-analyze is not installed")
     for name in UNITS:
         text = (FILES / name).read_text()
         text = re.sub(r"/opt/tokenapp/\.venv/bin/(gunicorn|flask)", sys.executable, text)
@@ -432,9 +406,9 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if str(tmp_path) in line or "tokenapp" in line] == []
 
 
-def test_systemd_waits_longer_for_the_end_than_gunicorn_does() -> None:
-    patience = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+def test_systemd_stops_later_than_gunicorn() -> None:
+    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
     limit = re.search(r"^TimeoutStopSec=(\d+)$", (FILES / "tokenapp.service").read_text(), re.MULTILINE)
-    assert patience
+    assert graceful
     assert limit
-    assert int(limit[1]) > int(patience[1])
+    assert int(limit[1]) > int(graceful[1])

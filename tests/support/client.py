@@ -4,7 +4,7 @@ import base64
 import http.client
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -91,7 +91,7 @@ class Client:
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
         payload: Any = None,
         form: Mapping[str, str] | None = None,
         cookie: str | None = None,
@@ -102,6 +102,7 @@ class Client:
         """Send one request on a new connection and return the response.
 
         Args:
+            body: a body; the parts of an iterable are sent as chunks.
             payload: a body that is sent as JSON.
             form: a body that is sent as a form.
             environ: changes to the WSGI environment, for an application in this process.
@@ -122,13 +123,18 @@ class Client:
             client = self.target.test_client(use_cookies=False)
             reply = client.open(path, method=method, data=body, headers=sent, environ_overrides=environ, buffered=True)
             return Response(reply.status_code, list(reply.headers.items()), reply.data, time.monotonic() - began)
-        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=self.timeout)
+        connection = self.connect()
         try:
             connection.request(method, path, body, sent)
             received = connection.getresponse()
             return Response(received.status, received.getheaders(), received.read(), time.monotonic() - began)
         finally:
             connection.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection for one request."""
+        assert isinstance(self.target, int)
+        return http.client.HTTPConnection("127.0.0.1", self.target, timeout=self.timeout)
 
     def login(self, username: str = "alice", password: str = PASSWORD, **more: Any) -> Response:
         """Sign in."""

@@ -1,5 +1,6 @@
 """The service and other sites behind one nginx with TLS."""
 
+import http.client
 import os
 import secrets
 import socket
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.support.app import ROOT
+from tests.support.client import Client
 from tests.support.concurrency import wait_until
 from tests.support.programs import find_program
 from tests.support.server import free_port
@@ -43,6 +45,14 @@ def production_settings(host: str) -> dict[str, str]:
     }
 
 
+def adapted(text: str, replacements: Mapping[str, str]) -> str:
+    """Return a file of the guide with the test's paths and ports; fail if it lacks one that is to be replaced."""
+    for old, new in replacements.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
 class Sites:
     """The service at the host `login`, and static files at other hosts.
 
@@ -52,10 +62,11 @@ class Sites:
 
     def __init__(self, folder: Path, upstream: int, login: str, static: Mapping[str, Path]) -> None:
         self.folder, self.upstream, self.login, self.static = folder, upstream, login, static
-        self.port, self._plain = free_port(), free_port()
+        self.port, self.plain_port = free_port(), free_port()
 
     def __enter__(self) -> Self:
         self._certify()
+        self._context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         (self.folder / "login.conf").write_text(self._login_site())
         (self.folder / "main.conf").write_text(self._main())
         command = [find_program("nginx"), "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/main.conf"]
@@ -77,6 +88,11 @@ class Sites:
         rules = f"MAP *:443 127.0.0.1:{self.port}, MAP * 127.0.0.1"
         return f"--host-resolver-rules={rules}", f"--ignore-certificate-errors-spki-list={self._pin}"
 
+    def connect(self, address: str = "127.0.0.1") -> ssl.SSLSocket:
+        """Open a connection to the service from a loopback address."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=(address, 0))
+        return self._context.wrap_socket(plain, server_hostname=self.login)
+
     def _main(self) -> str:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in kinds)
@@ -94,19 +110,16 @@ class Sites:
         )
 
     def _login_site(self) -> str:
-        text = _GUIDE.read_text()
-        for old, new in {
+        replacements = {
             "    listen [::]:80;\n": "",
             "    listen [::]:443 ssl;\n": "",
-            "listen 80;": f"listen 127.0.0.1:{self._plain};",
+            "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen 443 ssl;": f"listen 127.0.0.1:{self.port} ssl;",
             "/etc/tokenapp/tls/": f"{self.folder}/",
             "127.0.0.1:3005": f"127.0.0.1:{self.upstream}",
             _NAME_IN_GUIDE: self.login,
-        }.items():
-            assert old in text, old
-            text = text.replace(old, new)
-        return text
+        }
+        return adapted(_GUIDE.read_text(), replacements)
 
     def _certify(self) -> None:
         """Create a certificate authority, ``ca.pem``, and a certificate for all hosts."""
@@ -136,10 +149,22 @@ class Sites:
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "error.log").read_text()
-        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
-                context.wrap_socket(plain, server_hostname=self.login).close()
+            self.connect().close()
         except OSError:
             return False
         return True
+
+
+class TlsClient(Client):
+    """A client of the service over TLS, at a loopback address of its own."""
+
+    def __init__(self, sites: Sites, address: str = "127.0.0.1") -> None:
+        super().__init__(sites.port, cookie_name="__Host-refreshToken")
+        self.sites, self.address = sites, address
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection for one request."""
+        connection = http.client.HTTPConnection(self.sites.login, timeout=self.timeout)
+        connection.sock = self.sites.connect(self.address)
+        return connection
