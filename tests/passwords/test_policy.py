@@ -1,13 +1,17 @@
 """Which new passwords the policy accepts, and the reason when it rejects one."""
 
+import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flask import Flask
 
 from tests.conftest import Databases
 from tests.support.app import application
+from tests.support.concurrency import at_once
 from tokenapp import errors
 from tokenapp.passwords import policy
 
@@ -94,10 +98,27 @@ def test_password_that_is_easy_to_guess_is_rejected(password: str) -> None:
 
 
 @pytest.mark.usefixtures("standard")
-def test_repeated_user_name_is_rejected() -> None:
-    username = "zwqkvbxjmfyp"
-    assert rejection(username * 2, username) == TOO_EASY
-    assert rejection(username * 2, "alice") is None
+@pytest.mark.parametrize("username", ["zwqkvbxjmfyp", "zwqkvbxj.mfypgwtd@qhsnc.example", "x7-" * 21])
+def test_user_name_as_password_is_rejected_for_its_user_only(username: str) -> None:
+    for password in (username * 2, username.upper() * 2, f"{username}{username}1", f"{username * 4}"):
+        assert rejection(password, username) == TOO_EASY
+    assert rejection("zwqkvbxjmfyp" * 2, "alice") is None
+
+
+@pytest.mark.usefixtures("standard")
+def test_concurrent_estimates_do_not_mix_up_user_names(standard: Flask) -> None:
+    names = ["zwqkvbxjmfyp", "gtdhsncqpfxj", "wkxvhzbqdtnr", "fjqgkcmvxzws"]
+
+    def rejected(name: str) -> bool:
+        with standard.app_context():
+            return all(rejection(name * 2, name) == TOO_EASY for _ in range(20))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        assert at_once(*[partial(rejected, name) for name in names]) == [True] * len(names)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("shortest")
@@ -138,6 +159,20 @@ def test_very_short_user_name_excludes_no_password() -> None:
 @pytest.mark.usefixtures("standard")
 @pytest.mark.parametrize("start", ["a" * 100, "correct horse battery staple".ljust(100, "x")], ids=["weak", "strong"])
 def test_only_the_first_100_characters_are_estimated(start: str) -> None:
-    # The estimate of a 1,000-character password would take more than a minute.
+    # The estimate of 1,000 characters at once would take more than a minute.
     endings = ["", "b" * 900, "x7#Qm2vL9t" * 90]
     assert len({rejection(start + ending) for ending in endings}) == 1
+
+
+@pytest.mark.usefixtures("standard")
+@pytest.mark.parametrize("password", ["4@8({[<369&#!1/|0$5+%7>2" * 40, "a" * 1000, "4$5@0!7+1|" * 100])
+def test_estimate_makes_a_bounded_number_of_function_calls(password: str) -> None:
+    calls: Counter[str] = Counter()
+    profiler = sys.getprofile()
+    sys.setprofile(lambda _frame, event, _argument: calls.update([event]))
+    try:
+        rejection(password)
+    finally:
+        sys.setprofile(profiler)
+    # The estimate of 100 characters at once would make up to 330,000.
+    assert calls["call"] + calls["c_call"] < 130_000

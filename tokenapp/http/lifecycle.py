@@ -88,10 +88,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         state: RequestState = g.state
-        present = response.headers
-        present["X-Request-ID"] = state.request_id
-        for name, value in headers:
-            present.setdefault(name, value)
+        present = set(map(str.lower, response.headers.keys()))
+        response.headers["X-Request-ID"] = state.request_id
+        response.headers.extend([(name, value) for name, value in headers if name.lower() not in present])
         if settings.allowed_origins:
             response.vary.add("Origin")  # on all responses: they differ by origin
         logs.write_request(_current_request(), state, response.status_code)
