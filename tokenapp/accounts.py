@@ -252,7 +252,8 @@ def unlock(user: User, now: datetime) -> None:
 @db.retried
 def _set_password(user: User, hashed: str, now: datetime) -> int:
     with db.writing() as session:
-        _store_password(session, user, hashed, now, User.id == user.id)
+        if _store_password(session, user, hashed, now, User.id == user.id):
+            audit.record(session, "password_changed", now, user_id=user.id)
         return len(revoke_where(session, Session.user_id == user.id, "password_changed", now))
 
 
@@ -265,7 +266,9 @@ def _change_password(user: User, sid: str, hashed: str, now: datetime, device: D
         live = sa.and_(Session.id == sid, Session.user_id == user.id, Session.expires_at > now)
         if not revoke_where(session, live, "password_changed", now):
             raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
-        return replace_sessions(session, user, now, device, amr=("pwd",))
+        grant = replace_sessions(session, user, now, device, amr=("pwd",))
+        audit.record(session, "password_changed", now, user_id=user.id, sid=grant.sid)
+        return grant
 
 
 def _store_password(session: orm.Session, user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool]) -> bool:
@@ -277,7 +280,6 @@ def _store_password(session: orm.Session, user: User, hashed: str, now: datetime
     if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
         return False
     session.execute(lockout.clearing("password", user.username))
-    audit.record(session, "password_changed", now, user_id=user.id)
     return True
 
 
