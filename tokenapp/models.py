@@ -120,7 +120,7 @@ class Client(Base):
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(128))
     secret_hash: Mapped[str] = mapped_column(sa.String(64))
-    rights: Mapped[str] = mapped_column(sa.String(64), server_default="")
+    rights: Mapped[str] = mapped_column(sa.String(64), server_default=sa.text("''"))
     created_at: Mapped[datetime] = mapped_column(Instant)
 
 

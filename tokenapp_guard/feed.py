@@ -41,7 +41,7 @@ class Feed:
         return sid in self._kept_until
 
     def _ensure_thread(self) -> None:
-        """Start the thread in this process, and again if it ended: a thread does not survive a fork."""
+        """Start the thread in this process, and again if it ended."""
         if self._is_followed():
             return
         with self._lock:

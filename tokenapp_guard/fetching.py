@@ -39,7 +39,7 @@ def check_url(url: str) -> None:
 
 
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
-    """Return the JSON object at `url`. No redirect is followed, and all of it takes at most `TIMEOUT` seconds.
+    """Return the JSON object at `url`, within `TIMEOUT` seconds.
 
     Raises:
         FetchError
@@ -68,6 +68,6 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
 
 
 def _abort(connection: socket.socket) -> None:
-    """End a connection whose time is over, even if something arrives on it from time to time."""
+    """End a connection whose time is over."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

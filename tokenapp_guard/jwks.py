@@ -52,7 +52,7 @@ class JWKS:
         return now >= self._next_fetch and (kid not in self._keys or now >= self._fresh_until)
 
     def _fetch(self) -> None:
-        """Fetch the key set; after a failure, keep the keys of the last one for up to a day."""
+        """Fetch the key set; after a failure, keep the last one for up to a day."""
         began = monotonic()
         try:
             response = fetch_json(self._url)

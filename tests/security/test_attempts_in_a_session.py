@@ -1,4 +1,4 @@
-"""Wrong passwords inside a live session count against it, and never against the account."""
+"""Wrong passwords inside a live session count against it, not the account."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The audit log does not grow at the expense of strangers, and nobody deletes from it unseen."""
+"""Strangers cannot fill the audit log, and pruning it leaves an event."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Clients behind proxies and unix sockets are told apart, however the proxy writes their address."""
+"""Client addresses behind proxies and unix sockets, in every usual notation."""
 
 import http.client
 import socket

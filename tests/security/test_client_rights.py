@@ -1,4 +1,4 @@
-"""Clients of the OAuth routes have the rights that they were given, and no others."""
+"""Clients of the OAuth routes have the rights that they were given."""
 
 import base64
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The cost of stored hashes is bounded, and unknown users cost what the others cost."""
+"""The cost of stored hashes is bounded, and the same for unknown users."""
 
 import secrets
 from typing import Any
@@ -98,7 +98,7 @@ def test_every_sign_in_verifies_one_hash(app: Flask, monkeypatch: pytest.MonkeyP
 
 
 def test_verification_that_was_started_counts(app: Flask) -> None:
-    """Two hashes at a time are computed, so both requests start one; neither ends in the time of a request."""
+    # Two hashes are computed at a time, so both requests start one. Neither finishes within the time of a request.
     with app.app_context():
         db.execute_now(sa.insert(User).values(**row(argon2(1 << 18, 16))))
     assert [Client(app).login(password="wrong").status for _ in range(2)] == [503, 503]

@@ -1,4 +1,4 @@
-"""A new password and a re-authentication start a new session, which no copied cookie shares (S14)."""
+"""A new password or a re-authentication starts a new session (promise S14)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A copied cookie that is used within the grace period leaves a trace, and a wrong clock keeps no token valid."""
+"""Use of a copied cookie in the grace period, and rotations in the future."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The files of docs/deploy that are not nginx's: settings, wrapper and systemd units."""
+"""The files of docs/deploy: settings, wrapper and systemd units."""
 
 import configparser
 import os

@@ -31,7 +31,7 @@ def server(databases: Databases, serve: Servers) -> Server:
 
 @contextmanager
 def connections(server: Server, number: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Open connections, send `data` on each, and give the workers time to accept them."""
+    """Open connections, send `data` on each, and wait for the workers."""
     with ExitStack() as stack:
         opened = []
         for _ in range(number):

@@ -32,6 +32,7 @@ CONNECT: Final[Mapping[str, Any]] = {
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
+_NO_HOST: Final = ("", "")
 BEGIN: Final = "BEGIN"
 
 
@@ -72,7 +73,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 class _Hosts:
     """The host that answered last, since when, and the failed attempts after it."""
 
-    latest: tuple[str, str] = ("", "")
+    latest: tuple[str, str] = _NO_HOST
     since: float = math.inf
     missed: int = 0
 
@@ -119,7 +120,11 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
         connection.breaker = breaker
         breaker.close()
         _prepare_nothing_behind_pooler(connection)
-        hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
+        host = (connection.info.host, str(connection.info.port))
+        if hosts.latest not in {_NO_HOST, host}:
+            # The former host does not answer any more: each of its connections would be waited for in turn.
+            breaker.tripped_at = asked_at
+        hosts.missed, hosts.latest = 0, host
         hosts.since = asked_at
         return connection
 

@@ -160,7 +160,7 @@ def check_same_site() -> None:
 
 
 def _parse_address(text: str) -> str | None:
-    """Return the address in a hop such as ``203.0.113.7:52344`` or ``"[2001:db8::7]:52344"``, without its zone."""
+    """Return the address of a hop, such as ``"[2001:db8::7]:52344"``."""
     match = _HOP.fullmatch(text.strip(' \t"'))
     if match is None:
         return None

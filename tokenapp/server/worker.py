@@ -122,7 +122,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return count
 
     def finish_request(self, connection: _Connection, future: Any) -> None:
-        """Keep the connection of a finished request, or close it when the client has closed its side.
+        """Keep the connection of a finished request, or close it after the client.
 
         The wait for the client is in the poller, so it occupies no thread.
         """
@@ -146,7 +146,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close_lingering(self._lingering[0])
 
     def _drain(self, connection: _Connection, client: socket.socket) -> None:
-        """Discard what a client still sends; else the kernel would reset the connection and lose the response."""
+        """Discard what a client still sends.
+
+        If it were not read, the kernel would reset the connection, and the response could be lost.
+        """
         try:
             received = len(client.recv(_MAX_DRAINED))
         except BlockingIOError:
