@@ -1,8 +1,8 @@
-"""Promises S1 to S11 over HTTP, for actions in any order.
+"""Promises S1 to S11, S14 and S15 over HTTP, for actions in any order.
 
-The state machine keeps a model of each session: its tokens, the time since its last rotation, and whether it was
-revoked. Time passes by ageing rows: all times of a session move back together, by at least a minute. An example takes
-less than a minute of real time, so a grace period of ten minutes never ends on its own.
+The state machine keeps a model of each session: its tokens, the time since its last rotation and the browser of it,
+and whether it was revoked. Time passes by ageing rows: all times of a session move back together, by at least a
+minute. An example takes less than a minute of real time, so a grace period of ten minutes never ends on its own.
 """
 
 import time
@@ -30,6 +30,9 @@ from tokenapp.throttle.lockout import FREE_FAILURES
 
 GRACE_PERIOD: Final = 600
 REVOCATION_DELAY: Final = 0.05
+MAX_SESSIONS: Final = 4
+PASSWORDS: Final = st.sampled_from([PASSWORD, "another long password"])
+BROWSERS: Final = st.sampled_from(["Firefox", "Chrome", "Safari"])
 MINUTE, HOUR, DAY = 60, 3600, 86400
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
 AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
@@ -41,6 +44,7 @@ CHECKED: Final = (
     Session.expires_at,
     Session.ends_at,
     Session.revoked_at,
+    Session.last_user_agent,
 )
 claims_of = cache(client.claims_of)
 
@@ -50,12 +54,15 @@ class Login:
     """The model of a session.
 
     `tokens` are the refresh tokens in their order, without those that a restored backup does not know, which are in
-    `lost`. Ages are in seconds; `rotation_age` is None before the first rotation. `revoked_at` is a monotonic time.
+    `lost`. `browser` is the one that signed in or rotated last, `failures` the wrong passwords in the session. Ages
+    are in seconds; `rotation_age` is None before the first rotation. `revoked_at` is a monotonic time.
     """
 
     user: str
     sid: str
     tokens: list[str]
+    browser: str
+    failures: int = 0
     lost: list[str] = field(default_factory=list)
     access: list[str] = field(default_factory=list)
     rotation_age: int | None = None
@@ -101,11 +108,12 @@ class Users(RuleBasedStateMachine):
         self.refresh_jtis: dict[str, tuple[str, int]] = {}
         self.access_jtis: set[str] = set()
 
-    @rule(user=st.integers(0, 1), data=st.data(), with_cookie=st.booleans())
-    def sign_in(self, user: int, data: st.DataObject, *, with_cookie: bool) -> None:
+    @rule(user=st.integers(0, 1), data=st.data(), browser=BROWSERS, with_cookie=st.booleans())
+    def sign_in(self, user: int, data: st.DataObject, browser: str, *, with_cookie: bool) -> None:
         name = self.users[user]
         former = self._pick(data) if with_cookie and self.logins else None
-        response = self.client.login(name, self.passwords[name], cookie=former.tokens[-1] if former else None)
+        cookie = former.tokens[-1] if former else None
+        response = self.client.login(name, self.passwords[name], cookie=cookie, headers={"User-Agent": browser})
         if self.failures[name] > FREE_FAILURES:
             assert (response.status, response.json.get("code")) == (429, "too_many_attempts"), "S12"
             return
@@ -115,12 +123,11 @@ class Users(RuleBasedStateMachine):
             return
         assert response.status == 200
         self.failures[name] = 0
-        login = Login(name, claims_of(response.json["accessToken"])["sid"], [response.cookie or ""])
-        assert login.sid not in {other.sid for other in self.logins}, "S9"
-        self._note_tokens(login, response)
-        self.logins.append(login)
         if former:
             self._note_revocation(former)
+        self._note_tokens(self._opened(name, response, browser), response)
+        live = [login for login in self._of(name) if login.revoked_at is None and not login.expired]
+        self._note_revocation(*live[:-MAX_SESSIONS])
 
     @rule(user=st.integers(0, 1))
     def sign_in_with_a_wrong_password(self, user: int) -> None:
@@ -130,16 +137,45 @@ class Users(RuleBasedStateMachine):
         self.failures[name] = min(self.failures[name] + 1, FREE_FAILURES + 1)
 
     @precondition(lambda self: self.logins)
-    @rule(data=st.data())
-    def refresh(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), browser=BROWSERS)
+    def refresh(self, data: st.DataObject, browser: str) -> None:
         login = self._pick(data)
-        self._present(login, data.draw(st.sampled_from([*login.tokens[-3:], *login.tokens, *login.lost])))
+        self._present(login, data.draw(st.sampled_from([*login.tokens[-3:], *login.tokens, *login.lost])), browser)
 
     @precondition(lambda self: self.logins)
-    @rule(data=st.data())
-    def refresh_with_the_current_token(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), browser=BROWSERS)
+    def refresh_with_the_current_token(self, data: st.DataObject, browser: str) -> None:
         login = self._pick(data)
-        self._present(login, login.tokens[-1])
+        self._present(login, login.tokens[-1], browser)
+
+    @precondition(lambda self: self.logins)
+    @rule(data=st.data(), browser=BROWSERS, correct=st.booleans())
+    def reauthenticate(self, data: st.DataObject, browser: str, *, correct: bool) -> None:
+        login = self._pick(data)
+        body = {"password": self.passwords[login.user] if correct else "not the password at all"}
+        response = self._prove(login, "POST", "/api/reauthenticate", body, browser, correct=correct)
+        if response is None:
+            return
+        assert response.status == 200
+        self._note_revocation(login)
+        self._note_tokens(self._opened(login.user, response, browser), response)
+
+    @precondition(lambda self: self.logins)
+    @rule(data=st.data(), browser=BROWSERS, password=PASSWORDS, correct=st.booleans())
+    def change_password(self, data: st.DataObject, browser: str, password: str, *, correct: bool) -> None:
+        login = self._pick(data)
+        current = self.passwords[login.user]
+        body = {"currentPassword": current if correct else "not the password at all", "newPassword": password}
+        same = correct and password == current
+        response = self._prove(login, "PUT", "/api/me/password", body, browser, correct=correct, rejected=same)
+        if response is None:
+            return
+        assert response.status == 204
+        self.passwords[login.user] = password
+        self.failures[login.user] = 0
+        self._note_revocation(*self._of(login.user))
+        opened = self._opened(login.user, response, browser)
+        self._present(opened, opened.tokens[-1], browser)
 
     @precondition(lambda self: self.logins)
     @rule(data=st.data())
@@ -173,7 +209,7 @@ class Users(RuleBasedStateMachine):
             sessions.revoke(login.sid, "operator", datetime.now(UTC))
         self._note_revocation(login)
 
-    @rule(user=st.integers(0, 1), password=st.sampled_from([PASSWORD, "another long password"]))
+    @rule(user=st.integers(0, 1), password=PASSWORDS)
     def operator_sets_a_password(self, user: int, password: str) -> None:
         name = self.users[user]
         with self.app.app_context():
@@ -223,6 +259,7 @@ class Users(RuleBasedStateMachine):
             assert row.current_jti == claims_of(login.tokens[-1])["jti"], "S1"
             assert row.generation == len(login.tokens) - 1, "S1"
             assert (row.revoked_at is not None) == (login.revoked_at is not None), "S3, S5, S6"
+            assert row.last_user_agent == login.browser, "the device list shows the browser of the last rotation"
             assert row.expires_at <= row.ends_at, "S8"
             assert abs(row.ends_at - row.created_at - timedelta(days=30)) < timedelta(seconds=1), "S8"
 
@@ -233,6 +270,7 @@ class Users(RuleBasedStateMachine):
                 listed = {row.id for row, _ in sessions.list_sessions(datetime.now(UTC), user_id=user_id)}
             live = {login.sid for login in self._of(name) if login.revoked_at is None and not login.expired}
             assert listed == live, "S10"
+            assert len(live) <= MAX_SESSIONS, "S15"
 
     def _pick(self, data: st.DataObject) -> Login:
         return data.draw(st.sampled_from(self.logins))
@@ -240,9 +278,54 @@ class Users(RuleBasedStateMachine):
     def _of(self, name: str) -> list[Login]:
         return [login for login in self.logins if login.user == name]
 
-    def _present(self, login: Login, token: str) -> None:
+    def _opened(self, name: str, response: Response, browser: str) -> Login:
+        """Return the model of the session that `response` opened."""
+        assert response.cookie, "S14: a new session has a refresh token"
+        login = Login(name, claims_of(response.cookie)["sid"], [response.cookie], browser)
+        assert login.sid not in {other.sid for other in self.logins}, "S9, S14"
+        self.logins.append(login)
+        return login
+
+    def _prove(
+        self,
+        login: Login,
+        method: str,
+        path: str,
+        body: dict[str, str],
+        browser: str,
+        *,
+        correct: bool,
+        rejected: bool = False,
+    ) -> Response | None:
+        """Send a password inside a session; return the response of a success."""
+        if login.revoked_at is not None:
+            time.sleep(max(0.0, login.revoked_at + REVOCATION_DELAY - time.monotonic()))
+        headers = {"User-Agent": browser}
+        response = self.client.send(method, path, payload=body, bearer=login.access[-1], headers=headers)
+        if login.revoked_at is not None:
+            expected = (403, "access_token_invalid")
+        elif login.failures > FREE_FAILURES:
+            expected = (429, "too_many_attempts")
+        elif not correct:
+            login.failures += 1
+            expected = (401, "invalid_credentials")
+        else:
+            login.failures = 0
+            if rejected:
+                expected = (400, "password_rejected")
+            elif login.expired:
+                expected = (403, "access_token_invalid")
+            else:
+                return response
+        assert (response.status, response.json.get("code")) == expected, "S4, S14"
+        assert response.cookie is None
+        return None
+
+    def _present(self, login: Login, token: str, browser: str = "Firefox") -> None:
         outcome = login.outcome(token)
-        response = self.client.refresh(token)
+        response = self.client.refresh(token, headers={"User-Agent": browser})
+        if outcome == "rotated":
+            login.browser = browser
         if outcome in {"rotated", "damped", "grace"}:
             assert response.status == 200, f"S6: {outcome} was rejected with {response.body!r}"
             self._note_success(login, outcome, response)
@@ -330,7 +413,11 @@ def stage(
 ) -> Iterator[None]:
     """Start the service on a database of each kind; operators act in this process."""
     url = databases(request.param)
-    service = {"TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY), "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s"}
+    service = {
+        "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY),
+        "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s",
+        "TOKENAPP_MAX_SESSIONS": str(MAX_SESSIONS),
+    }
     log = tmp_path_factory.mktemp("state_machine") / "server.log"
     with application(url) as app, Server(url, service, log=log) as server:
         Users.client, Users.app = server.client, app
