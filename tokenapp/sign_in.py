@@ -108,7 +108,8 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
     with lockout.one_at_a_time(sid):
         failures = lockout.count_attempt("session", sid, now)
         try:
-            matches = passwords.verify(user.password_hash, password, decoy=user.hash_kind)
+            decoy = user.hash_kind or passwords.kind_for(user.username)
+            matches = passwords.verify(user.password_hash, password, decoy=decoy)
         except passwords.VerificationUnfinished:
             _record_failure(_Failure(user.username, failures, user, sid, "verification unfinished"), now)
             raise

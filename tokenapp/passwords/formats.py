@@ -51,6 +51,15 @@ def kind_of(stored: str) -> str:
     raise errors.PasswordRejected(detail=_UNKNOWN)
 
 
+def is_verifiable(stored: str) -> bool:
+    """Return whether a stored hash is well-formed and of a bounded cost."""
+    try:
+        kind_of(stored)
+    except errors.PasswordRejected:
+        return False
+    return True
+
+
 def _is_base64(text: str) -> bool:
     """Return whether `text` is canonical base64 without padding."""
     try:

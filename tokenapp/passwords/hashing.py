@@ -17,6 +17,7 @@ from argon2.exceptions import VerificationError
 from werkzeug.security import check_password_hash, generate_password_hash  # reads the hashes made by Werkzeug
 
 from tokenapp import config, db, errors
+from tokenapp.passwords.formats import is_verifiable
 from tokenapp.passwords.policy import normalize
 
 _WERKZEUG_METHODS: Final = ("scrypt:", "pbkdf2:")
@@ -90,7 +91,8 @@ def verify(stored: str | None, password: str, *, decoy: str) -> bool:
     """Return whether `password` matches the hash `stored`.
 
     Args:
-        stored: None for an unknown user; then a hash of the kind `decoy` is verified, which takes the same time.
+        stored: None for an unknown user; then a hash of the kind `decoy` is verified, which takes the same time. So it
+            is for a hash that is malformed or too expensive, which no password matches.
 
     Raises:
         errors.ServiceUnavailable: other hashes took all the time.
@@ -99,7 +101,8 @@ def verify(stored: str | None, password: str, *, decoy: str) -> bool:
 
     def compare() -> bool:
         hidden = _decoy_hash(decoy)  # for known users as well, or its first computation would reveal unknown ones
-        return _matches(stored or hidden, normalize(password)) and stored is not None
+        known = stored if stored is not None and is_verifiable(stored) else None
+        return _matches(known or hidden, normalize(password)) and known is not None
 
     return _in_pool(compare)
 
