@@ -1,5 +1,7 @@
 """The account page: changing the password."""
 
+from functools import partial
+
 from playwright.sync_api import Page, expect
 
 from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, WRONG_PASSWORD, Site, Visitor
@@ -56,7 +58,7 @@ def test_changed_password_keeps_this_browser_signed_in_and_signs_another_browser
     expect(visitor.page.locator(".device")).to_have_count(1)
     expect(visitor.page.locator(".device.current")).not_to_have_attribute("data-id", former)
     for page, selector in ((tab, "#devices-empty"), (elsewhere, "#view-sign-in")):
-        wait_until(lambda page=page, selector=selector: shows_after_update(page, selector), what=selector)
+        wait_until(partial(shows_after_update, page, selector), what=selector)
     expect(tab.locator(".device")).to_have_count(1)
     expect(elsewhere.locator("#sign-in-notice")).to_contain_text("You were signed out")
     visitor.open("#view-account")

@@ -1,6 +1,7 @@
-"""The browser client: a new session replaces the current one at a re-authentication or a change of the password."""
+"""The browser client follows a session that replaces the current one."""
 
 import threading
+from functools import partial
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -8,6 +9,7 @@ from playwright.sync_api import BrowserContext, Page
 from tests.browser.conftest import new_visitor
 from tests.support.account_scenes import NEW_PASSWORD, Site
 from tests.support.app import PASSWORD
+from tests.support.client import Response
 from tests.support.client import sign_in as sign_in_elsewhere
 from tests.support.concurrency import wait_until
 from tests.support.proxy import Proxy, first, problem
@@ -30,16 +32,21 @@ WITHOUT_CHANNELS = "delete window.BroadcastChannel;"
 
 
 class HeldRequest:
-    """An `intercept` that holds the first request for `path` before the service gets it, until `release`."""
+    """An `intercept` that holds the first request for `path` until `release`.
+
+    It rejects the first token of a protected route.
+    """
 
     def __init__(self, path: str) -> None:
         self.path, self.received, self.release = path, threading.Event(), threading.Event()
+        self._reject = first("/api/protected", REJECTED)
 
-    def __call__(self, path: str) -> None:
+    def __call__(self, path: str) -> Response | None:
         """Wait if it is that request."""
         if path == self.path and not self.received.is_set():
             self.received.set()
             self.release.wait(30)
+        return self._reject(path)
 
 
 def open_signed_in_tabs(proxy: Proxy, context: BrowserContext) -> list[Page]:
@@ -48,6 +55,11 @@ def open_signed_in_tabs(proxy: Proxy, context: BrowserContext) -> list[Page]:
     for page in pages:
         page.evaluate("client.restore()")
     return pages
+
+
+def uses_session(page: Page, sid: str) -> bool:
+    """Call an API, and return whether the tab then uses the session `sid`."""
+    return (page.evaluate("call('/api/protected')"), page.evaluate(SESSION)) == (200, sid)
 
 
 def test_reauthentication_in_one_tab_keeps_all_tabs_signed_in(proxy: Proxy, context: BrowserContext) -> None:
@@ -71,7 +83,7 @@ def test_tabs_without_channels_follow_the_new_session_with_its_cookie(proxy: Pro
     sid = pages[0].evaluate(SESSION)
     for page in pages[1:]:
         # The former token is rejected within a second.
-        wait_until(lambda page=page: (page.evaluate("call('/api/protected')"), page.evaluate(SESSION)) == (200, sid))
+        wait_until(partial(uses_session, page, sid), what="the new session")
         assert page.evaluate("reasons") == ["signed-in"]
 
 
@@ -94,9 +106,7 @@ def test_refresh_with_the_former_cookie_during_a_reauthentication_does_not_sign_
     context.add_init_script(script + shorten_timeout(LOCK_TIMEOUT))
     pages = open_signed_in_tabs(proxy, context)[:2]
     proxy.reset()
-    rejected = first("/api/protected", REJECTED)
-    held = HeldRequest("/api/token")
-    proxy.intercept = lambda path: rejected(path) or held(path)
+    proxy.intercept = held = HeldRequest("/api/token")
     pages[1].evaluate("window.pending = call('/api/protected'); null")
     wait_until(held.received.is_set, what="the refresh")
     pages[0].evaluate(REAUTHENTICATE, PASSWORD)
@@ -112,9 +122,7 @@ def test_refresh_with_the_former_cookie_during_a_reauthentication_does_not_sign_
 def test_refresh_waits_for_a_reauthentication_in_another_tab(proxy: Proxy, context: BrowserContext) -> None:
     pages = open_signed_in_tabs(proxy, context)[:2]
     proxy.reset()
-    rejected = first("/api/protected", REJECTED)
-    held = HeldRequest("/api/reauthenticate")
-    proxy.intercept = lambda path: rejected(path) or held(path)
+    proxy.intercept = held = HeldRequest("/api/reauthenticate")
     pages[0].evaluate(f"password => {{ window.pending = ({REAUTHENTICATE})(password); }}", PASSWORD)
     wait_until(held.received.is_set, what="the re-authentication")
     pages[1].evaluate("window.pending = call('/api/protected'); null")
@@ -161,7 +169,7 @@ def test_changed_password_keeps_this_browser_signed_in_and_ends_the_sessions_els
     pages[0].evaluate("passwords => client.changePassword(...passwords)", [PASSWORD, NEW_PASSWORD])
     sid = pages[0].evaluate(SESSION)
     for page in pages:
-        wait_until(lambda page=page: (page.evaluate("call('/api/protected')"), page.evaluate(SESSION)) == (200, sid))
+        wait_until(partial(uses_session, page, sid), what="the new session")
         assert page.evaluate("reasons") == ["signed-in"]
     assert elsewhere.refresh().status == 403
     visitor.close()

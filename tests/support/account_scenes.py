@@ -165,7 +165,7 @@ class Visitor:
         self.page.evaluate("dispatchEvent(new Event('online'))")
 
     def _record(self, message: ConsoleMessage) -> None:
-        # The console also shows the error responses that some tests cause on purpose, and the data that a sign-out clears.
+        # The console also shows the error responses that some tests cause on purpose, and what a sign-out clears.
         if not message.text.startswith(("Failed to load resource", "Clear-Site-Data header on")):
             self.errors.append(message.text)
 
