@@ -154,7 +154,8 @@ def expected(action: str, response: Response) -> list[set[Happened]]:
     if response.status == 401 and response.code == "invalid_credentials":
         reasons = ("wrong password", "user disabled", "unknown user", "credentials changed during sign-in")
         # From the fifth failure on there is one event an hour, which has the id of the last request.
-        return [set(), *({("sign_in_failed", reason)} for reason in reasons)]
+        failures: list[set[Happened]] = [{("sign_in_failed", reason)} for reason in reasons]
+        return [set(), *failures]
     if action == "change_password" and response.status == 204:
         return [{("password_changed", None), ("session_ended", "password_changed")}]
     if action in {"refresh", "replay"} and response.status == 403:
