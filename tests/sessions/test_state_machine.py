@@ -98,8 +98,8 @@ class Users(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        type(self).round += 1
-        self.users = [f"{name}{self.round}" for name in ("ann", "ben")]
+        Users.round += 1
+        self.users = [f"{name}{Users.round}" for name in ("ann", "ben")]
         self.ids = {name: create_user(self.app, name) for name in self.users}
         self.passwords = dict.fromkeys(self.users, PASSWORD)
         self.disabled: set[str] = set()
