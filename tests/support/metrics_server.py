@@ -57,7 +57,7 @@ class MetricsServer(Server):
 @contextmanager
 def run_metrics_server(url: str, folder: Path, **settings: str) -> Iterator[MetricsServer]:
     """Start a server with metrics, on a database with the user alice."""
-    app = make_app(url)
+    app = make_app(url, **settings)
     create_user(app)
     with app.app_context():
         db.db.engine.dispose()
