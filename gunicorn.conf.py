@@ -68,7 +68,7 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- the name of a
         self.error_log.setLevel(max(self.error_log.level, logging.INFO))
         for log in (self.error_log, self.access_log):
             for handler in log.handlers:
-                handler.setFormatter(logs.formatter(_settings.log_format))
+                handler.setFormatter(logs.Formatter(_settings.log_format))
 
 
 def on_starting(server: Any) -> None:

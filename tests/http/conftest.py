@@ -1,7 +1,6 @@
 """Applications, clients and servers for the tests of this folder."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -9,7 +8,6 @@ from flask import Flask
 from tests.conftest import Databases
 from tests.support.app import application, create_user
 from tests.support.client import Client, sign_in
-from tests.support.metrics_server import MetricsServer, run_metrics_server
 from tests.support.server import Server
 
 ALLOWED_ORIGINS = ("https://app.example.com", "http://localhost:5173")
@@ -41,17 +39,3 @@ def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         yield server
         assert server.workers() == workers
     assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def metrics_server(database_url: str, tmp_path: Path) -> Iterator[MetricsServer]:
-    """Yield a server with metrics and the user alice, on each database."""
-    with run_metrics_server(database_url, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def metrics_server_sqlite(databases: Databases, tmp_path: Path) -> Iterator[MetricsServer]:
-    """Yield a server with metrics and the user alice, on SQLite only."""
-    with run_metrics_server(databases("sqlite"), tmp_path) as server:
-        yield server

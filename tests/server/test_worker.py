@@ -69,15 +69,17 @@ def test_silent_connections_occupy_no_thread(server: Server) -> None:
 
 
 def test_client_that_does_not_close_its_connection_delays_no_other(server: Server) -> None:
-    # The server waits 2 seconds for the client. gunicorn's own worker accepts no other connection during this time.
+    # The server waits 2 seconds for the client. gunicorn's own worker serves no other connection during this time.
     (worker,) = server.workers()
 
     def responds_before_it_closes() -> bool:
-        before = open_files(worker, "socket:")
-        with connections(server, 1, LAST_REQUEST) as (connection,):
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-            assert_responds(server)
-            return open_files(worker, "socket:") > before
+        with connections(server, 1) as (other,):
+            assert_served(other)
+            before = open_files(worker, "socket:")
+            with connections(server, 1, LAST_REQUEST) as (connection,):
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+                assert_served(other)
+                return open_files(worker, "socket:") > before
 
     wait_until(responds_before_it_closes, seconds=30, what="a response while a connection is being closed")
 

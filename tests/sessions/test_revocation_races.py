@@ -40,7 +40,8 @@ class Successes:
         if response.status == 200:
             self.sign_ins.append((monotonic(), response))
         else:
-            assert response.status in {401, 429}
+            # On a serializable database, conflicts with other sign-ins can use up all tries.
+            assert response.status in {401, 429, 503}
         sleep(0.03)
 
 

@@ -5,13 +5,19 @@ and whether it was revoked. Time passes by ageing rows: all times of a session m
 minute. An example takes less than a minute of real time, so a grace period of ten minutes never ends on its own.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, Final
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -24,6 +30,7 @@ from tests.support import client
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response
 from tests.support.server import Server
+from tests.support.sqlite import file_of
 from tokenapp import accounts, db, sessions
 from tokenapp.models import Session
 from tokenapp.throttle.lockout import FREE_FAILURES
@@ -33,6 +40,7 @@ REVOCATION_DELAY: Final = 0.05
 MAX_SESSIONS: Final = 4
 PASSWORDS: Final = st.sampled_from([PASSWORD, "another long password"])
 BROWSERS: Final = st.sampled_from(["Firefox", "Chrome", "Safari"])
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- TemporaryDirectory makes a private folder in it
 MINUTE, HOUR, DAY = 60, 3600, 86400
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
 AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
@@ -46,6 +54,7 @@ CHECKED: Final = (
     Session.revoked_at,
     Session.last_user_agent,
 )
+NUMBERS: Final = count()  # of the examples, each of which has its own users
 claims_of = cache(client.claims_of)
 
 
@@ -94,12 +103,11 @@ class Users(RuleBasedStateMachine):
 
     client: ClassVar[Client]
     app: ClassVar[Flask]
-    round: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
-        Users.round += 1
-        self.users = [f"{name}{Users.round}" for name in ("ann", "ben")]
+        number = next(NUMBERS)
+        self.users = [f"{name}{number}" for name in ("ann", "ben")]
         self.ids = {name: create_user(self.app, name) for name in self.users}
         self.passwords = dict.fromkeys(self.users, PASSWORD)
         self.disabled: set[str] = set()
@@ -411,7 +419,10 @@ class PersistentUsers(Users):
 def stage(
     request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Start the service on a database of each kind; operators act in this process."""
+    """Start the service on a database of each kind; operators act in this process.
+
+    The databases do not wait for the disk, which would take most of the time and changes no outcome.
+    """
     url = databases(request.param)
     service = {
         "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY),
@@ -419,7 +430,15 @@ def stage(
         "TOKENAPP_MAX_SESSIONS": str(MAX_SESSIONS),
     }
     log = tmp_path_factory.mktemp("state_machine") / "server.log"
-    with application(url) as app, Server(url, service, log=log) as server:
+    with ExitStack() as stack:
+        if request.param == "sqlite" and MEMORY.is_dir():
+            folder = stack.enter_context(TemporaryDirectory(dir=MEMORY))
+            url = f"sqlite:///{shutil.copy(file_of(url), folder)}"
+        elif request.param == "postgresql":
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off")
+        app = stack.enter_context(application(url))
+        server = stack.enter_context(Server(url, service, log=log))
         Users.client, Users.app = server.client, app
         yield
 

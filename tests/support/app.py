@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from flask import Flask
 
-from tokenapp import accounts, cli, create_app
+from tokenapp import accounts, create_app
 from tokenapp.db import db
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +58,8 @@ _old_apps: WeakSet[Flask] = WeakSet()
 
 
 def make_app(database_url: str, **settings: str) -> Flask:
-    """Make the application with its commands in this process, on that database."""
+    """Make the application in this process, on that database."""
     app = create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
-    cli.init_app(app)
     _new_apps.append(app)
     return app
 

@@ -37,6 +37,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of the children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @dataclass
 class Server:
     """The service under gunicorn, on a port of its own; `log` is its stderr."""
@@ -89,8 +94,7 @@ class Server:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children_of(self.master)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every worker."""

@@ -14,6 +14,8 @@ MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_CHARACTERS: Final = 10
 MIN_PASSWORD_MEMORY: Final = 19456
 MIN_PASSWORD_PASSES: Final = 2
+MAX_PASSWORD_MEMORY: Final = 1 << 18  # KiB
+MAX_PASSWORD_COST: Final = 1 << 20  # KiB times passes; a sign-in with a costlier hash would harm others
 # Of random bytes there are many more: 32 hexadecimal digits have 10**32.
 MIN_GUESSES: Final = 10**24
 _ESTIMATED: Final = 72  # characters
@@ -55,6 +57,8 @@ def check_limits(values: Mapping[str, Any]) -> Iterator[str]:
     for name in ("access_lifetime", "refresh_lifetime"):
         if values.get(name, 0) > values.get("session_lifetime", inf):
             yield f"TOKENAPP_{name.upper()} is longer than TOKENAPP_SESSION_LIFETIME"
+    if values.get("password_memory", 0) * values.get("password_passes", 0) > MAX_PASSWORD_COST:
+        yield f"TOKENAPP_PASSWORD_MEMORY times TOKENAPP_PASSWORD_PASSES must be at most {MAX_PASSWORD_COST}"
     if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
         yield "TOKENAPP_METRICS_BIND has the same port as PORT"
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy.engine import URL
 
 from tokenapp.config import readers as read
+from tokenapp.config.checks import MAX_PASSWORD_MEMORY
 
 T = TypeVar("T")
 
@@ -168,7 +169,7 @@ class Settings:
     password_memory: int = setting(
         "TOKENAPP_PASSWORD_MEMORY",
         "19456",
-        read.whole_number(8, 4194304),
+        read.whole_number(8, MAX_PASSWORD_MEMORY),
         "argon2id memory in KiB. At least 19456 in production.",
     )
     password_passes: int = setting(

@@ -251,6 +251,9 @@ class _Guard:
             raise DatabaseUnavailableError("the request's time is over")
         for breaker in self._breakers:
             if breaker.retry_at is not None:
+                breaker.check()  # all of them first: a call that one rejects must not be another's probe
+        for breaker in self._breakers:
+            if breaker.retry_at is not None:
                 breaker.admit()
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:

@@ -11,26 +11,22 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final
 
-import msgspec
 import psycopg
-import structlog
 from flask import Request, g, has_request_context
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
-from structlog.stdlib import ProcessorFormatter
 
 from tokenapp import errors
 from tokenapp.http import requests
 from tokenapp.http.principal import RequestState
-
-Line = MutableMapping[str, Any]
 
 MAX_PATH: Final = 200
 MAX_MESSAGE: Final = 400
@@ -38,7 +34,7 @@ MAX_FRAMES: Final = 20
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # If stderr was closed at the start, file descriptor 2 may belong to the database by now.
 _STDERR: Final = 2 if sys.__stderr__ is not None else None
-_TEXT_FIRST: Final = ("timestamp", "level", "logger", "event")
+_UNNAMED: Final = ("timestamp", "level", "logger", "event")  # the text format has their values only
 _PLAIN: Final = re.compile(r"[\w./:@<>+-]+", re.ASCII)
 _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}(?:\.[\w-]*)+|eyJ[\w-]{30,}"  # a JWT, or a good part of one
@@ -47,9 +43,7 @@ _SECRET: Final = re.compile(
     r"|(?:\$argon2|scrypt:|pbkdf2:)[^\s\"'\\]+",
     re.ASCII | re.IGNORECASE,
 )
-_SECRET_MARKS: Final = re.compile(
-    r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:", re.ASCII | re.IGNORECASE
-)
+_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:", re.IGNORECASE)
 _CONVERTER: Final = re.compile(r"<[^<>]*?(\w+)>")
 _QUERY: Final = re.compile(r"\?[^\s\"'\\]+")
 _BAD_REQUEST: Final = re.compile(r"Invalid request from ip=([0-9a-fA-F.:]*):")
@@ -58,12 +52,11 @@ _SAFE: Final = (
     *(sqlite3.OperationalError, sqlite3.ProgrammingError),
 )
 _json: Final = json.JSONEncoder(separators=(",", ":"), default=lambda value: type(value).__name__).encode
-_quick_json: Final = msgspec.json.Encoder(enc_hook=lambda value: type(value).__name__).encode
-_log: Final = structlog.get_logger("tokenapp.request")
+_log: Final = logging.getLogger("tokenapp.request")
 
 
 class Handler(logging.Handler):
-    """A handler for the records of libraries."""
+    """A handler that writes records to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as a line; if formatting fails, write where it was logged."""
@@ -75,51 +68,37 @@ class Handler(logging.Handler):
         _write(line)
 
 
-class _Stream:
-    """A structlog logger that writes lines to stderr."""
+class Formatter(logging.Formatter):
+    """A formatter that makes a record one line, as ``json`` or ``text``."""
 
-    def __init__(self, *_names: object) -> None:
-        pass
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self._render = _as_json if log_format == "json" else _as_text
 
-    def msg(self, line: str) -> None:
-        _write(line)
-
-    debug = info = warning = error = critical = msg
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line = {
+            "timestamp": moment.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.msg,
+        }
+        fields: dict[str, Any] | None = getattr(record, "fields", None)  # those of a request
+        line |= _library_fields(record) if fields is None else fields
+        return _without_secrets(self._render(line))
 
 
 def set_up(log_format: str) -> None:
     """Send all log lines of this process to stderr, as ``json`` or ``text``."""
-    render = _as_json if log_format == "json" else _as_text
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), render],
-        logger_factory=_Stream,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
     handler = Handler()
-    handler.setFormatter(formatter(log_format))
+    handler.setFormatter(Formatter(log_format))
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if type(each) not in {Handler, logging.StreamHandler}]
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.raiseExceptions = False  # logging's own error reports show the arguments
     logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def formatter(log_format: str) -> logging.Formatter:
-    """Return a formatter for the records of libraries."""
-    return ProcessorFormatter(
-        foreign_pre_chain=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-        ],
-        processors=[
-            _sanitize,
-            ProcessorFormatter.remove_processors_meta,
-            _as_json if log_format == "json" else _as_text,
-        ],
-    )
 
 
 def write_request(current: Request, state: RequestState, status: int) -> None:
@@ -144,8 +123,9 @@ def write_request(current: Request, state: RequestState, status: int) -> None:
         line |= _describe(error.__cause__, with_stack=status == errors.InternalError.status)
     line["ms"] = round((perf_counter() - state.began) * 1000, 1)
     line["client"] = requests.client_address()
-    line["logger"] = "tokenapp.request"
-    (_log.error if status >= errors.InternalError.status else _log.info)("request", **line)
+    _log.log(
+        logging.ERROR if status >= errors.InternalError.status else logging.INFO, "request", extra={"fields": line}
+    )
 
 
 def _outcome(state: RequestState, error: errors.TokenappError | None) -> dict[str, Any]:
@@ -179,18 +159,14 @@ def _write(line: str) -> None:
             os.write(_STDERR, f"{line}\n".encode())
 
 
-def _as_json(_logger: Any, _level: str, line: Line) -> str:
-    with suppress(UnicodeEncodeError):  # a lone surrogate
-        quick = _quick_json(line)
-        if quick.isascii() and b"\x7f" not in quick:
-            return _without_secrets(quick.decode())
-    return _without_secrets(_json(line))  # it escapes non-ASCII characters, some of which control terminals
+def _as_json(line: dict[str, Any]) -> str:
+    return _json(line)  # it escapes non-ASCII characters, some of which control terminals
 
 
-def _as_text(_logger: Any, _level: str, line: Line) -> str:
-    first = " ".join(_escaped(str(line.pop(name, "-"))) for name in _TEXT_FIRST)
+def _as_text(line: dict[str, Any]) -> str:
+    first = " ".join(_escaped(str(line.pop(name))) for name in _UNNAMED)
     rest = (f" {name}={value if _PLAIN.fullmatch(str(value)) else _json(value)}" for name, value in line.items())
-    return _without_secrets(first + "".join(rest))
+    return first + "".join(rest)
 
 
 def _escaped(text: str) -> str:
@@ -205,24 +181,25 @@ def _without_secrets(line: str) -> str:
     return _SECRET.sub("[cut]", line) if _SECRET_MARKS.search(line) else line
 
 
-def _sanitize(_logger: Any, _level: str, line: Line) -> Line:
-    """Remove client data from a library's line, and add the id of the request."""
-    event, server = str(line["event"]), line["logger"].startswith(("gunicorn", "werkzeug"))
-    refused = _BAD_REQUEST.match(event) if server else None
-    if refused is not None:
+def _library_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields of a library's record, without client data, and the id of the request."""
+    event, server = record.getMessage(), record.name.startswith(("gunicorn", "werkzeug"))
+    rejected = _BAD_REQUEST.match(event) if server else None
+    error = record.exc_info[1] if record.exc_info else None
+    fields: dict[str, Any]
+    if rejected is not None:
         kind = sys.exc_info()[0]
-        line.update(event="bad request", client=refused[1], reason=kind.__name__ if kind else None)
+        fields = {"event": "bad request", "client": rejected[1], "reason": kind.__name__ if kind else None}
+    elif server and isinstance(error, TimeoutError):
+        fields = {"event": "a client was too slow", "level": "info"}  # the client's fault, so not an error
+        error = None
     else:
-        line["event"] = (_QUERY.sub("?[cut]", event) if server else event)[:MAX_MESSAGE]
-    raised = line.pop("exc_info", None)
-    if server and isinstance(raised, tuple) and isinstance(raised[1], TimeoutError):
-        line.update(event="a client was too slow", level="info")  # the client's fault, so not an error
-    elif isinstance(raised, tuple) and raised[1] is not None:
-        line.update(_describe(raised[1], with_stack=True))
+        fields = {"event": (_QUERY.sub("?[cut]", event) if server else event)[:MAX_MESSAGE]}
+    if error is not None:
+        fields |= _describe(error, with_stack=True)
     if has_request_context():
-        line["request_id"] = g.state.own_id if "state" in g else None
-    line.pop("stack_info", None)
-    return line
+        fields["request_id"] = g.state.own_id if "state" in g else None
+    return fields
 
 
 def _describe(error: BaseException, *, with_stack: bool) -> dict[str, Any]:

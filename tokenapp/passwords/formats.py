@@ -6,9 +6,8 @@ import re
 from typing import Final
 
 from tokenapp import errors
+from tokenapp.config.checks import MAX_PASSWORD_COST, MAX_PASSWORD_MEMORY
 
-MAX_ARGON2: Final = 1 << 20  # memory in KiB times passes
-MAX_ARGON2_MEMORY: Final = 1 << 18  # KiB
 MAX_SCRYPT: Final = 1 << 20  # N times r times p
 MAX_PBKDF2: Final = 2_000_000  # rounds
 _ARGON2: Final = re.compile(
@@ -34,7 +33,7 @@ def kind_of(stored: str) -> str:
         fits = passes >= 1 and lanes >= 1 and 8 * lanes <= memory
         if not fits or not _is_base64(match[6]) or not _is_base64(match[7]):
             raise errors.PasswordRejected(detail=_UNKNOWN)
-        if memory * passes > MAX_ARGON2 or memory > MAX_ARGON2_MEMORY:
+        if memory * passes > MAX_PASSWORD_COST or memory > MAX_PASSWORD_MEMORY:
             raise errors.PasswordRejected(detail=_TOO_EXPENSIVE.format(cost=f"argon2 with m={memory}, t={passes}"))
         return f"{match[1]}:{memory}:{passes}:{lanes}"
     if match := _SCRYPT.fullmatch(stored):

@@ -1,6 +1,8 @@
-"""Share metrics between workers in a folder; serve them from gunicorn's master.
+"""Prometheus metrics of all workers: the directory that they share, and the listener in gunicorn's master.
 
-The files of workers that have exited are merged. So counters never decrease, and the number of files stays bounded.
+This is prometheus_client's recipe for gunicorn, except for workers that have exited. The recipe (`mark_process_dead`)
+removes their gauges and keeps a file of counts for each worker that ever ran. Here their counts are added up in one
+file of each kind, and a scrape never sees a worker that is only half added.
 """
 
 import atexit
@@ -9,192 +11,142 @@ import fcntl
 import logging
 import os
 import shutil
-import socket
-import socketserver
 import tempfile
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
+from wsgiref.simple_server import WSGIServer
 
 _PREFIX: Final = "tokenapp-metrics-"
-_MIN_AGE: Final = 60  # seconds; a younger folder may belong to a server that is starting
-_DEAD_PID: Final = 0  # no process has this id
-_RETRY: Final = 0.5  # seconds
+_LEFTOVER_AGE: Final = 60  # seconds; a server that starts now may not have locked its directory yet
+_DEAD_WORKERS: Final = 0  # their process id in the name of a file
+_RETRY_INTERVAL: Final = 0.5  # seconds
 log = logging.getLogger(__name__)
-_state: dict[str, Any] = {"folder": None, "listener": None, "master": 0}
-_files = threading.Lock()
+_listeners: Final[list[WSGIServer]] = []
+_files_lock = threading.Lock()
 
 
-class Listener(socketserver.ThreadingTCPServer):
-    """An HTTP server for the merged metrics of all workers."""
+@cache
+def prepare() -> Path:
+    """Create the directory that the workers share, and return it. Call this before prometheus_client is imported.
 
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self, bind: tuple[str, int]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
-        super().__init__(bind, _Scrape)
-
-    def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Log a failed scrape in one line; the client may close its connection."""
-        log.warning("cannot serve metrics", exc_info=True)  # noqa: LOG014 -- the server calls this from its handler
-
-
-class _Scrape(BaseHTTPRequestHandler):
-    timeout = 5
-
-    def do_GET(self) -> None:
-        """Respond with the metrics, in the format that the client prefers."""
-        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 -- only once it is set up
-
-        if self.path.partition("?")[0] not in {"/", "/metrics"}:
-            self.send_error(404)
-            return
-        encode, kind = choose_encoder(self.headers.get("Accept", ""))
-        body = encode(cast("Any", _AllWorkers()))
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def version_string(self) -> str:
-        """Return a server name without versions."""
-        return "tokenapp"
-
-    def log_message(self, *_args: Any) -> None:
-        """Do not log scrapes."""
-
-
-def prepared() -> bool:
-    """Return whether the metrics folder exists."""
-    return _state["folder"] is not None
-
-
-def prepare() -> None:
-    """Create the metrics folder of this server, and remove it at exit.
-
-    Call it before prometheus_client is imported, because that reads the folder's path at import.
+    It is created once, although gunicorn executes its configuration again at each reload.
     """
-    if prepared():  # gunicorn reads its configuration again on a reload
-        return
-    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108 -- memory
-    _sweep(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    _lock(folder)
-    _state.update(folder=folder, master=os.getpid())
-    atexit.register(_remove, folder, os.getpid())
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108 -- in memory
+    _remove_leftovers(parent)
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX)  # until this process and all workers have exited
+    atexit.register(_remove, directory, os.getpid())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    return directory
 
 
 def serve(bind: tuple[str, int], owner: tuple[int, int]) -> None:
-    """Start the listener in this process, which is gunicorn's master.
+    """Serve the metrics from this process, gunicorn's master, to which the workers add as the user `owner`.
 
-    `owner` is the user and group of the workers. They get the metrics folder, so that they can write in it.
-    A master that replaces another one (USR2) retries until the old master has released the address.
+    After SIGUSR2 the new master gets the address when the old one exits.
 
     Raises:
-        OSError: the address is not available.
+        OSError: the address cannot be bound.
     """
     if os.geteuid() == 0:
-        os.chown(_state["folder"], *owner)
+        os.chown(prepare(), *owner)
     try:
         _listen(bind)
     except OSError as error:
         if error.errno != errno.EADDRINUSE or "GUNICORN_PID" not in os.environ:
             raise
-        threading.Thread(target=_listen_later, args=(bind,), name="metrics-later", daemon=True).start()
+        threading.Thread(target=_listen_later, args=(bind,), daemon=True).start()
 
 
 def close_in_worker() -> None:
-    """Close a worker's copy of the master's listening socket."""
-    listener: Listener | None = _state["listener"]
-    if listener is not None:
+    """Close a worker's copy of the listening socket, so that the address is free when the master exits."""
+    for listener in _listeners:
         listener.socket.close()
 
 
 def merge_dead_worker(pid: int) -> None:
-    """Add the counters of an exited worker to the totals; delete its files."""
+    """Add the counts of a worker that has exited to those of the earlier ones, and remove its files."""
     try:
-        with _files:
-            for file in _state["folder"].glob(f"*_{pid}.db"):
-                if _has_counts(file) and not file.name.startswith("gauge_"):
-                    _merge_into_totals(file)
+        with _files_lock:
+            for file in prepare().glob(f"*_{pid}.db"):
+                if not file.name.startswith("gauge_") and not _is_empty(file):
+                    _add_counts(file, file.with_name(f"{file.name.split('_')[0]}_{_DEAD_WORKERS}.db"))
                 file.unlink()
-    except Exception:  # an error here must not stop gunicorn's master
-        log.exception("cannot merge the metrics of an exited worker")
-
-
-def _merge_into_totals(file: Path) -> None:
-    from prometheus_client import mmap_dict  # noqa: PLC0415 -- only once it is set up
-
-    counts: Any = mmap_dict.MmapedDict
-    total = counts(str(file.with_name(f"{file.name.split('_')[0]}_{_DEAD_PID}.db")))
-    for key, value, *_ in counts.read_all_values_from_file(str(file)):
-        total.write_value(key, total.read_value(key)[0] + value, 0.0)
-    total.close()
-
-
-def _has_counts(file: Path) -> bool:
-    """Return whether `file` has data: it is empty just after its creation."""
-    return file.stat().st_size > 0
+    except Exception:  # an error here would end gunicorn's master
+        log.exception("the metrics of a worker that has exited were lost")
 
 
 class _AllWorkers:
-    """A prometheus_client collector of all files, read while no merge is in progress."""
+    """The sums over all workers, as a collector of prometheus_client."""
 
     def collect(self) -> Iterable[Any]:
-        """Return the merged metrics of all workers."""
-        from prometheus_client import multiprocess  # noqa: PLC0415 -- only once it is set up
+        """Return the metrics."""
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 -- after prepare()
 
-        merge: Any = multiprocess.MultiProcessCollector.merge
-        with _files:
-            return list(merge([str(file) for file in _state["folder"].glob("*.db") if _has_counts(file)]))
+        merge: Any = MultiProcessCollector.merge
+        with _files_lock:
+            return list(merge([str(file) for file in prepare().glob("*.db") if not _is_empty(file)]))
+
+
+def _add_counts(file: Path, total: Path) -> None:
+    from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 -- after prepare()
+
+    counts: Any = MmapedDict
+    sums = counts(str(total))
+    for key, value, *_ in counts.read_all_values_from_file(str(file)):
+        sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+    sums.close()
+
+
+def _is_empty(file: Path) -> bool:
+    """Return whether a worker has created `file` but not yet written to it, which prometheus_client cannot read."""
+    return file.stat().st_size == 0
 
 
 def _listen(bind: tuple[str, int]) -> None:
-    listener = _state["listener"] = Listener(bind)
-    threading.Thread(target=listener.serve_forever, name="metrics", daemon=True).start()
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 -- after prepare()
+
+    registry = CollectorRegistry()
+    registry.register(_AllWorkers())
+    listener, _ = start_http_server(bind[1], bind[0], registry)
+    listener.handle_error = _log_error  # type: ignore[method-assign,assignment]  # the original prints a traceback
+    _listeners.append(listener)
 
 
 def _listen_later(bind: tuple[str, int]) -> None:
     while True:
-        time.sleep(_RETRY)
+        time.sleep(_RETRY_INTERVAL)
         try:
             return _listen(bind)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                log.exception("cannot listen for metrics")
+                log.exception("metrics cannot be served")
                 return None
 
 
-def _lock(folder: Path) -> bool:
-    """Try to lock `folder`; return whether that succeeded.
-
-    The lock is held until this process and its children have exited.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return False
-    return True
+def _log_error(*_: object) -> None:
+    log.warning("a scrape failed", exc_info=True)  # noqa: LOG014 -- called while the exception is handled
 
 
-def _sweep(parent: Path) -> None:
-    """Remove the folders of servers that were killed."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the directories of servers that were killed, which nobody has locked any more."""
+    for directory in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            old = folder.stat().st_uid == os.geteuid() and time.time() - folder.stat().st_mtime > _MIN_AGE
-            if old and _lock(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - directory.stat().st_mtime < _LEFTOVER_AGE:
+                continue
+            handle = os.open(directory, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
-def _remove(folder: Path, master: int) -> None:
-    if os.getpid() == master:
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove(directory: Path, master: int) -> None:
+    if os.getpid() == master:  # workers run the functions that the master registered, too
+        shutil.rmtree(directory, ignore_errors=True)
