@@ -1,4 +1,4 @@
-"""What is counted and measured, and the dashboard and documentation of the metrics."""
+"""What is counted and measured, and the dashboard and docs of the metrics."""
 
 import json
 import re

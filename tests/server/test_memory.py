@@ -24,7 +24,7 @@ def private_megabytes(pid: int) -> float:
 
 
 def run(program: str) -> list[str]:
-    """Run a program in the environment of a worker, and return the words that it prints."""
+    """Run a program in a worker's environment, and return the words it prints."""
     done = subprocess.run(
         [sys.executable, "-c", f"import runpy; server = runpy.run_path('gunicorn.conf.py'); import wsgi; {program}"],
         cwd=ROOT,

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count
@@ -26,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.conftest import Databases
+from tests.sessions.session_model import AGES, CHECKED, DAY, GRACE_PERIOD, MINUTE, Login
 from tests.support import client
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response
@@ -35,67 +35,14 @@ from tokenapp import accounts, db, sessions
 from tokenapp.models import Session
 from tokenapp.throttle.lockout import FREE_FAILURES
 
-GRACE_PERIOD: Final = 600
 REVOCATION_DELAY: Final = 0.05
 MAX_SESSIONS: Final = 4
 PASSWORDS: Final = st.sampled_from([PASSWORD, "another long password"])
 BROWSERS: Final = st.sampled_from(["Firefox", "Chrome", "Safari"])
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- TemporaryDirectory makes a private folder in it
-MINUTE, HOUR, DAY = 60, 3600, 86400
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
-AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
-CHECKED: Final = (
-    Session.id,
-    Session.current_jti,
-    Session.generation,
-    Session.created_at,
-    Session.expires_at,
-    Session.ends_at,
-    Session.revoked_at,
-    Session.last_user_agent,
-)
 NUMBERS: Final = count()  # of the examples, each of which has its own users
 claims_of = cache(client.claims_of)
-
-
-@dataclass
-class Login:
-    """The model of a session.
-
-    `tokens` are the refresh tokens in their order, without those that a restored backup does not know, which are in
-    `lost`. `browser` is the one that signed in or rotated last, `failures` the wrong passwords in the session. Ages
-    are in seconds; `rotation_age` is None before the first rotation. `revoked_at` is a monotonic time.
-    """
-
-    user: str
-    sid: str
-    tokens: list[str]
-    browser: str
-    failures: int = 0
-    lost: list[str] = field(default_factory=list)
-    access: list[str] = field(default_factory=list)
-    rotation_age: int | None = None
-    idle: int = 0
-    age: int = 0
-    revoked_at: float | None = None
-
-    @property
-    def expired(self) -> bool:
-        """Whether the idle or the absolute limit has passed."""
-        return self.idle >= 7 * DAY or self.age >= 30 * DAY
-
-    def outcome(self, token: str) -> str:
-        """Return the outcome of presenting `token` that the contract requires."""
-        recent = self.rotation_age is not None and self.rotation_age < GRACE_PERIOD
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expired:
-            return "expired"
-        if token == self.tokens[-1]:
-            return "damped" if recent else "rotated"
-        if token in self.tokens[-2:] and recent:
-            return "grace"
-        return "ahead" if token in self.lost else "reuse"
 
 
 class Users(RuleBasedStateMachine):

@@ -39,7 +39,7 @@ class MeasuredServer(Server):
             return _parsed(response.read().decode())
 
     def counts(self, metric: str, label: str) -> dict[str, float]:
-        """Return the counts above zero of a metric with one label, by the value of that label."""
+        """Return the counts above zero of a metric, by the value of its one label."""
         pattern = re.compile(rf"{metric}\{{{label}=(\w+)\}}")
         return {found[1]: value for key, value in self.scrape().items() if (found := pattern.fullmatch(key)) and value}
 

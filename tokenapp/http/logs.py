@@ -182,7 +182,7 @@ def _without_secrets(line: str) -> str:
 
 
 def _library_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields of a library's record, without client data, and the id of the request."""
+    """Return the fields of a library's record, without client data."""
     event, server = record.getMessage(), record.name.startswith(("gunicorn", "werkzeug"))
     rejected = _BAD_REQUEST.match(event) if server else None
     error = record.exc_info[1] if record.exc_info else None
