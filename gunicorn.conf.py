@@ -12,13 +12,10 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no types
 from sqlalchemy.orm import configure_mappers
 
-# structlog imports rich for its console renderer if rich is installed: 4 MB that a server does not use.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes the import fail
-
-from tokenapp import passwords  # noqa: E402 -- after the line above
-from tokenapp.config import INSTANCE, ConfigError, load  # noqa: E402 -- the same
-from tokenapp.http import logs  # noqa: E402 -- the same
-from tokenapp.server import allocator, metrics_listener  # noqa: E402 -- the same
+from tokenapp import passwords
+from tokenapp.config import INSTANCE, ConfigError, load
+from tokenapp.http import logs
+from tokenapp.server import allocator, metrics_listener
 
 try:
     _settings = load(os.environ, INSTANCE)

@@ -170,10 +170,13 @@ class Settings:
         "TOKENAPP_PASSWORD_MEMORY",
         "19456",
         read.whole_number(8, MAX_PASSWORD_MEMORY),
-        "argon2id memory in KiB. At least 19456 in production.",
+        "argon2id memory in KiB, at most 262144. At least 19456 in production.",
     )
     password_passes: int = setting(
-        "TOKENAPP_PASSWORD_PASSES", "2", read.whole_number(1, 100), "argon2id passes. At least 2 in production."
+        "TOKENAPP_PASSWORD_PASSES",
+        "2",
+        read.whole_number(1, 100),
+        "argon2id passes. At least 2 in production. Memory times passes is at most 1048576.",
     )
 
     @property
