@@ -22,14 +22,14 @@ run: $(VENV)/.runs
 	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
-# About eight minutes on two cores.
+# About twelve minutes on two cores.
 test: $(VENV)/.checks
 	@$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(PARALLEL) $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-# About a minute: SQLite only, without browsers, servers, races and guides.
+# A few minutes: SQLite only, without browsers, servers, races and guides.
 quick: $(VENV)/.checks
 	$(PY) -m pytest --quick --quiet $(PARALLEL) $(TESTS)
 

@@ -81,8 +81,8 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "10.0.0.0/8, ::1": ("10.0.0.0/8", "::1/128"),
     },
     "TOKENAPP_LOG_FORMAT": {"json": "json", "text": "text", "": "json"},
-    "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "4194304": 4194304, "": 19456},
-    "TOKENAPP_PASSWORD_PASSES": {"2": 2, "100": 100, "": 2},
+    "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "262144": 262144, "": 19456},
+    "TOKENAPP_PASSWORD_PASSES": {"2": 2, "50": 50, "": 2},
 }
 NOT_NUMBERS: Final = (
     "-1",
@@ -170,7 +170,7 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     ),
     "TOKENAPP_TRUSTED_PROXIES": ("localhost", "10.0.0.1/8", "10.0.0", "10.0.0.0/33", "*", "1.2.3.4;5.6.7.8", "::g"),
     "TOKENAPP_LOG_FORMAT": ("JSON", "xml", "yes"),
-    "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "4194305"),
+    "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "262145"),
     "TOKENAPP_PASSWORD_PASSES": (*NOT_NUMBERS, "0", "101"),
 }
 
