@@ -12,7 +12,7 @@ DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMA
 PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test quick check format bench soak screenshots pins clean python
+.PHONY: run test quick check format audit bench soak screenshots pins clean python
 
 # The demo user is created only in a database without users.
 run: $(VENV)/.runs
@@ -22,14 +22,14 @@ run: $(VENV)/.runs
 	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
-# About eight minutes on two cores.
+# About twelve minutes on two cores.
 test: $(VENV)/.checks
 	@$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(PARALLEL) $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-# About a minute: SQLite only, without browsers, servers, races and guides.
+# A few minutes: SQLite only, without browsers, servers, races and guides.
 quick: $(VENV)/.checks
 	$(PY) -m pytest --quick --quiet $(PARALLEL) $(TESTS)
 
@@ -54,11 +54,15 @@ soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
-# Compiles requirements*.in to exact pins.
+# Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.
+audit: $(VENV)/.checks
+	$(PY) -m pip_audit --strict --require-hashes --disable-pip -r requirements.txt
+
+# Compiles requirements*.in to exact pins with hashes.
 pins: $(VENV)/.checks
-	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
-	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
-	$(PY) -m piptools compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
+	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt requirements.in
+	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
+	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
 
 # Takes the screenshots of the account page in docs/screenshots.
 screenshots: $(VENV)/.checks
@@ -76,16 +80,16 @@ python:
 $(VENV)/.runs: requirements.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { $(MAKE) --no-print-directory python >/dev/null \
 		&& echo "Setting up $(VENV), which takes a minute the first time" && $(PYTHON) -m venv --clear $(VENV); }
-	@$(PIP) install -r requirements.txt
+	@$(PIP) install --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/.checks: requirements-dev.txt $(VENV)/.runs
-	@$(PIP) install -r requirements-dev.txt
+	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # The programs that the benchmark compares with, and the load generator.
 $(VENV)/.benches: requirements-bench.txt bench/rivals/express/package-lock.json $(VENV)/.checks
 	@bench/install
-	@$(PIP) install -r requirements-bench.txt
+	@$(PIP) install --require-hashes -r requirements-bench.txt
 	@cd bench/rivals/express && npm ci --silent --no-audit --no-fund
 	@touch $@

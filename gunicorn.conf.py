@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -30,8 +31,7 @@ if _settings.metrics_bind:
 
 
 wsgi_app = "wsgi:app"
-# Development has a demo user with a well-known password, so it listens on the loopback interface only.
-bind = f"{'0.0.0.0' if _settings.production else '127.0.0.1'}:{_settings.port}"  # noqa: S104 -- behind a proxy or a firewall
+bind = _settings.bind or f"127.0.0.1:{_settings.port}"
 worker_class = "tokenapp.server.worker.Worker"
 workers = _settings.web_concurrency
 threads = _settings.threads
@@ -39,6 +39,8 @@ preload_app = True
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 -- gunicorn's heartbeat files
 
+# Each connection is a file descriptor, and a quarter of them is for everything else.
+worker_connections = max(threads + 1, min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4))
 timeout = 30
 graceful_timeout = 20
 # Longer than a proxy keeps idle connections, so that the server never closes one that the proxy is about to use.
@@ -49,6 +51,8 @@ limit_request_fields = 64
 limit_request_field_size = 16384
 forwarded_allow_ips = ",".join(_settings.trusted_proxies) or "255.255.255.255"
 proxy_protocol = False
+# Headers such as Script-Name, by which a proxy could change the path of a request, are ignored.
+forwarder_headers = ""
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- the name of a setting

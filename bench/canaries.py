@@ -53,6 +53,11 @@ class Canaries:
         return f"pass {self.core} w\u00f6rd"
 
     @property
+    def other_password(self) -> str:
+        """Another password that the password policy accepts."""
+        return f"other {self.password}"
+
+    @property
     def token(self) -> str:
         """A string in the form of a JWT."""
         return f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.{self.core}"
@@ -64,8 +69,10 @@ class Canaries:
 
     def remember(self, response: Response) -> Response:
         """Remember the tokens in `response`, and return it."""
+        if response.cookie:
+            self.seen.append(response.cookie)
         with suppress(ValueError, AttributeError):
-            self.seen += filter(None, [response.json.get("accessToken"), response.cookie])
+            self.seen += filter(None, [response.json.get("accessToken")])
         return response
 
     def found_in(self, haystack: bytes) -> list[str]:
@@ -162,14 +169,19 @@ def use_account(client: Client, canaries: Canaries, username: str = "alice") -> 
     bearer = rotated.json["accessToken"]
     for path in ("/api/me", "/api/sessions", "/api/protected", "/readyz"):
         client.send("GET", path, bearer=bearer)
-    canaries.remember(
+    fresh = canaries.remember(
         client.send("POST", "/api/reauthenticate", payload={"password": canaries.password}, bearer=bearer)
     )
+    bearer = fresh.json["accessToken"]
     client.send("POST", "/api/reauthenticate", payload={"password": f"not {canaries.core}"}, bearer=bearer)
     change = {"currentPassword": canaries.password, "newPassword": canaries.core[:14]}
     client.send("PUT", "/api/me/password", payload=change, bearer=bearer)
-    change["newPassword"] = canaries.password
-    assert client.send("PUT", "/api/me/password", payload=change, bearer=bearer).status == 204
+    for current, new in (canaries.password, canaries.other_password), (canaries.other_password, canaries.password):
+        change = {"currentPassword": current, "newPassword": new}
+        changed = canaries.remember(client.send("PUT", "/api/me/password", payload=change, bearer=bearer))
+        assert changed.status == 204, changed.body
+        rotated = canaries.remember(client.refresh(changed.cookie))
+        bearer = rotated.json["accessToken"]
     client.login(canaries.password, canaries.password)  # the password typed into the wrong field
     client.send("DELETE", "/api/sessions?keep=current", bearer=bearer)
     client.logout(rotated.cookie)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -121,7 +122,7 @@ def burst(port: int, seconds: int) -> dict[str, float]:
         return took
 
     began = time.monotonic()
-    took = sorted(sum(at_once(*[repeat] * BURST), []))
+    took = sorted(chain.from_iterable(at_once(*[repeat] * BURST)))
     return {
         "requests": len(took),
         "microseconds": (time.monotonic() - began) * 1e6,

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 from sqlalchemy.exc import IntegrityError
 
 from tokenapp import audit, db, errors, passwords
-from tokenapp.models import Session, User
-from tokenapp.sessions import revoke_where
+from tokenapp.models import Device, Grant, Session, User
+from tokenapp.sessions import replace_sessions, revoke_where, unchanged
 from tokenapp.throttle import lockout
 
 MAX_USERNAME: Final = 64
@@ -82,8 +83,8 @@ def check(new: NewUser) -> str:
     username = check_username(new.username)
     if new.password_hash is None:
         passwords.policy.check(new.password or "", username)
-    elif not passwords.is_hash(new.password_hash):
-        raise errors.PasswordRejected(detail="The password hash is neither an argon2 hash nor one of Werkzeug's.")
+    else:
+        passwords.kind_of(new.password_hash)
     return username
 
 
@@ -94,10 +95,12 @@ def draft(new: NewUser, now: datetime) -> User:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
     """
     username = check(new)
+    hashed = new.password_hash or passwords.hash_password(new.password or "")
     return User(
         id=db.new_id(now),
         username=username,
-        password_hash=new.password_hash or passwords.hash_password(new.password or ""),
+        password_hash=hashed,
+        hash_kind=passwords.kind_of(hashed),
         credentials_changed_at=now,
         created_at=now,
         disabled_at=None,
@@ -177,6 +180,13 @@ def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
         return session.scalars(page).all()
 
 
+def with_unverifiable_hash(*, limit: int) -> Sequence[str]:
+    """Return names of users whose password hash is malformed or too expensive."""
+    with db.reading() as session:
+        names = sa.select(User.username).where(User.hash_kind == "").order_by(User.username).limit(limit)
+        return session.scalars(names).all()
+
+
 def set_password(user: User, password: str, now: datetime) -> int:
     """Replace the password of `user` and revoke all their sessions.
 
@@ -185,31 +195,31 @@ def set_password(user: User, password: str, now: datetime) -> int:
     Raises:
         errors.PasswordRejected: nothing was written.
     """
-    return _replace_password(user, password, now, User.id == user.id)
+    passwords.policy.check(password, user.username)
+    return _set_password(user, passwords.hash_password(password), now)
 
 
-def change_password(user: User, password: str, now: datetime, *, keep: str) -> int:
-    """Replace the password of an authenticated user; keep only the session `keep`.
+def change_password(user: User, sid: str, password: str, now: datetime, device: Device) -> Grant:
+    """Replace the password of a user who was just authenticated in the session `sid`.
 
-    It is one transaction. Returns how many sessions were live.
+    In the same transaction all their sessions are revoked and a new one is opened.
 
     Raises:
-        errors.PasswordRejected: nothing was written.
+        errors.PasswordRejected, errors.AccessTokenInvalid: nothing was written.
         errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime. This is recorded in
             the audit log and committed.
     """
-    unchanged = sa.and_(
-        User.id == user.id,
-        User.disabled_at.is_(None),
-        User.credentials_changed_at == user.credentials_changed_at,
-    )
-    return _replace_password(user, password, now, unchanged, keep=keep)
+    passwords.policy.check(password, user.username)
+    grant = _change_password(user, sid, passwords.hash_password(password), now, device)
+    if grant is None:
+        raise errors.InvalidCredentials(reason=_CHANGED)
+    return grant
 
 
 def upgrade_hash(user: User, hashed: str) -> None:
     """Replace the hash of a password, unless the password was changed since."""
     unchanged = (User.id == user.id, User.password_hash == user.password_hash)
-    db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed))
+    db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed, hash_kind=passwords.kind_of(hashed)))
 
 
 @db.retried
@@ -239,25 +249,38 @@ def unlock(user: User, now: datetime) -> None:
         audit.record(session, "user_unlocked", now, user_id=user.id)
 
 
-def _replace_password(user: User, password: str, now: datetime, who: sa.ColumnElement[bool], *, keep: str = "") -> int:
-    passwords.policy.check(password, user.username)
-    revoked = _store_password(user, passwords.hash_password(password), now, who, keep)
-    if revoked is None:
-        raise errors.InvalidCredentials(reason=_CHANGED)
-    return revoked
+@db.retried
+def _set_password(user: User, hashed: str, now: datetime) -> int:
+    with db.writing() as session:
+        if _store_password(session, user, hashed, now, User.id == user.id):
+            audit.record(session, "password_changed", now, user_id=user.id)
+        return len(revoke_where(session, Session.user_id == user.id, "password_changed", now))
 
 
 @db.retried
-def _store_password(user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool], keep: str) -> int | None:
-    change = {"password_hash": hashed, "credentials_changed_at": now}
+def _change_password(user: User, sid: str, hashed: str, now: datetime, device: Device) -> Grant | None:
     with db.writing() as session:
-        if session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
-            session.execute(lockout.clearing("password", user.username))
-            audit.record(session, "password_changed", now, user_id=user.id)
-            others = sa.and_(Session.user_id == user.id, Session.id != keep)
-            return len(revoke_where(session, others, "password_changed", now))
-        audit.record(session, "sign_in_failed", now, user_id=user.id, reason=_CHANGED)
-        return None
+        if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
+            audit.record(session, "sign_in_failed", now, user_id=user.id, reason=_CHANGED)
+            return None
+        live = sa.and_(Session.id == sid, Session.user_id == user.id, Session.expires_at > now)
+        if not revoke_where(session, live, "password_changed", now):
+            raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
+        grant = replace_sessions(session, user, now, device, amr=("pwd",))
+        audit.record(session, "password_changed", now, user_id=user.id, sid=grant.sid)
+        return grant
+
+
+def _store_password(session: orm.Session, user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool]) -> bool:
+    change = {
+        "password_hash": hashed,
+        "hash_kind": passwords.kind_of(hashed),
+        "credentials_changed_at": now,
+    }
+    if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
+        return False
+    session.execute(lockout.clearing("password", user.username))
+    return True
 
 
 def _scripts(name: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The audit log: events, each written in the transaction that it describes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,8 +9,10 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tokenapp import db
+from tokenapp.encryption import keyed_digest
 from tokenapp.models import AuditEvent
 
 Kind = Literal[
@@ -23,13 +25,17 @@ Kind = Literal[
     "sign_in_failed",
     "reauthenticated",
     "refresh_ahead",
+    "refresh_elsewhere",
     "session_ended",
     "key_created",
     "key_retired",
     "client_created",
     "client_deleted",
+    "client_failed",
+    "events_pruned",
 ]
 PRUNE_BATCH: Final = 25
+UNKNOWN_KEPT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Actor:
     kind: Literal["request", "operator"] = "operator"
     request_id: str | None = None
     ip_address: str | None = None
+    operator: str | None = None
 
 
 # The function that returns the current actor. It is called only when an event is written.
@@ -67,6 +74,37 @@ def record_alone(
         record(writer, kind, now, user_id=user_id, sid=sid, reason=reason)
 
 
+@db.retried
+def count(
+    kind: Kind,
+    now: datetime,
+    *,
+    about: str,
+    user_id: str | None = None,
+    sid: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Record a repeated event once per hour and subject, with a count.
+
+    So the log does not grow at the expense of whoever repeats it.
+
+    Args:
+        about: names the subject, such as an account. It is not stored.
+    """
+    row = event(kind, now, user_id=user_id, sid=sid, reason=reason)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    row["id"] = db.first_id(hour) + keyed_digest(f"{kind} {about}")[:22]
+    insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
+    repeated = {
+        "count": AuditEvent.count + 1,
+        "at": now,
+        "request_id": row["request_id"],
+        "ip_address": row["ip_address"],
+    }
+    statement = insert(AuditEvent).values(row).on_conflict_do_update(index_elements=[AuditEvent.id], set_=repeated)
+    db.execute_now(statement)
+
+
 def record_all(writer: orm.Session, rows: list[dict[str, Any]]) -> None:
     """Add events, made by `event`, to the transaction of `writer`."""
     if rows:
@@ -88,6 +126,7 @@ def event(
         "actor": by.kind,
         "request_id": by.request_id,
         "ip_address": by.ip_address,
+        "operator": by.operator,
     }
 
 
@@ -106,13 +145,35 @@ def list_events(
         return session.scalars(page).all()
 
 
-def prune(now: datetime, keep: timedelta) -> Iterable[int]:
-    """Delete events older than `keep` in batches; yield each batch's size."""
-    page = sa.select(AuditEvent.id).where(AuditEvent.id < db.first_id(now - keep))
-    page = page.order_by(AuditEvent.id).limit(PRUNE_BATCH)
-    last = ""  # where the next batch starts; otherwise each batch would scan the deleted entries before it
-    while ids := [row.id for row in db.execute_now(page.where(AuditEvent.id > last))]:
-        last, began = ids[-1], monotonic()
-        deleted = db.execute_now(sa.delete(AuditEvent).where(AuditEvent.id.in_(ids)).returning(AuditEvent.id))
+def prune(now: datetime, keep: timedelta) -> Iterator[int]:
+    """Delete events older than `keep` in batches; yield each batch's size.
+
+    Others can write between the batches. Failed sign-ins of unknown names are kept for at most 30 days: strangers cause
+    them. An event records what was deleted.
+    """
+    deleted = 0
+    for page in _prunable(now, keep):
+        began = monotonic()
+        number = len(db.execute_now(sa.delete(AuditEvent).where(AuditEvent.id.in_(page)).returning(AuditEvent.id)))
         db.yield_to_writers(began)
-        yield len(deleted)
+        deleted += number
+        yield number
+    if deleted:
+        record_alone("events_pruned", now, reason=f"{deleted} older than {keep.days} d")
+
+
+def count_prunable(now: datetime, keep: timedelta) -> int:
+    """Return how many events `prune` would delete."""
+    return sum(len(page) for page in _prunable(now, keep))
+
+
+def _prunable(now: datetime, keep: timedelta) -> Iterator[Sequence[str]]:
+    unknown = sa.and_(AuditEvent.kind == "sign_in_failed", AuditEvent.user_id.is_(None))
+    newer = AuditEvent.id >= db.first_id(now - keep)
+    for which, age in ((sa.true(), keep), (sa.and_(unknown, newer), min(keep, UNKNOWN_KEPT))):
+        page = sa.select(AuditEvent.id).where(AuditEvent.id < db.first_id(now - age), which)
+        page = page.order_by(AuditEvent.id).limit(PRUNE_BATCH)
+        last = ""  # where the next batch starts; else the deleted entries before it would be scanned each time
+        while ids := [row.id for row in db.execute_now(page.where(AuditEvent.id > last))]:
+            last = ids[-1]
+            yield ids

@@ -1,5 +1,8 @@
 """Encryption of stored values: AES-256-GCM, keys derived by HKDF (RFC 5869)."""
 
+import base64
+import hashlib
+import hmac
 import os
 from typing import Final
 
@@ -43,6 +46,12 @@ def decrypt(encrypted: bytes, *, purpose: str, context: str) -> tuple[bytes, boo
             continue
         return plaintext, secret_key != settings.secret_key
     raise UndecryptableError
+
+
+def keyed_digest(text: str) -> str:
+    """Return a digest of `text`, keyed with ``SECRET_KEY``, in base64url."""
+    key = config.current().secret_key.encode()
+    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
 
 
 def _cipher(secret_key: str, purpose: str) -> AESGCM:

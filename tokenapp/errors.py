@@ -67,6 +67,12 @@ class InvalidClient(TokenappError):
     code, status, message = "invalid_client", 401, "Client credentials are required."
 
 
+class ClientNotAllowed(TokenappError):
+    """The client does not have the right that this route needs."""
+
+    code, status, message = "unauthorized_client", 403, "The client does not have the right for this."
+
+
 class RefreshTokenMissing(TokenappError):
     """The request has no refresh cookie."""
 

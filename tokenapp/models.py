@@ -1,7 +1,7 @@
 """The database tables, and the records that pass between modules."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -10,16 +10,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 from tokenapp.db import Base, Instant
 
 Outcome = Literal["opened", "rotated", "damped", "grace", "reauthenticated"]
+Right = Literal["introspect", "revoke", "feed"]
 
 
 class User(Base):
-    """A person who signs in. `id` is the ``sub`` of the tokens and is never reused."""
+    """A person who signs in. `id` is the ``sub`` of the tokens and is never reused.
+
+    `hash_kind` is the algorithm and cost of the password hash.
+    """
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(128), unique=True)
     password_hash: Mapped[str] = mapped_column(sa.String(512))
+    hash_kind: Mapped[str] = mapped_column(sa.String(64), server_default=sa.text("''"), index=True)
     credentials_changed_at: Mapped[datetime] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
     disabled_at: Mapped[datetime | None] = mapped_column(Instant)
@@ -65,6 +70,8 @@ class Session(Base):
     revoked_reason: Mapped[str | None] = mapped_column(sa.String(32))
     ip_address: Mapped[str | None] = mapped_column(sa.String(64))
     user_agent: Mapped[str | None] = mapped_column(sa.String(512))
+    last_ip_address: Mapped[str | None] = mapped_column(sa.String(64))
+    last_user_agent: Mapped[str | None] = mapped_column(sa.String(512))
 
     def is_live(self, now: datetime) -> bool:
         """Return whether a refresh can still succeed, judging by this row alone."""
@@ -81,6 +88,12 @@ class AuditEvent(Base):
     __table_args__ = (
         sa.Index("ix_events_user", "user_id", "id"),
         sa.Index("ix_events_session", "sid", "id"),
+        sa.Index(
+            "ix_events_unknown_user",
+            "id",
+            postgresql_where=sa.text("kind = 'sign_in_failed' AND user_id IS NULL"),
+            sqlite_where=sa.text("kind = 'sign_in_failed' AND user_id IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
@@ -92,12 +105,14 @@ class AuditEvent(Base):
     actor: Mapped[str] = mapped_column(sa.String(16))
     request_id: Mapped[str | None] = mapped_column(sa.String(128))
     ip_address: Mapped[str | None] = mapped_column(sa.String(64))
+    operator: Mapped[str | None] = mapped_column(sa.String(64))
+    count: Mapped[int] = mapped_column(server_default="1")
 
 
 class Client(Base):
     """Another service with credentials for the OAuth routes.
 
-    Only a digest of its secret is stored.
+    Only a digest of its secret is stored. `rights` are separated by spaces.
     """
 
     __tablename__ = "clients"
@@ -105,6 +120,7 @@ class Client(Base):
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(128))
     secret_hash: Mapped[str] = mapped_column(sa.String(64))
+    rights: Mapped[str] = mapped_column(sa.String(64), server_default=sa.text("''"))
     created_at: Mapped[datetime] = mapped_column(Instant)
 
 
@@ -145,6 +161,13 @@ class SigningKey(Base):
     retired_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
+class Device(NamedTuple):
+    """Where a request comes from."""
+
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
 class RefreshClaims(msgspec.Struct, frozen=True):
     """The claims of an authentic refresh token; `gen` counts earlier tokens."""
 
@@ -168,3 +191,4 @@ class Grant(msgspec.Struct, frozen=True):
     ends_at: datetime
     authenticated_at: datetime
     amr: tuple[str, ...]
+    elsewhere: bool = False

@@ -1,14 +1,15 @@
 """Signing in and confirming a password: credentials in, a session out."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from tokenapp import accounts, audit, db, errors, passwords, sessions
-from tokenapp.models import Grant, User
-from tokenapp.sessions import Device
-from tokenapp.throttle import lockout
+from tokenapp.models import Device, Grant, User
+from tokenapp.throttle import lockout, rate_limit
+
+MAX_SESSION_FAILURES: Final = 20
 
 
 class Credentials(NamedTuple):
@@ -18,6 +19,16 @@ class Credentials(NamedTuple):
     password: str
 
 
+class _Failure(NamedTuple):
+    """A failed attempt, the `number`-th in a row, on an account or in a session."""
+
+    name: str
+    number: int
+    user: User | None
+    sid: str | None
+    reason: str
+
+
 def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str | None = None) -> Grant:
     """Open a session for these credentials, and revoke the session `replaces`.
 
@@ -25,6 +36,7 @@ def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str 
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
     """
     user = authenticate(given, now)
+    rate_limit.count_sign_in(user.id)
     return sessions.open_session(user, now, device, amr=("pwd",), replaces=replaces)
 
 
@@ -43,7 +55,12 @@ def authenticate(given: Credentials, now: datetime) -> User:
         with db.reading() as session:
             user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
         try:
-            matches = passwords.verify(user.password_hash if user else None, given.password)
+            matches = passwords.verify(
+                user.password_hash if user else None, given.password, decoy=passwords.kind_for(name)
+            )
+        except passwords.VerificationUnfinished:
+            _record_failure(_Failure(name, failures, user, None, "verification unfinished"), now)
+            raise
         except errors.ServiceUnavailable:
             lockout.undo_attempt("password", name, failures, now)
             raise
@@ -52,35 +69,68 @@ def authenticate(given: Credentials, now: datetime) -> User:
             lockout.clear("password", name)
     if user is None or not accepted:
         reason = "unknown user" if user is None else "user disabled" if matches else "wrong password"
-        audit.record_alone("sign_in_failed", now, user_id=user.id if user else None, reason=reason)
+        _record_failure(_Failure(name, failures, user, None, reason), now)
         raise errors.InvalidCredentials(reason=reason)
     if passwords.needs_upgrade(user.password_hash):
         accounts.upgrade_hash(user, passwords.hash_password(given.password))
     return user
 
 
-def reauthenticate(user_id: str, sid: str, password: str, now: datetime) -> Grant:
-    """Check the password again and make the access tokens of `sid` fresh.
+def reauthenticate(user_id: str, sid: str, password: str, now: datetime, device: Device) -> Grant:
+    """Check the password again, and replace the session `sid` by a new one.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
     """
-    owner = accounts.get_active(user_id)
-    authenticate(Credentials(owner.username, password), now)
-    return sessions.reauthenticate(sid, now)
+    user = _confirm(user_id, sid, password, now)
+    return sessions.reauthenticate(user, sid, now, device)
 
 
-def change_password(user_id: str, sid: str, current: str, new: str, now: datetime) -> int:
-    """Replace the user's password, given the current one; keep only `sid`.
-
-    All other sessions of the user are revoked.
-
-    Returns the number of revoked sessions.
+def change_password(user_id: str, sid: str, current: str, new: str, now: datetime, device: Device) -> Grant:
+    """Replace the user's password and, by a new one, all their sessions.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
-        errors.PasswordRejected: the new password violates the policy.
+        errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
-    owner = accounts.get_active(user_id)
-    user = authenticate(Credentials(owner.username, current), now)
-    return accounts.change_password(user, new, now, keep=sid)
+    user = _confirm(user_id, sid, current, now)
+    if passwords.policy.normalize(new) == passwords.policy.normalize(current):
+        raise errors.PasswordRejected(detail="The new password must differ from the current one.")
+    return accounts.change_password(user, sid, new, now, device)
+
+
+def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
+    """Return the user of the session `sid` after checking their password.
+
+    Failures count against the session. It is revoked after twenty in a row.
+    """
+    user = accounts.get_active(user_id)
+    with lockout.one_at_a_time(sid):
+        failures = lockout.count_attempt("session", sid, now)
+        try:
+            decoy = user.hash_kind or passwords.kind_for(user.username)
+            matches = passwords.verify(user.password_hash, password, decoy=decoy)
+        except passwords.VerificationUnfinished:
+            _record_failure(_Failure(user.username, failures, user, sid, "verification unfinished"), now)
+            raise
+        except errors.ServiceUnavailable:
+            lockout.undo_attempt("session", sid, failures, now)
+            raise
+        if matches:
+            lockout.clear("session", sid)
+    if not matches:
+        _record_failure(_Failure(user.username, failures, user, sid, "wrong password"), now)
+        if failures >= MAX_SESSION_FAILURES:
+            sessions.revoke(sid, "too_many_failures", now)
+        raise errors.InvalidCredentials(reason="wrong password", sid=sid)
+    return user
+
+
+def _record_failure(failure: _Failure, now: datetime) -> None:
+    """Record a failed attempt; from the fifth on once an hour, with a count."""
+    user_id = failure.user.id if failure.user else None
+    if failure.number > lockout.FREE_FAILURES:
+        about = failure.sid or failure.name
+        audit.count("sign_in_failed", now, about=about, user_id=user_id, sid=failure.sid, reason=failure.reason)
+    else:
+        audit.record_alone("sign_in_failed", now, user_id=user_id, sid=failure.sid, reason=failure.reason)

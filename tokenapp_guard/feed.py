@@ -25,6 +25,7 @@ class Feed:
         self._kept_until: dict[str, float] = {}
         self._cursor: str | None = None
         self._read_at: float | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
         self._lock = threading.Lock()
 
@@ -40,14 +41,18 @@ class Feed:
         return sid in self._kept_until
 
     def _ensure_thread(self) -> None:
-        """Start the thread once per process: a thread does not survive a fork."""
-        if self._pid == os.getpid():
+        """Start the thread in this process, and again if it ended."""
+        if self._is_followed():
             return
         with self._lock:
-            if self._pid != os.getpid():
+            if not self._is_followed():
                 self._read()
-                threading.Thread(target=self._follow, name="tokenapp-feed", daemon=True).start()
+                self._thread = threading.Thread(target=self._follow, name="tokenapp-feed", daemon=True)
+                self._thread.start()
                 self._pid = os.getpid()
+
+    def _is_followed(self) -> bool:
+        return self._pid == os.getpid() and self._thread is not None and self._thread.is_alive()
 
     def _follow(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from tokenapp_guard.fetching import FetchError, check_url, fetch_json
 MAX_AGE: Final = 300
 FETCH_INTERVAL: Final = 10.0
 RETRY_INTERVAL: Final = 1.0
+MAX_STALE: Final = 86400.0  # seconds for which keys are accepted while the issuer is unavailable
 _ALGORITHMS: Final = {"ES256", "RS256", "EdDSA"}
 
 
@@ -22,7 +23,7 @@ class JWKS:
         check_url(issuer)
         self._url = f"{issuer}/.well-known/jwks.json"
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fresh_until = self._next_fetch = -math.inf
+        self._fresh_until = self._next_fetch = self._fetched_at = -math.inf
         self._failed = False
         self._lock = threading.Lock()
 
@@ -41,7 +42,7 @@ class JWKS:
                     self._fetch()
             finally:
                 self._lock.release()
-        key = self._keys.get(kid)
+        key = self._keys.get(kid) if monotonic() - self._fetched_at < MAX_STALE else None
         if key is None and self._failed:
             raise FetchError("Keys cannot be fetched at the moment.")
         return key
@@ -51,7 +52,7 @@ class JWKS:
         return now >= self._next_fetch and (kid not in self._keys or now >= self._fresh_until)
 
     def _fetch(self) -> None:
-        """Fetch the key set; after a failure, keep the keys of the last one."""
+        """Fetch the key set; after a failure, keep the last one for up to a day."""
         began = monotonic()
         try:
             response = fetch_json(self._url)
@@ -60,6 +61,7 @@ class JWKS:
             self._failed, self._next_fetch = True, monotonic() + RETRY_INTERVAL
             return
         self._keys = {key.key_id: key for key in keys if key is not None and key.key_id is not None}
+        self._fetched_at = began
         self._fresh_until = began + min(MAX_AGE, MAX_AGE if response.max_age is None else response.max_age)
         self._failed, self._next_fetch = False, monotonic() + FETCH_INTERVAL
 

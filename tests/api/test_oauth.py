@@ -94,7 +94,7 @@ def test_each_route_accepts_its_own_kind_of_credential_only(app: Flask) -> None:
 def test_client_is_created_listed_and_deleted_by_commands(app: Flask, database_url: str) -> None:
     create_user(app)
     token = sign_in(app).token or ""
-    created = json.loads(run_flask(database_url, "clients", "create", "shop", "--json").stdout)
+    created = json.loads(run_flask(database_url, "clients", "create", "shop", "--right", "introspect", "--json").stdout)
     service = ServiceClient(Client(app), created["id"], created["secret"])
     assert service.is_active(token)
     listed = run_flask(database_url, "clients", "list", "--json").stdout

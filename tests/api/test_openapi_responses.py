@@ -65,6 +65,7 @@ def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) 
     """Send each route requests that are wrong for most routes and right for some."""
     client = new_user(app, "carol")
     service = register(app).credentials
+    without_rights = register(app, "plain", ()).credentials
     requests: list[Callable[[], dict[str, Any]]] = [
         dict,
         lambda: {"body": TOO_LARGE},
@@ -74,6 +75,7 @@ def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) 
         lambda: {"cookie": client.cookie, "headers": {"Sec-Fetch-Site": "cross-site"}},
         lambda: {"headers": {"If-None-Match": "*"}},
         lambda: {"headers": service, "query": "?since=nonsense"},
+        lambda: {"headers": without_rights, "form": {"token": "x"}},
         lambda: {"headers": service, "form": {"token": client.token or ""}},
         lambda: {"bearer": client.token, "body": b"{}", "headers": {"Content-Type": "text/plain"}},
         lambda: {"bearer": client.token, "body": b"[]", "headers": JSON},

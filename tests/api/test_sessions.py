@@ -61,7 +61,7 @@ def test_list_has_the_sessions_of_the_user_and_marks_the_current_one(
     sign_in(service, "bob")
     laptop = sign_in_with(service, FIREFOX)
     clock.shift(60)
-    assert phone.refresh().status == 200
+    assert phone.refresh(headers={"User-Agent": SAFARI}).status == 200
     newest, oldest = list_sessions(phone).json["items"]
     assert newest == {
         "id": laptop.sid,

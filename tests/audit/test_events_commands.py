@@ -117,17 +117,17 @@ def test_prune_deletes_old_events_and_expired_counts(app: Flask) -> None:
     old = now - timedelta(days=400)
     with app.app_context():
         for moment in (old, now - timedelta(days=300)):
-            audit.record_alone("sign_in_failed", moment)
+            audit.record_alone("sign_in", moment)
         lockout.count_attempt("password", "old", old)
         lockout.count_attempt("password", "new", now)
         for minutes in (-5, 5):
             row = {"key": str(minutes), "count": 1, "expires_at": now + timedelta(minutes=minutes)}
             db.execute_now(sa.insert(AddressCount).values(row))
-    assert run(app, "events", "prune").stdout == "Deleted 1 event.\n"
-    assert [event.kind for event in rows_of(app, AuditEvent)].count("sign_in_failed") == 1
+    assert run(app, "events", "prune", "--yes").stdout == "Deleted 1 event.\n"
+    assert [event.kind for event in rows_of(app, AuditEvent)].count("sign_in") == 1
     assert len(rows_of(app, Throttle)) == 1
     assert [row.key for row in rows_of(app, AddressCount)] == ["5"]
-    assert run(app, "events", "prune", "--older-than", "200d").stdout == "Deleted 1 event.\n"
+    assert run(app, "events", "prune", "--yes", "--older-than", "200d").stdout == "Deleted 1 event.\n"
 
 
 def test_prune_deletes_in_batches(app: Flask) -> None:
@@ -135,4 +135,4 @@ def test_prune_deletes_in_batches(app: Flask) -> None:
     with app.app_context(), db.writing() as writer:
         for _ in range(2 * audit.PRUNE_BATCH + 1):
             audit.record(writer, "sign_in_failed", old)
-    assert run(app, "events", "prune").stdout == f"Deleted {2 * audit.PRUNE_BATCH + 1} events.\n"
+    assert run(app, "events", "prune", "--yes").stdout == f"Deleted {2 * audit.PRUNE_BATCH + 1} events.\n"

@@ -1,8 +1,12 @@
 """The account page: changing the password."""
 
-from playwright.sync_api import expect
+from functools import partial
 
-from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, WRONG_PASSWORD, Visitor
+from playwright.sync_api import Page, expect
+
+from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, WRONG_PASSWORD, Site, Visitor
+from tests.support.app import PASSWORD
+from tests.support.concurrency import wait_until
 
 
 def test_rejected_password_is_reported_with_the_reason(visitor: Visitor) -> None:
@@ -35,3 +39,35 @@ def test_changed_password_signs_out_other_devices_and_applies_to_the_next_sign_i
     visitor.page.click("#sign-out")
     visitor.submit_sign_in(NEW_PASSWORD)
     expect(visitor.page.locator("#view-account")).to_be_visible()
+
+
+def test_changed_password_keeps_this_browser_signed_in_and_signs_another_browser_out(site: Site) -> None:
+    visitor = Visitor(site, "a visitor with two browsers")
+    visitor.sign_in()
+    (former,) = visitor.sids()
+    tab, elsewhere = visitor.new_page(), visitor.site.browser.new_context().new_page()
+    tab.goto(visitor.url)
+    expect(tab.locator(".device.current")).to_be_visible()
+    elsewhere.goto(visitor.url)
+    elsewhere.fill("#username", visitor.name)
+    elsewhere.fill("#password", PASSWORD)
+    elsewhere.click("#sign-in [type=submit]")
+    expect(elsewhere.locator(".device")).to_have_count(2)
+    visitor.change_password(NEW_PASSWORD)
+    visitor.expect_text("#change-done", "Your password was changed, and all your other devices are signed out.")
+    expect(visitor.page.locator(".device")).to_have_count(1)
+    expect(visitor.page.locator(".device.current")).not_to_have_attribute("data-id", former)
+    for page, selector in ((tab, "#devices-empty"), (elsewhere, "#view-sign-in")):
+        wait_until(partial(shows_after_update, page, selector), what=selector)
+    expect(tab.locator(".device")).to_have_count(1)
+    expect(elsewhere.locator("#sign-in-notice")).to_contain_text("You were signed out")
+    visitor.open("#view-account")
+    assert visitor.errors == []
+    elsewhere.context.close()
+    visitor.close()
+
+
+def shows_after_update(page: Page, selector: str) -> bool:
+    """Make the page check its state again, and return whether it shows an element."""
+    page.evaluate("dispatchEvent(new Event('online'))")
+    return page.locator(selector).is_visible()

@@ -143,7 +143,7 @@ def test_names_of_users_and_devices_are_shown_as_text(site: Site) -> None:
     visitor.sign_in_elsewhere(markup, f"{markup}bot/1.0", "<svg/onload=a()>/1.0 bot")
     visitor.sign_in()
     for sid in visitor.sids()[:3]:
-        visitor.update_sessions(sid, ip_address=f"<b>{markup}</b>")
+        visitor.update_sessions(sid, last_ip_address=f"<b>{markup}</b>")
     visitor.open(".device.current")
     visitor.expect_text("#account-name", visitor.name)
     expect(visitor.page.locator(".seen", has_text=markup)).to_have_count(3)

@@ -81,7 +81,8 @@ def test_end_of_the_session_is_reported_once_and_stops_refreshes(
     revoke_session(server, page)
     wait_until(lambda: page.evaluate("call('/api/protected')") != 200, what="the end of the session")
     page.evaluate("burst(20, '/api/protected')")
-    assert (page.evaluate("reasons"), proxy.count("/api/token")) == (["signed-in", "session-ended"], 1)
+    assert page.evaluate("reasons") == ["signed-in", "session-ended"]
+    assert proxy.statuses("/api/token") == [403, 403]  # another tab might have replaced the cookie, so it tries twice
 
 
 def test_request_of_one_user_is_not_sent_with_the_token_of_another(proxy: Proxy, context: BrowserContext) -> None:

@@ -139,6 +139,17 @@ def test_control_characters_of_a_user_agent_are_replaced(app: Flask, evil: str) 
 
 
 @SQLITE
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_user_agent_is_no_formula_for_a_spreadsheet(app: Flask, start: str) -> None:
+    formula = f'{start}HYPERLINK("https://attacker.example/")'
+    add_sessions(app, create_user(app), 1, user_agent=formula)
+    cells = run(app, "sessions", "list").stdout.splitlines()[1].split("\t")
+    assert cells[-1] == "'" + formula
+    assert cells[-2] == "-", "the cell of a missing value is unchanged"
+    assert run_json(app, "sessions", "list")[0]["userAgent"] == formula
+
+
+@SQLITE
 def test_table_shows_whole_ids_and_markup_as_text(app: Flask, database_url: str) -> None:
     add_sessions(app, create_user(app), 1, user_agent="[red]\x9b2J" + "long" * 50)
     with Terminal(database_url, "sessions", "list") as terminal:

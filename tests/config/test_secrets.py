@@ -1,6 +1,7 @@
 """Secrets that are weak, published in this project, or used twice."""
 
 import ast
+import base64
 import re
 import secrets
 from pathlib import Path
@@ -24,6 +25,9 @@ WEAK: Final = {
     "from the Express program": "your-access-token-secret",
     "the other one from the Express program": "your-refresh-token-secret",
     "from examples": "change-me",
+    "a placeholder": "super-secret-key-change-in-production",
+    "digits in order": "12345678901234567890123456789012",
+    "a placeholder from a JWT debugger": "your-256-bit-secret-goes-here-1234",
     "from these tests": "a key for tests that is long enough to be taken",
     "from these tests in capitals": "A KEY FOR TESTS THAT IS LONG ENOUGH TO BE TAKEN",
 }
@@ -42,8 +46,11 @@ def test_secret_of_spaces_is_not_set(tmp_path: Path) -> None:
 
 
 def test_secret_of_32_random_bytes_is_strong_in_every_encoding(tmp_path: Path) -> None:
-    raw = secrets.token_bytes(32)
-    for value in (raw.hex(), secrets.token_urlsafe(32), STRONG[:32], "ä" * 3 + STRONG[:26]):
+    for _ in range(10):
+        raw = secrets.token_bytes(32)
+        for value in (raw.hex(), secrets.token_urlsafe(32), secrets.token_urlsafe(48), base64.b64encode(raw).decode()):
+            assert problems_of(production(SECRET_KEY=value), tmp_path) == []
+    for value in (STRONG[:32], "ä" * 3 + STRONG[:26]):
         assert problems_of(production(SECRET_KEY=value), tmp_path) == []
 
 

@@ -1,11 +1,12 @@
 """Defaults, required settings, contradictions, and the list of all problems."""
 
+import secrets
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.support.settings import INVALID, LEAK, development, problems_of, production
+from tests.support.settings import FALLBACK_NAMES, INVALID, LEAK, SECRET_NAMES, development, problems_of, production
 from tokenapp.config import ConfigError, load
 
 
@@ -98,3 +99,11 @@ def test_printed_settings_show_no_database_password(tmp_path: Path) -> None:
     settings = load(production(DATABASE_URL=f"postgresql://u:{LEAK}@h/name"), tmp_path)
     assert LEAK not in str(settings.database_url)
     assert LEAK not in repr(settings)
+
+
+def test_printed_settings_show_no_secret(tmp_path: Path) -> None:
+    secret = {name: secrets.token_urlsafe(48) for name in (*SECRET_NAMES, *FALLBACK_NAMES)}
+    settings = load(production(**secret, RATELIMIT_STORAGE_URI=f"redis://:{LEAK}@h"), tmp_path)
+    for value in (*secret.values(), LEAK):
+        assert value not in repr(settings)
+    assert "auth.example.com" in repr(settings)

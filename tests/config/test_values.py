@@ -31,6 +31,13 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         ),
     },
     "PORT": {"1": 1, "3005": 3005, "65535": 65535, "": 3005},
+    "TOKENAPP_BIND": {
+        "": "",
+        "127.0.0.1:8000": "127.0.0.1:8000",
+        "0.0.0.0:3005": "0.0.0.0:3005",
+        "[::]:3005": "[::]:3005",
+        "unix:/run/tokenapp.sock": "unix:/run/tokenapp.sock",
+    },
     "WEB_CONCURRENCY": {"1": 1, "256": 256, "": 2},
     "TOKENAPP_THREADS": {"1": 1, "256": 256, "": 4},
     "ACCESS_TOKEN_SECRET": {"": "", f" {STRONG[::-1]} ": STRONG[::-1]},
@@ -55,6 +62,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "TOKENAPP_ACCESS_LIFETIME": {"10": 10, "90s": 90, "15m": 900, "24h": 86400, "1d": 86400, "": 900},
     "TOKENAPP_REFRESH_LIFETIME": {"60": 60, "12h": 43200, "30d": 30 * 86400, "": 7 * 86400},
     "TOKENAPP_SESSION_LIFETIME": {"7d": 7 * 86400, "3660d": 3660 * 86400, "": 30 * 86400},
+    "TOKENAPP_MAX_SESSIONS": {"1": 1, "10000": 10000, "": 100},
     "TOKENAPP_REFRESH_GRACE": {"0": 0, "0s": 0, "600": 600, "10m": 600, "": 30},
     "TOKENAPP_REVOCATION_DELAY": {"0.05": 0.05, "1s": 1.0, "60": 60.0, "2.5s": 2.5, "": 1.0},
     "TOKENAPP_JWKS_LIFETIME": {"1s": 1, "5m": 300, "1d": 86400, "": 300},
@@ -73,8 +81,8 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "10.0.0.0/8, ::1": ("10.0.0.0/8", "::1/128"),
     },
     "TOKENAPP_LOG_FORMAT": {"json": "json", "text": "text", "": "json"},
-    "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "4194304": 4194304, "": 19456},
-    "TOKENAPP_PASSWORD_PASSES": {"2": 2, "100": 100, "": 2},
+    "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "262144": 262144, "": 19456},
+    "TOKENAPP_PASSWORD_PASSES": {"2": 2, "50": 50, "": 2},
 }
 NOT_NUMBERS: Final = (
     "-1",
@@ -122,6 +130,10 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
         "http://h/name",
     ),
     "PORT": (*NOT_NUMBERS, "0", "65536"),
+    "TOKENAPP_BIND": (
+        *("3005", ":3005", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:3005", "http://127.0.0.1:3005"),
+        *("unix:tokenapp.sock", "unix:/run/", "unix:/run/a\nb", "127.0.0.1:3005,127.0.0.1:3006", "fd://3"),
+    ),
     "WEB_CONCURRENCY": (*NOT_NUMBERS, "0", "257"),
     "TOKENAPP_THREADS": (*NOT_NUMBERS, "0", "257"),
     "ACCESS_TOKEN_SECRET": ("\udcff" * 40,),
@@ -135,6 +147,7 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     "TOKENAPP_ACCESS_LIFETIME": (*NOT_DURATIONS, "9", "0", "25h"),
     "TOKENAPP_REFRESH_LIFETIME": (*NOT_DURATIONS, "59", "0", "367d"),
     "TOKENAPP_SESSION_LIFETIME": (*NOT_DURATIONS, "59", "0", "3661d"),
+    "TOKENAPP_MAX_SESSIONS": (*NOT_NUMBERS, "0", "10001"),
     "TOKENAPP_REFRESH_GRACE": (*NOT_DURATIONS, "601", "11m"),
     "TOKENAPP_REVOCATION_DELAY": ("0", "0.04", "61", "-1", "nan", "inf", "1e1", "1m", "s", "1_0", "٣", " 1", "one"),
     "TOKENAPP_JWKS_LIFETIME": (*NOT_DURATIONS, "0", "25h"),
@@ -157,7 +170,7 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     ),
     "TOKENAPP_TRUSTED_PROXIES": ("localhost", "10.0.0.1/8", "10.0.0", "10.0.0.0/33", "*", "1.2.3.4;5.6.7.8", "::g"),
     "TOKENAPP_LOG_FORMAT": ("JSON", "xml", "yes"),
-    "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "4194305"),
+    "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "262145"),
     "TOKENAPP_PASSWORD_PASSES": (*NOT_NUMBERS, "0", "101"),
 }
 

@@ -102,7 +102,7 @@ NOW: Final = datetime.now(UTC)
 OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
     "refresh": (lambda large: sessions.refresh(large.one, datetime.now(UTC)), {BY_KEY}),
     "look up": (lambda large: sessions.exists(large.one.sid), {BY_KEY}),
-    "sign in": (lambda large: sessions.open_session(large.user, NOW, replaces="unknown"), {BY_KEY}),
+    "sign in": (lambda large: sessions.open_session(large.user, NOW, replaces="unknown"), {BY_KEY, BY_USER}),
     "revoke": (lambda large: sessions.revoke_own(large.user.id, "unknown", NOW), {BY_KEY}),
     "list": (lambda large: sessions.page_of(large.user.id, NOW, before=None, limit=50), {BY_USER}),
     "revoke all": (
@@ -111,7 +111,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
     ),
     "disable": (lambda large: accounts.disable(large.user, NOW), {BY_USER}),
     "revocation list": (lambda _: revocation_list.is_revoked("unknown", datetime.now(UTC)), {BY_REVOCATION}),
-    "feed": (lambda _: sessions.revoked_since(None, NOW), {BY_REVOCATION}),
+    "feed": (lambda _: sessions.revoked_since(None), {BY_REVOCATION}),
     "prune": (lambda _: sum(sessions.prune(NOW, timedelta(days=30))), {BY_REVOCATION, BY_LIMIT, BY_KEY}),
     "operator's list": (lambda large: sessions.list_sessions(NOW, after=large.one.sid, limit=10), {BY_KEY}),
 }

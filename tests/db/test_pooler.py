@@ -21,7 +21,13 @@ from tokenapp.db import db
 
 CLIENTS = 8
 ROTATIONS = 20
-SETTINGS = {"TOKENAPP_REVOCATION_DELAY": "0.2", "TOKENAPP_REFRESH_GRACE": "5s", "WEB_CONCURRENCY": "3"}
+THREADS = "16"  # enough for the passwords of all clients at once
+SETTINGS = {
+    "TOKENAPP_REVOCATION_DELAY": "0.2",
+    "TOKENAPP_REFRESH_GRACE": "5s",
+    "TOKENAPP_THREADS": THREADS,
+    "WEB_CONCURRENCY": "3",
+}
 # As in the guide: the pooler passes no options on, so the time limits are set for the database.
 LIMITS = {"statement_timeout": "2500", "lock_timeout": "1000"}
 GUIDE = {"ignore_startup_parameters": "options", "server_login_retry": "1", "default_pool_size": "2"}
@@ -62,7 +68,9 @@ def signed_in_client(server: Server) -> Client:
 
 
 def test_requests_are_served_as_without_a_pooler(pooled: Pooled, serve: Servers) -> None:
-    port = serve(pooled.pooler.url, TOKENAPP_REFRESH_GRACE="0").port  # each refresh is a rotation
+    port = serve(
+        pooled.pooler.url, TOKENAPP_THREADS=THREADS, TOKENAPP_REFRESH_GRACE="0"
+    ).port  # each refresh is a rotation
 
     def use_a_session() -> Counter[tuple[str, int]]:
         client = sign_in(port)

@@ -153,12 +153,13 @@ def test_locked_table_delays_each_response_by_one_lock_timeout_at_most(postgres:
     url = postgres.create_database("locked", "migrated")
     with application(url) as app:
         create_user(app)
-        server = serve(url, **GRACE)
+        # Each request waits for the lock on its own, so each client needs a thread.
+        server = serve(url, TOKENAPP_THREADS=f"{CLIENTS}", **GRACE)
         crowd = followers(server.port, CLIENTS)
         with repeating(*[follower.step for follower in crowd]):
             with psycopg.connect(url) as connection:
                 connection.execute("LOCK TABLE sessions IN SHARE MODE")  # as CREATE INDEX does: reads go on
-                wait_until(partial(_all_unavailable, crowd, times=5), what="503 for each client")
+                wait_until(partial(_all_unavailable, crowd, times=5), seconds=30, what="503 for each client")
             healed = monotonic()
             wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=BACK_WITHIN, what="service")
         assert_nothing_lost(app, crowd, server.port)

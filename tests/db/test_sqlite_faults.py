@@ -60,7 +60,7 @@ def _statuses_of_route(crowd: list[Follower], wanted: str) -> set[int]:
 @only_sqlite
 def test_800_rotations_in_several_processes_find_no_lock(app: Flask, database_url: str, serve: Servers) -> None:
     create_user(app)
-    server = serve(database_url, TOKENAPP_REFRESH_GRACE="0", WEB_CONCURRENCY="3")
+    server = serve(database_url, TOKENAPP_REFRESH_GRACE="0", WEB_CONCURRENCY="3", TOKENAPP_THREADS="16")
 
     def rotate_100_times() -> int:
         client = sign_in(server.port)

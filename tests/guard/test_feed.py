@@ -23,7 +23,7 @@ FEED = "/api/revocations"
 def following(app: Flask, server: Server, *, patience: float = 10, interval: float = INTERVAL) -> Guard:
     """Return a guard that follows the feed."""
     with app.app_context():
-        client, secret = clients.create("shop", datetime.now(UTC))
+        client, secret = clients.create("shop", ["feed"], datetime.now(UTC))
     credentials = {"client_id": client.id, "client_secret": secret}
     return guard_of(server, **credentials, feed_interval=interval, feed_patience=patience)
 
@@ -117,3 +117,16 @@ def insert_revoked(app: Flask, many: int) -> None:
             for number in range(many)
         ]
         writer.connection().execute(sa.insert(Session), rows)
+
+
+def test_thread_that_ended_is_started_again() -> None:
+    with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, requested):
+        feed = Feed(address, "id", "secret", interval=0.05, patience=60, keep=60)
+        follow = feed._follow
+        feed._follow = lambda: None  # type: ignore[method-assign]  # a thread that ends at once
+        assert not feed.is_revoked("any")
+        assert feed._thread is not None
+        feed._thread.join(20)
+        feed._follow = follow  # type: ignore[method-assign]
+        assert not feed.is_revoked("any")
+        wait_until(lambda: len(requested) > 4, seconds=20, what="reads of the new thread")

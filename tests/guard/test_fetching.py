@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -54,3 +56,26 @@ def test_redirect_is_not_followed() -> None:
 def test_issuer_must_be_https_or_loopback(issuer: str) -> None:
     with pytest.raises(ValueError, match="https"):
         Guard(issuer, audience="tokenapp-api")
+
+
+def test_dripping_response_is_given_up() -> None:
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not stop.wait(0.2):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(FetchError):
+            fetch_json(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        took = time.monotonic() - began
+        stop.set()
+        thread.join()
+    assert took < 15, "each byte came in time, and the whole response did not"

@@ -1,6 +1,7 @@
 """The guard's cache of public keys."""
 
 import json
+import time
 from datetime import UTC, datetime
 
 import jwt
@@ -15,7 +16,8 @@ from tests.support.forge import issue
 from tests.support.guarded import Shop, guard_of, stub_server
 from tests.support.server import Server
 from tokenapp import db, keys
-from tokenapp_guard import Guard
+from tokenapp_guard import Guard, jwks
+from tokenapp_guard.fetching import FetchError
 
 JWKS = "/.well-known/jwks.json"
 
@@ -106,3 +108,25 @@ def test_cached_keys_work_while_the_service_is_unavailable(service: Server) -> N
     assert shop.orders(token).status_code == 200
     service.kill()
     assert shop.orders(token).status_code == 200
+
+
+def test_keys_are_accepted_for_a_day_without_the_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    clock = [now]
+    monkeypatch.setattr(jwks, "monotonic", lambda: clock[0])
+    document = json.dumps({"keys": [public_jwk("a-key-of-the-issuer")]}).encode()
+    with stub_server(200, {}, document) as (address, _):
+        keys_of_issuer = jwks.JWKS(address)
+        assert keys_of_issuer.find("a-key-of-the-issuer") is not None
+    clock[0] = now + jwks.MAX_STALE - 60
+    assert keys_of_issuer.find("a-key-of-the-issuer") is not None
+    clock[0] = now + jwks.MAX_STALE + 60
+    with pytest.raises(FetchError):
+        keys_of_issuer.find("a-key-of-the-issuer")
+
+
+def public_jwk(kid: str) -> dict[str, str]:
+    material = keys.material.generate("ES256")
+    public = keys.material.open_key(kid, "access", "ES256", material).jwk()
+    assert public is not None
+    return public

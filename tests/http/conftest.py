@@ -1,4 +1,4 @@
-"""An application, a client and a server that the tests of a module share."""
+"""Applications, clients and servers for the tests of this folder."""
 
 from collections.abc import Iterator
 

@@ -26,7 +26,7 @@ ADDRESSES: Final[dict[str, tuple[str, str, str | None, str | None]]] = {
     "empty header": (PROXIES, "10.0.0.1", "", "10.0.0.1"),
     "no address in the header": (PROXIES, "10.0.0.1", "unknown", "10.0.0.1"),
     "no address in the middle": (PROXIES, "10.0.0.1", "203.0.113.9, x, 10.0.0.2", "10.0.0.2"),
-    "address with a port": (PROXIES, "10.0.0.1", "203.0.113.9:80", "10.0.0.1"),
+    "address with a port": (PROXIES, "10.0.0.1", "203.0.113.9:80", "203.0.113.9"),
     "SQL in the header": (PROXIES, "10.0.0.1", "'; DROP TABLE sessions; --", "10.0.0.1"),
     "header of 8 kB": (PROXIES, "10.0.0.1", "x" * 8000, "10.0.0.1"),
     "a thousand addresses": (PROXIES, "10.0.0.1", ", ".join(["203.0.113.9"] * 1000), "203.0.113.9"),
@@ -34,7 +34,7 @@ ADDRESSES: Final[dict[str, tuple[str, str, str | None, str | None]]] = {
     "IPv6 in the long form": ("::1", "::1", "2001:0DB9:0:0:0:0:0:9", "2001:db9::9"),
     "IPv6 with a zone": (PROXIES, "10.0.0.1", "fe80::1%" + "z" * 300, "fe80::1"),
     "IPv4 proxy and IPv6 client": ("10.0.0.1", "10.0.0.1", "2001:db9::9", "2001:db9::9"),
-    "unix socket of a proxy": ("", "", "203.0.113.9", None),
+    "unix socket of a proxy": ("", "", "203.0.113.9", "203.0.113.9"),
 }
 
 

@@ -1,0 +1,1 @@
+"""The documents, the package and the benchmark are true to the program."""

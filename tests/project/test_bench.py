@@ -1,4 +1,4 @@
-"""The benchmark's report: made of its figures, of nothing else, and complete. Nothing is measured here."""
+"""The benchmark report is complete and generated only from recorded results."""
 
 import json
 import re
@@ -11,9 +11,9 @@ from bench import prose, report
 from bench.compare import LOADS
 from tests.support.app import ROOT
 
-FOUND: dict[str, Any] = json.loads((report.FOLDER / "results.json").read_text())
-# As they were set before the work began; what is reached says the report.
-SET = {
+RESULTS: dict[str, Any] = json.loads((report.FOLDER / "results.json").read_text())
+# The targets as set before the optimisation work. The report states which ones are reached.
+TARGETS = {
     "Protected, CPU µs": {"≤ 0.55 times textbook"},
     "Rotation, CPU µs": {"≤ 0.25 times textbook", "≤ 0.3 times simplejwt"},
     "Refreshes per second, 100,000 live sessions": {"≥ 3 times Express"},
@@ -23,50 +23,50 @@ SET = {
 }
 
 
-def test_the_page_is_what_the_figures_make() -> None:
-    assert (report.FOLDER / "README.md").read_text() == report.page(FOUND)
+def test_page_is_generated_from_the_results() -> None:
+    assert (report.FOLDER / "README.md").read_text() == report.page(RESULTS)
 
 
-def test_the_figures_are_written_as_the_benchmark_writes_them() -> None:
-    assert (report.FOLDER / "results.json").read_text() == report.as_json(FOUND)
+def test_results_file_has_the_format_of_the_benchmark() -> None:
+    assert (report.FOLDER / "results.json").read_text() == report.as_json(RESULTS)
 
 
-def test_every_target_is_judged_by_the_bound_that_was_set() -> None:
-    judged: dict[str, set[str]] = {}
+def test_every_target_has_its_original_bound() -> None:
+    bounds: dict[str, set[str]] = {}
     for target in report.TARGETS:
-        figure = next(name for name in SET if target.figure.startswith(name))
-        judged.setdefault(figure, set()).add(target.words())
-    assert judged == SET
+        figure = next(name for name in TARGETS if target.figure.startswith(name))
+        bounds.setdefault(figure, set()).add(target.words())
+    assert bounds == TARGETS
 
 
-def test_a_target_that_is_missed_is_shown_as_missed() -> None:
+def test_missed_target_is_shown_as_missed() -> None:
     calls = report.TARGETS[-1].bound
-    missed = {**FOUND, "calls": {"ours": calls + 1, "textbook": 2000}}
-    reached = {**FOUND, "calls": {"ours": calls, "textbook": 2000}}
+    missed = {**RESULTS, "calls": {"ours": calls + 1, "textbook": 2000}}
+    reached = {**RESULTS, "calls": {"ours": calls, "textbook": 2000}}
     assert report.targets_table(missed).splitlines()[-1].endswith("| **no** |")
     assert report.targets_table(reached).splitlines()[-1].endswith("| yes |")
 
 
-def test_rows_under_another_server_are_explained_where_there_are_any() -> None:
-    assert (prose.GRANIAN in report.page(FOUND)) == ("granian-sqlite" in FOUND["programs"])
+def test_rows_of_another_server_are_explained_if_there_are_any() -> None:
+    assert (prose.GRANIAN in report.page(RESULTS)) == ("granian-sqlite" in RESULTS["programs"])
 
 
 @pytest.mark.parametrize("load", LOADS)
 def test_every_program_was_measured_in_every_round(load: str) -> None:
-    rounds = FOUND["about"]["rounds"]
-    lengths = {len(values) for figures in FOUND["loads"][load].values() for values in figures.values()}
+    rounds = RESULTS["about"]["rounds"]
+    lengths = {len(values) for figures in RESULTS["loads"][load].values() for values in figures.values()}
     assert lengths == {rounds}
-    assert set(FOUND["loads"][load]) <= set(FOUND["programs"])
+    assert set(RESULTS["loads"][load]) <= set(RESULTS["programs"])
 
 
 @pytest.mark.parametrize("name", sorted(re.findall(r"\((\w+\.svg)\)", prose.PAGE)))
-def test_a_plot_is_there_and_does_not_change_with_the_day(name: str) -> None:
-    drawing = (report.FOLDER / name).read_text()
-    assert "<svg" in drawing
-    assert "dc:date" not in drawing
+def test_plot_exists_and_contains_no_date(name: str) -> None:
+    plot = (report.FOLDER / name).read_text()
+    assert "<svg" in plot
+    assert "dc:date" not in plot
 
 
-def test_what_others_use_is_pinned_to_the_versions_that_we_use() -> None:
+def test_shared_dependencies_have_the_versions_of_the_service() -> None:
     def pins(name: str) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", Path(ROOT / name).read_text(), re.MULTILINE))
 

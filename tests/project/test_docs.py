@@ -16,7 +16,7 @@ from tokenapp.db import db
 from tokenapp.errors import TokenappError
 
 README = ROOT / "README.md"
-PROMISES = [*(f"S{n}" for n in range(1, 14)), *(f"D{n}" for n in range(1, 6)), "L1", "L2", "X1"]
+PROMISES = [*(f"S{n}" for n in range(1, 16)), *(f"D{n}" for n in range(1, 6)), "L1", "L2", "X1"]
 NOT_KEPT = "Not kept yet"
 
 
@@ -47,9 +47,9 @@ def setting_row(setting: Setting) -> str:
 
 
 def error_classes(base: type[TokenappError] = TokenappError) -> list[type[TokenappError]]:
-    """Return all error classes of the program, without those of tests."""
+    """Return the error classes of the program that have their own code."""
     classes = [each for child in base.__subclasses__() for each in (child, *error_classes(child))]
-    return [each for each in classes if each.__module__.startswith("tokenapp.")]
+    return [each for each in classes if each.__module__.startswith("tokenapp.") and "code" in vars(each)]
 
 
 def sections() -> dict[str, str]:

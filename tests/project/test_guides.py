@@ -255,7 +255,10 @@ def test_service_runs_with_exactly_the_documented_privileges(databases: Database
             assert (client.refresh().status, client.protected().status) == (200, 200)
             assert app.test_client().get("/readyz").status_code == 200
         with application(ours) as app:
-            pruned = [app.test_cli_runner().invoke(args=[each, "prune"]) for each in ("sessions", "events")]
+            pruned = [
+                app.test_cli_runner().invoke(args=args)
+                for args in (["sessions", "prune"], ["events", "prune", "--yes"])
+            ]
             assert [done.exit_code for done in pruned] == [0, 0], [done.output for done in pruned]
         with psycopg.connect(ours) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DROP TABLE sessions")

@@ -1,1 +1,1 @@
-"""Tests of the service under gunicorn, granian, nginx and systemd."""
+"""The service under gunicorn, and as the guides deploy it."""

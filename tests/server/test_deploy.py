@@ -1,4 +1,4 @@
-"""The files of docs/deploy that are not nginx's: settings, wrapper and systemd units."""
+"""The files of docs/deploy: settings, wrapper and systemd units."""
 
 import configparser
 import os
@@ -67,7 +67,7 @@ def test_unit_is_well_formed_and_runs_commands_of_the_service(name: str) -> None
     assert set(unit.sections()) <= {"Unit", kind, "Install"}
     assert (kind in unit, unit["Unit"]["Description"] != "") == (True, True)
     if kind == "Service":
-        assert re.fullmatch(r"/opt/tokenapp/\.venv/bin/(gunicorn|flask [a-z]+ prune)", unit[kind]["ExecStart"])
+        assert re.fullmatch(r"/opt/tokenapp/\.venv/bin/(gunicorn|flask [a-z]+ prune( --yes)?)", unit[kind]["ExecStart"])
         assert (unit[kind]["User"], unit[kind]["WorkingDirectory"]) == ("tokenapp", "/opt/tokenapp")
 
 

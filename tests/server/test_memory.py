@@ -24,7 +24,7 @@ def private_megabytes(pid: int) -> float:
 
 
 def run(program: str) -> list[str]:
-    """Run a program in the environment of a worker, and return the words that it prints."""
+    """Run a program in a worker's environment, and return the words it prints."""
     done = subprocess.run(
         [sys.executable, "-c", f"import runpy; server = runpy.run_path('gunicorn.conf.py'); import wsgi; {program}"],
         cwd=ROOT,
@@ -40,7 +40,7 @@ def test_memory_for_hashes_is_released_after_a_burst_of_sign_ins(databases: Data
     url = databases("sqlite")
     with application(url, **COST) as app:
         create_user(app)
-    with Server(url, {**COST, "WEB_CONCURRENCY": "1"}) as server:
+    with Server(url, {**COST, "WEB_CONCURRENCY": "1", "TOKENAPP_THREADS": "16"}) as server:
         client, worker = Client(server.port), server.workers()[0]
         assert client.refresh("malformed").status == 403
         before = private_megabytes(worker)

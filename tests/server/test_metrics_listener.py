@@ -1,4 +1,4 @@
-"""The listener of the metrics in gunicorn's master, and the counts of workers that have exited."""
+"""The listener of the metrics, and the counts of workers that have exited."""
 
 import fcntl
 import os

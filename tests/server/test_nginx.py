@@ -29,7 +29,7 @@ LIMIT = 16 * 1024
 
 
 def assert_error(response: Response, error: type[errors.TokenappError]) -> None:
-    """Check that a response of nginx itself equals that of the service, except for the request id."""
+    """Check that nginx's own response equals the service's, but for the id."""
     problem = response.json
     assert problem.pop("requestId") == response.header("X-Request-ID")
     assert response.status == error.status
@@ -146,7 +146,7 @@ def test_reload_fails_no_request(site: Site) -> None:
 
 @contextmanager
 def activated(listener: socket.socket, database: str, log: Path) -> Iterator[None]:
-    """Start gunicorn as systemd does for a socket unit: the listener is file descriptor 3."""
+    """Start gunicorn as systemd does for a socket unit, with descriptor 3."""
     command = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "{sys.executable}" -m gunicorn'
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -21,8 +21,9 @@ from tokenapp.models import SigningKey
 def test_servers_that_start_at_the_same_time_agree_on_the_keys(app: Flask, database_url: str, serve: Servers) -> None:
     for username in ("alice", "bob"):
         create_user(app, username)
+    settings = {"TOKENAPP_ISSUER": "http://one.test", "TOKENAPP_THREADS": "16"}
     with ThreadPoolExecutor(2) as pool:
-        servers: list[Server] = list(pool.map(lambda _: serve(database_url, TOKENAPP_ISSUER="http://one.test"), "ab"))
+        servers: list[Server] = list(pool.map(lambda _: serve(database_url, **settings), "ab"))
     clients = at_once(*[partial(sign_in, server.port, name) for server in servers for name in ("alice", "bob") * 4])
     with app.app_context(), db.reading() as session:
         assert sorted(session.scalars(sa.select(SigningKey.use))) == ["access", "refresh"]

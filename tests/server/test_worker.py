@@ -1,8 +1,10 @@
 """How connections share the threads of a worker, and the workers of a server."""
 
 import os
+import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +31,7 @@ def server(databases: Databases, serve: Servers) -> Server:
 
 @contextmanager
 def connections(server: Server, number: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Open connections, send `data` on each, and give the workers time to accept them."""
+    """Open connections, send `data` on each, and wait for the workers."""
     with ExitStack() as stack:
         opened = []
         for _ in range(number):
@@ -46,7 +48,17 @@ def assert_responds(server: Server, seconds: float = 20) -> None:
 
 def assert_served(connection: socket.socket) -> None:
     connection.sendall(REQUEST)
-    assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert_answered(connection)
+
+
+def assert_answered(connection: socket.socket) -> None:
+    """Read the response whole: its body may arrive after its head."""
+    response = b""
+    while not response.endswith(b'{"status":"ok"}'):
+        received = connection.recv(65536)
+        assert received
+        response += received
+    assert response.startswith(b"HTTP/1.1 200 ")
 
 
 def open_files(pid: int, kind: str) -> int:
@@ -75,7 +87,7 @@ def test_client_that_does_not_close_its_connection_delays_no_other(server: Serve
             assert_served(other)
             before = open_files(worker, "socket:")
             with connections(server, 1, LAST_REQUEST) as (connection,):
-                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+                assert_answered(connection)
                 assert_served(other)
                 return open_files(worker, "socket:") > before
 
@@ -117,3 +129,42 @@ def test_workers_share_simultaneous_connections(databases: Databases, serve: Ser
         differences.append(abs(first - second))
         time.sleep(0.2)  # until the connections are closed
     assert min(differences) <= 6, differences
+
+
+def test_clients_that_never_hang_up_delay_nobody(server: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with connections(server, 30, request) as opened:
+        assert_responds(server, seconds=20)  # it would take 30 seconds if each of them occupied a thread for 2
+        for connection in opened:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_request_that_drips_loses_its_thread(server: Server) -> None:
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not stop.wait(0.2):
+                connection.sendall(b"X-Header: drip\r\n")
+
+    with connections(server, 4, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n") as opened:
+        drips = [threading.Thread(target=drip, args=(connection,)) for connection in opened]
+        for each in drips:
+            each.start()
+        try:
+            wait_until(lambda: server.log.read_text().count("a client was too slow") == 4, seconds=60, what="their end")
+            assert server.client.send("GET", "/healthz").status == 200
+        finally:
+            stop.set()
+            for each in drips:
+                each.join()
+
+
+def test_worker_without_file_descriptors_goes_on(databases: Databases, serve: Servers) -> None:
+    server = serve(databases("sqlite"), WEB_CONCURRENCY="1", TOKENAPP_THREADS="2")
+    (worker,) = server.workers()
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (60, 60))
+    with connections(server, 100):
+        wait_until(lambda: "no file descriptor is left" in server.log.read_text(), what="the limit")
+    assert server.client.send("GET", "/healthz").status == 200
+    assert server.workers() == [worker]

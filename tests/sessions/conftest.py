@@ -25,7 +25,11 @@ def service(
             connection.execute(
                 f"ALTER DATABASE {connection.info.dbname} SET default_transaction_isolation = 'serializable'"
             )
-    settings = {"WEB_CONCURRENCY": "3", "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY)}
+    settings = {
+        "WEB_CONCURRENCY": "3",
+        "TOKENAPP_THREADS": "16",  # enough for the passwords of all clients at once
+        "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY),
+    }
     log = tmp_path_factory.mktemp("races") / "server.log"
     with application(url) as app, Server(url, settings, log=log) as server:
         yield Service(app, server)

@@ -1,15 +1,14 @@
-"""Promises S1 to S11 over HTTP, for actions in any order.
+"""Promises S1 to S11, S14 and S15 over HTTP, for actions in any order.
 
-The state machine keeps a model of each session: its tokens, the time since its last rotation, and whether it was
-revoked. Time passes by ageing rows: all times of a session move back together, by at least a minute. An example takes
-less than a minute of real time, so a grace period of ten minutes never ends on its own.
+The state machine keeps a model of each session: its tokens, the time since its last rotation and the browser of it,
+and whether it was revoked. Time passes by ageing rows: all times of a session move back together, by at least a
+minute. An example takes less than a minute of real time, so a grace period of ten minutes never ends on its own.
 """
 
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count
@@ -26,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.conftest import Databases
+from tests.sessions.session_model import AGES, CHECKED, DAY, GRACE_PERIOD, MINUTE, Login
 from tests.support import client
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response
@@ -35,60 +35,14 @@ from tokenapp import accounts, db, sessions
 from tokenapp.models import Session
 from tokenapp.throttle.lockout import FREE_FAILURES
 
-GRACE_PERIOD: Final = 600
 REVOCATION_DELAY: Final = 0.05
+MAX_SESSIONS: Final = 4
+PASSWORDS: Final = st.sampled_from([PASSWORD, "another long password"])
+BROWSERS: Final = st.sampled_from(["Firefox", "Chrome", "Safari"])
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- TemporaryDirectory makes a private folder in it
-MINUTE, HOUR, DAY = 60, 3600, 86400
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
-AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
-CHECKED: Final = (
-    Session.id,
-    Session.current_jti,
-    Session.generation,
-    Session.created_at,
-    Session.expires_at,
-    Session.ends_at,
-    Session.revoked_at,
-)
 NUMBERS: Final = count()  # of the examples, each of which has its own users
 claims_of = cache(client.claims_of)
-
-
-@dataclass
-class Login:
-    """The model of a session.
-
-    `tokens` are the refresh tokens in their order, without those that a restored backup does not know, which are in
-    `lost`. Ages are in seconds; `rotation_age` is None before the first rotation. `revoked_at` is a monotonic time.
-    """
-
-    user: str
-    sid: str
-    tokens: list[str]
-    lost: list[str] = field(default_factory=list)
-    access: list[str] = field(default_factory=list)
-    rotation_age: int | None = None
-    idle: int = 0
-    age: int = 0
-    revoked_at: float | None = None
-
-    @property
-    def expired(self) -> bool:
-        """Whether the idle or the absolute limit has passed."""
-        return self.idle >= 7 * DAY or self.age >= 30 * DAY
-
-    def outcome(self, token: str) -> str:
-        """Return the outcome of presenting `token` that the contract requires."""
-        recent = self.rotation_age is not None and self.rotation_age < GRACE_PERIOD
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expired:
-            return "expired"
-        if token == self.tokens[-1]:
-            return "damped" if recent else "rotated"
-        if token in self.tokens[-2:] and recent:
-            return "grace"
-        return "ahead" if token in self.lost else "reuse"
 
 
 class Users(RuleBasedStateMachine):
@@ -109,11 +63,12 @@ class Users(RuleBasedStateMachine):
         self.refresh_jtis: dict[str, tuple[str, int]] = {}
         self.access_jtis: set[str] = set()
 
-    @rule(user=st.integers(0, 1), data=st.data(), with_cookie=st.booleans())
-    def sign_in(self, user: int, data: st.DataObject, *, with_cookie: bool) -> None:
+    @rule(user=st.integers(0, 1), data=st.data(), browser=BROWSERS, with_cookie=st.booleans())
+    def sign_in(self, user: int, data: st.DataObject, browser: str, *, with_cookie: bool) -> None:
         name = self.users[user]
         former = self._pick(data) if with_cookie and self.logins else None
-        response = self.client.login(name, self.passwords[name], cookie=former.tokens[-1] if former else None)
+        cookie = former.tokens[-1] if former else None
+        response = self.client.login(name, self.passwords[name], cookie=cookie, headers={"User-Agent": browser})
         if self.failures[name] > FREE_FAILURES:
             assert (response.status, response.json.get("code")) == (429, "too_many_attempts"), "S12"
             return
@@ -123,12 +78,11 @@ class Users(RuleBasedStateMachine):
             return
         assert response.status == 200
         self.failures[name] = 0
-        login = Login(name, claims_of(response.json["accessToken"])["sid"], [response.cookie or ""])
-        assert login.sid not in {other.sid for other in self.logins}, "S9"
-        self._note_tokens(login, response)
-        self.logins.append(login)
         if former:
             self._note_revocation(former)
+        self._note_tokens(self._opened(name, response, browser), response)
+        live = [login for login in self._of(name) if login.revoked_at is None and not login.expired]
+        self._note_revocation(*live[:-MAX_SESSIONS])
 
     @rule(user=st.integers(0, 1))
     def sign_in_with_a_wrong_password(self, user: int) -> None:
@@ -138,16 +92,45 @@ class Users(RuleBasedStateMachine):
         self.failures[name] = min(self.failures[name] + 1, FREE_FAILURES + 1)
 
     @precondition(lambda self: self.logins)
-    @rule(data=st.data())
-    def refresh(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), browser=BROWSERS)
+    def refresh(self, data: st.DataObject, browser: str) -> None:
         login = self._pick(data)
-        self._present(login, data.draw(st.sampled_from([*login.tokens[-3:], *login.tokens, *login.lost])))
+        self._present(login, data.draw(st.sampled_from([*login.tokens[-3:], *login.tokens, *login.lost])), browser)
 
     @precondition(lambda self: self.logins)
-    @rule(data=st.data())
-    def refresh_with_the_current_token(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), browser=BROWSERS)
+    def refresh_with_the_current_token(self, data: st.DataObject, browser: str) -> None:
         login = self._pick(data)
-        self._present(login, login.tokens[-1])
+        self._present(login, login.tokens[-1], browser)
+
+    @precondition(lambda self: self.logins)
+    @rule(data=st.data(), browser=BROWSERS, correct=st.booleans())
+    def reauthenticate(self, data: st.DataObject, browser: str, *, correct: bool) -> None:
+        login = self._pick(data)
+        body = {"password": self.passwords[login.user] if correct else "not the password at all"}
+        response = self._prove(login, "POST", "/api/reauthenticate", body, browser, correct=correct)
+        if response is None:
+            return
+        assert response.status == 200
+        self._note_revocation(login)
+        self._note_tokens(self._opened(login.user, response, browser), response)
+
+    @precondition(lambda self: self.logins)
+    @rule(data=st.data(), browser=BROWSERS, password=PASSWORDS, correct=st.booleans())
+    def change_password(self, data: st.DataObject, browser: str, password: str, *, correct: bool) -> None:
+        login = self._pick(data)
+        current = self.passwords[login.user]
+        body = {"currentPassword": current if correct else "not the password at all", "newPassword": password}
+        same = correct and password == current
+        response = self._prove(login, "PUT", "/api/me/password", body, browser, correct=correct, rejected=same)
+        if response is None:
+            return
+        assert response.status == 204
+        self.passwords[login.user] = password
+        self.failures[login.user] = 0
+        self._note_revocation(*self._of(login.user))
+        opened = self._opened(login.user, response, browser)
+        self._present(opened, opened.tokens[-1], browser)
 
     @precondition(lambda self: self.logins)
     @rule(data=st.data())
@@ -181,7 +164,7 @@ class Users(RuleBasedStateMachine):
             sessions.revoke(login.sid, "operator", datetime.now(UTC))
         self._note_revocation(login)
 
-    @rule(user=st.integers(0, 1), password=st.sampled_from([PASSWORD, "another long password"]))
+    @rule(user=st.integers(0, 1), password=PASSWORDS)
     def operator_sets_a_password(self, user: int, password: str) -> None:
         name = self.users[user]
         with self.app.app_context():
@@ -231,6 +214,7 @@ class Users(RuleBasedStateMachine):
             assert row.current_jti == claims_of(login.tokens[-1])["jti"], "S1"
             assert row.generation == len(login.tokens) - 1, "S1"
             assert (row.revoked_at is not None) == (login.revoked_at is not None), "S3, S5, S6"
+            assert row.last_user_agent == login.browser, "the device list shows the browser of the last rotation"
             assert row.expires_at <= row.ends_at, "S8"
             assert abs(row.ends_at - row.created_at - timedelta(days=30)) < timedelta(seconds=1), "S8"
 
@@ -241,6 +225,7 @@ class Users(RuleBasedStateMachine):
                 listed = {row.id for row, _ in sessions.list_sessions(datetime.now(UTC), user_id=user_id)}
             live = {login.sid for login in self._of(name) if login.revoked_at is None and not login.expired}
             assert listed == live, "S10"
+            assert len(live) <= MAX_SESSIONS, "S15"
 
     def _pick(self, data: st.DataObject) -> Login:
         return data.draw(st.sampled_from(self.logins))
@@ -248,9 +233,54 @@ class Users(RuleBasedStateMachine):
     def _of(self, name: str) -> list[Login]:
         return [login for login in self.logins if login.user == name]
 
-    def _present(self, login: Login, token: str) -> None:
+    def _opened(self, name: str, response: Response, browser: str) -> Login:
+        """Return the model of the session that `response` opened."""
+        assert response.cookie, "S14: a new session has a refresh token"
+        login = Login(name, claims_of(response.cookie)["sid"], [response.cookie], browser)
+        assert login.sid not in {other.sid for other in self.logins}, "S9, S14"
+        self.logins.append(login)
+        return login
+
+    def _prove(
+        self,
+        login: Login,
+        method: str,
+        path: str,
+        body: dict[str, str],
+        browser: str,
+        *,
+        correct: bool,
+        rejected: bool = False,
+    ) -> Response | None:
+        """Send a password inside a session; return the response of a success."""
+        if login.revoked_at is not None:
+            time.sleep(max(0.0, login.revoked_at + REVOCATION_DELAY - time.monotonic()))
+        headers = {"User-Agent": browser}
+        response = self.client.send(method, path, payload=body, bearer=login.access[-1], headers=headers)
+        if login.revoked_at is not None:
+            expected = (403, "access_token_invalid")
+        elif login.failures > FREE_FAILURES:
+            expected = (429, "too_many_attempts")
+        elif not correct:
+            login.failures += 1
+            expected = (401, "invalid_credentials")
+        else:
+            login.failures = 0
+            if rejected:
+                expected = (400, "password_rejected")
+            elif login.expired:
+                expected = (403, "access_token_invalid")
+            else:
+                return response
+        assert (response.status, response.json.get("code")) == expected, "S4, S14"
+        assert response.cookie is None
+        return None
+
+    def _present(self, login: Login, token: str, browser: str = "Firefox") -> None:
         outcome = login.outcome(token)
-        response = self.client.refresh(token)
+        response = self.client.refresh(token, headers={"User-Agent": browser})
+        if outcome == "rotated":
+            login.browser = browser
         if outcome in {"rotated", "damped", "grace"}:
             assert response.status == 200, f"S6: {outcome} was rejected with {response.body!r}"
             self._note_success(login, outcome, response)
@@ -341,7 +371,11 @@ def stage(
     The databases do not wait for the disk, which would take most of the time and changes no outcome.
     """
     url = databases(request.param)
-    service = {"TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY), "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s"}
+    service = {
+        "TOKENAPP_REVOCATION_DELAY": str(REVOCATION_DELAY),
+        "TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s",
+        "TOKENAPP_MAX_SESSIONS": str(MAX_SESSIONS),
+    }
     log = tmp_path_factory.mktemp("state_machine") / "server.log"
     with ExitStack() as stack:
         if request.param == "sqlite" and MEMORY.is_dir():

@@ -165,8 +165,8 @@ class Visitor:
         self.page.evaluate("dispatchEvent(new Event('online'))")
 
     def _record(self, message: ConsoleMessage) -> None:
-        # The console also shows the error responses that some tests cause on purpose.
-        if not message.text.startswith("Failed to load resource"):
+        # The console also shows the error responses that some tests cause on purpose, and what a sign-out clears.
+        if not message.text.startswith(("Failed to load resource", "Clear-Site-Data header on")):
             self.errors.append(message.text)
 
 
@@ -233,7 +233,7 @@ def devices(visitor: Visitor) -> None:
     for number, (sid, age) in enumerate(zip(visitor.sids(), AGES, strict=True)):
         opened = now - age - timedelta(days=20 * (2 - number))
         address = f"203.0.113.{number * 71 + 9}" if number else "2001:db8:0:42:6d2a:1ff:fe04:9b1"
-        visitor.update_sessions(sid, created_at=opened, rotated_at=now - age, ip_address=address)
+        visitor.update_sessions(sid, created_at=opened, rotated_at=now - age, last_ip_address=address)
     visitor.sign_in()
     expect(visitor.page.locator(".device")).to_have_count(4)
 

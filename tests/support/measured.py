@@ -39,7 +39,7 @@ class MeasuredServer(Server):
             return _parsed(response.read().decode())
 
     def counts(self, metric: str, label: str) -> dict[str, float]:
-        """Return the counts above zero of a metric with one label, by the value of that label."""
+        """Return the counts above zero of a metric, by the value of its one label."""
         pattern = re.compile(rf"{metric}\{{{label}=(\w+)\}}")
         return {found[1]: value for key, value in self.scrape().items() if (found := pattern.fullmatch(key)) and value}
 
@@ -71,7 +71,9 @@ class MeasuredServer(Server):
 @contextmanager
 def measured(database_url: str, folder: Path, **settings: str) -> Iterator[MeasuredServer]:
     """Provide a server with metrics and the user alice; its log is in `folder`."""
-    with application(database_url) as app:
+    # With the server's settings: the decoy of unknown users has the cost of her hash.
+    costs = {name: value for name, value in settings.items() if name.startswith("TOKENAPP_PASSWORD_")}
+    with application(database_url, **costs) as app:
         create_user(app)
     with MeasuredServer(database_url, folder / "server.log", **settings) as server:
         yield server

@@ -44,7 +44,7 @@ def children_of(pid: int) -> list[int]:
 
 @dataclass
 class Server:
-    """The service under gunicorn, on a port of its own; `log` is what it wrote to stderr."""
+    """The service under gunicorn, on a port of its own; `log` is its stderr."""
 
     database_url: str
     settings: Mapping[str, str] = field(default_factory=dict)

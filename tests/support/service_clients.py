@@ -1,6 +1,7 @@
 """Other services, which authenticate with client credentials."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
@@ -9,6 +10,7 @@ from flask import Flask
 
 from tests.support.client import Client, Response
 from tokenapp import clients
+from tokenapp.models import Right
 
 INACTIVE = b'{"active":false}'
 
@@ -47,8 +49,8 @@ class ServiceClient:
         return self.http.send("GET", f"/api/revocations?{urlencode(query)}", headers=self.credentials)
 
 
-def register(app: Flask, name: str = "shop") -> ServiceClient:
-    """Create client credentials."""
+def register(app: Flask, name: str = "shop", rights: Sequence[Right] = clients.RIGHTS) -> ServiceClient:
+    """Create client credentials, by default with all rights."""
     with app.app_context():
-        client, secret = clients.create(name, datetime.now(UTC))
+        client, secret = clients.create(name, rights, datetime.now(UTC))
     return ServiceClient(Client(app), client.id, secret)

@@ -61,9 +61,10 @@ def use_up(app: Flask, address: str = "192.0.2.1", times: int = LIMIT) -> None:
 
 
 def counted(app: Flask) -> dict[str, int]:
-    """Return the counts in the database by address."""
+    """Return the counts of wrong passwords in the database by address."""
     with app.app_context():
-        rows = db.execute_now(sa.select(AddressCount.key, AddressCount.count))
+        passwords = AddressCount.key.startswith("tokenapp/passwords/")
+        rows = db.execute_now(sa.select(AddressCount.key, AddressCount.count).where(passwords))
     return {key.split("/")[2]: number for key, number in map(tuple, rows)}
 
 

@@ -12,7 +12,7 @@ from flask import Flask
 
 from tests.conftest import Databases, Servers
 from tests.support.app import PASSWORD, application, create_user
-from tests.support.client import Client, sign_in
+from tests.support.client import Client, Response, sign_in
 from tests.support.server import free_port
 from tests.throttle.conftest import LIMIT, LOW, PROXIED, WRONG, counted, current_minute, guess, storage, use_up
 from tokenapp import db
@@ -54,10 +54,25 @@ def test_other_addresses_are_not_affected(limited: Flask) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_correct_passwords_do_not_count(limited: Flask) -> None:
-    create_user(limited)
-    responses = [guess(limited, name="alice", password=PASSWORD) for _ in range(LIMIT * 2)]
+    for name in ("alice", "bob"):
+        create_user(limited, name)
+    responses = [guess(limited, name=name, password=PASSWORD) for name in ("alice", "bob") for _ in range(LIMIT)]
     assert {(each.status, each.header("RateLimit-Remaining")) for each in responses} == {(200, str(LIMIT))}
     assert counted(limited) == {}
+
+
+@pytest.mark.usefixtures("clock")
+def test_sign_ins_of_one_user_are_limited_from_all_addresses(limited: Flask) -> None:
+    for name in ("alice", "bob"):
+        create_user(limited, name)
+
+    def sign_in_at(number: int, name: str = "alice") -> Response:
+        return guess(limited, f"192.0.2.{number}", name=name, password=PASSWORD)
+
+    assert {sign_in_at(number).status for number in range(LIMIT)} == {200}
+    rejected = sign_in_at(LIMIT)
+    assert (rejected.status, rejected.code, rejected.header("Retry-After")) == (429, "too_many_attempts", "40")
+    assert sign_in_at(LIMIT, "bob").status == 200
 
 
 @pytest.mark.usefixtures("clock")

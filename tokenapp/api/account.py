@@ -61,16 +61,29 @@ def me(principal: Principal) -> Response:
 
 
 @bp.put("/me/password")
-@endpoint(body=NewPasswordBody, credential="bearer", rate_limited=True, errors=(errors.PasswordRejected,))
+@endpoint(body=NewPasswordBody, credential="bearer", cookie="set", rate_limited=True, errors=(errors.PasswordRejected,))
 def change_password(body: NewPasswordBody, principal: Principal, now: datetime) -> Response:
-    """Change the password, given the current one; revoke all other sessions."""
-    sign_in.change_password(principal.user_id, principal.sid, body.current_password, body.new_password, now)
-    return requests.no_content()
+    """Change the password, given the current one.
+
+    All sessions are revoked, and a new one is opened: its refresh token is in the cookie.
+    """
+    grant = sign_in.change_password(
+        principal.user_id, principal.sid, body.current_password, body.new_password, now, requests.device()
+    )
+    response = requests.no_content()
+    tokens.set_cookie(response, tokens.mint(grant, now))
+    return response
 
 
 @bp.post("/reauthenticate")
-@endpoint(body=PasswordBody, response=AccessResponse, credential="bearer", rate_limited=True)
+@endpoint(body=PasswordBody, response=AccessResponse, credential="bearer", cookie="set", rate_limited=True)
 def reauthenticate(body: PasswordBody, principal: Principal, now: datetime) -> Response:
-    """Exchange the password for a fresh access token of the same session."""
-    minted = tokens.mint(sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now), now)
-    return requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))
+    """Exchange the password for a fresh access token.
+
+    A new session replaces the current one: its refresh token is in the cookie.
+    """
+    grant = sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now, requests.device())
+    minted = tokens.mint(grant, now)
+    response = requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))
+    tokens.set_cookie(response, minted)
+    return response

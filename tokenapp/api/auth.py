@@ -62,7 +62,7 @@ def login(body: LoginBody, now: datetime) -> Response:
     replaced = tokens.sids_of_cookies(most=1)
     grant = sign_in.sign_in(
         sign_in.Credentials(body.username, body.password),
-        sessions.Device(requests.client_address(), requests.user_agent()),
+        requests.device(),
         now,
         replaces=replaced[0] if replaced else None,
     )
@@ -79,13 +79,13 @@ def refresh(now: datetime) -> Response:
     The response has a new access token, and its cookie the session's current refresh token.
     """
     claims = g.state.claims = tokens.read_cookie()
-    grant = sessions.refresh(claims, now)
+    grant = sessions.refresh(claims, now, requests.device())
     minted = _mint(grant, now)
     return _respond(TokenResponse(minted.access_token, "Bearer", minted.expires_in), minted)
 
 
 @bp.post("/logout")
-@endpoint(credential="cookie or bearer, if any", cookie="cleared")
+@endpoint(credential="cookie or bearer, if any", cookie="cleared", headers=("Clear-Site-Data",))
 def logout(now: datetime) -> Response:
     """Sign out.
 
@@ -95,6 +95,7 @@ def logout(now: datetime) -> Response:
         sessions.revoke(sid, "logout", now)
         g.state.sid = sid
     response = requests.no_content()
+    response.headers["Clear-Site-Data"] = '"cache"'
     tokens.clear_cookie(response)
     return response
 

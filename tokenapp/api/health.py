@@ -35,5 +35,6 @@ def readyz(now: datetime) -> Response:
     """
     if schema.stored_version() != schema.VERSION:
         raise errors.ServiceUnavailable(reason="migrations behind", detail="The database is not migrated.")
-    keys.load(now)
+    if unreadable := keys.lifecycle.unreadable(now):
+        raise errors.ServiceUnavailable(reason=f"key {unreadable[0]} was encrypted under another SECRET_KEY")
     return requests.json_response(Health())

@@ -36,10 +36,7 @@ class KeySet(msgspec.Struct):
 
 
 class TokenForm(msgspec.Struct):
-    """A token of either kind.
-
-    Other parameters, such as `token_type_hint`, are ignored.
-    """
+    """A token; other parameters, such as `token_type_hint`, are ignored."""
 
     token: Annotated[str, msgspec.Meta(min_length=1, description="An access token or a refresh token.")]
 
@@ -62,7 +59,7 @@ class Introspection(msgspec.Struct, omit_defaults=True):
     """The state of a token; for an inactive one there is only `active`."""
 
     active: bool
-    token_type: Literal["Bearer", "refresh_token"] | msgspec.UnsetType = msgspec.UNSET
+    token_type: Literal["Bearer"] | msgspec.UnsetType = msgspec.UNSET
     iss: str | msgspec.UnsetType = msgspec.UNSET
     sub: str | msgspec.UnsetType = msgspec.UNSET
     aud: str | msgspec.UnsetType = msgspec.UNSET
@@ -117,20 +114,22 @@ def metadata() -> Response:
 
 
 @bp.post("/api/introspect")
-@endpoint(form=TokenForm, response=Introspection, credential="client")
+@endpoint(form=TokenForm, response=Introspection, credential="client", right="introspect")
 def introspect(form: TokenForm, now: datetime) -> Response:
-    """Return the current state of a token (RFC 7662)."""
+    """Return the current state of an access token (RFC 7662).
+
+    Refresh tokens are inactive: no other service has a use for them.
+    """
     keys.load(now)  # another process may just have dropped a key
     claims = tokens.try_read(form.token, now)
-    if claims is None or not sessions.is_active(claims, now):
+    if claims is None or claims["type"] != "access" or not sessions.is_active(claims["sid"], now):
         return requests.json_response(Introspection(active=False))
     stated = {name: claims[name] for name in Introspection.__struct_fields__ if name in claims}
-    kind: Literal["Bearer", "refresh_token"] = "Bearer" if claims["type"] == "access" else "refresh_token"
-    return requests.json_response(Introspection(active=True, token_type=kind, **stated))
+    return requests.json_response(Introspection(active=True, token_type="Bearer", **stated))  # noqa: S106 -- no password
 
 
 @bp.post("/api/revoke")
-@endpoint(form=TokenForm, response=Empty, credential="client")
+@endpoint(form=TokenForm, response=Empty, credential="client", right="revoke")
 def revoke(form: TokenForm, now: datetime) -> Response:
     """Revoke the session of a token (RFC 7009).
 
@@ -144,13 +143,10 @@ def revoke(form: TokenForm, now: datetime) -> Response:
 
 
 @bp.get("/api/revocations")
-@endpoint(response=Revocations, query=FeedQuery, credential="client")
-def revocations(query: FeedQuery, now: datetime) -> Response:
-    """List recently revoked sessions.
-
-    This is for services that verify access tokens themselves.
-    """
-    revoked, cursor, more = sessions.revoked_since(query.since or None, now)
+@endpoint(response=Revocations, query=FeedQuery, credential="client", right="feed")
+def revocations(query: FeedQuery) -> Response:
+    """List recently revoked sessions."""
+    revoked, cursor, more = sessions.revoked_since(query.since or None)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
 
 

@@ -38,7 +38,10 @@ class RevokeQuery(msgspec.Struct):
 
 
 class Device(msgspec.Struct, rename="camel"):
-    """One live session; `device` is a readable name derived from `userAgent`."""
+    """One live session, with the address and browser of its last refresh.
+
+    `device` is a readable name derived from `userAgent`.
+    """
 
     id: str
     created_at: datetime
@@ -100,8 +103,8 @@ def _device(row: Session, current: str) -> Device:
         created_at=row.created_at,
         last_seen_at=row.rotated_at or row.created_at,
         expires_at=row.expires_at,
-        ip_address=row.ip_address,
-        user_agent=row.user_agent,
-        device=describe(row.user_agent),
+        ip_address=row.last_ip_address,
+        user_agent=row.last_user_agent,
+        device=describe(row.last_user_agent),
         current=row.id == current,
     )

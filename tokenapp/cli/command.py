@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import psycopg
 from flask.cli import AppGroup
 
-from tokenapp import db, errors
+from tokenapp import audit, db, errors
 
 
 class Interrupted(click.ClickException):
@@ -25,6 +26,8 @@ class Command(click.Command):
         """Run the command, and convert every error that is not a bug to one line."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # for names that the output's encoding lacks
+        operator = os.environ.get("SUDO_USER") or os.environ.get("USER")
+        audit.actor.set(lambda: audit.Actor(operator=operator and operator[:64]))
         try:
             return super().invoke(ctx)
         except errors.TokenappError as error:

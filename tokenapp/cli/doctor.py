@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
-from tokenapp import config, db
+from tokenapp import accounts, clients, config, db
 from tokenapp.cli import output
 from tokenapp.cli.command import Command
 from tokenapp.config import Settings
@@ -23,6 +23,7 @@ Severity = Literal["error", "warning"]
 EXIT_CODES: Final = {"error": 2, "warning": 1}
 _CLOCK_TOLERANCE: Final = timedelta(seconds=2)
 _SERVER_TIMEOUT: Final = 2.0
+_NAMED: Final = 20
 _OLD_KEY: Final = timedelta(days=365)
 
 
@@ -193,6 +194,33 @@ def _check_keys(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _check_stored_rows(_settings: Settings) -> Iterator[Finding]:
+    """Find clients with all rights, and users whose hash cannot be verified."""
+    try:
+        powerful = [client.id for client in clients.list_clients() if len(client.rights.split()) == len(clients.RIGHTS)]
+        unverifiable = accounts.with_unverifiable_hash(limit=_NAMED)
+    except Exception as error:
+        if not db.is_fault(error):
+            raise
+        return  # reported by _check_database
+    for client_id in powerful:
+        yield Finding(
+            "warning",
+            "clients",
+            f"the client {client_id} has all rights",
+            "it can revoke every session",
+            "create one with the rights that it needs, and delete this one",
+        )
+    for username in unverifiable:
+        yield Finding(
+            "warning",
+            "users",
+            f"the password hash of {username} is too expensive to verify or malformed",
+            "a sign-in takes long, slows down others, or fails",
+            f"set a new password: `flask users set-password {username}`",
+        )
+
+
 def _check_limiter(settings: Settings) -> Iterator[Finding]:
     if not settings.ratelimit_storage_uri:
         return
@@ -249,6 +277,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_database,
     _check_clock,
     _check_keys,
+    _check_stored_rows,
     _check_limiter,
     _check_files,
 )

@@ -11,7 +11,7 @@ import msgspec
 from tokenapp import accounts, audit
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
-from tokenapp.cli.input import Age, Text
+from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.db import first_id
 from tokenapp.models import AuditEvent
 from tokenapp.throttle import lockout, rate_limit
@@ -36,6 +36,8 @@ class EventRecord(msgspec.Struct, rename="camel"):
     actor: str
     ip_address: str | None
     request_id: str | None
+    operator: str | None
+    count: int
 
 
 @group.command("list")
@@ -60,9 +62,18 @@ def list_events(
 
 @group.command("prune")
 @click.option("--older-than", "age", type=Age(), default="365d", show_default=True, help="Minimum age of the events.")
-def prune(age: timedelta) -> None:
-    """Delete old audit events, and expired counts of failed attempts."""
+@click.option("--dry-run", is_flag=True, help="Count the events, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(age: timedelta, *, dry_run: bool, yes: bool) -> None:
+    """Delete old audit events, and expired counts of failed attempts.
+
+    Failed sign-ins of unknown users are deleted after 30 days. The deletion is an audit event itself.
+    """
     now, number = datetime.now(UTC), 0
+    if dry_run:
+        click.echo(f"Would delete {output.count(audit.count_prunable(now, age), 'event')}.")
+        return
+    confirm(f"Delete events older than {age.days} days?", yes=yes)
     lockout.prune(now, timedelta(days=30))
     rate_limit.prune(now)
     try:
@@ -111,4 +122,6 @@ def _record(event: AuditEvent) -> EventRecord:
         event.actor,
         event.ip_address,
         event.request_id,
+        event.operator,
+        event.count,
     )

@@ -1,6 +1,7 @@
 """The output of commands: tables for terminals, tab-separated lines, or JSON."""
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ from rich.text import Text
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 _MAX_CELL: Final = 64
 _MAX_WIDTH: Final = 10_000
+# An id may begin with a hyphen and has no characters with which a formula could do harm.
+_FORMULA: Final = re.compile(r"[=+@]|-(?![\w-]*\Z)", re.ASCII)
 
 
 def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_json: bool) -> None:
@@ -35,11 +38,17 @@ def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_j
 
 def show_line(record: msgspec.Struct, columns: Sequence[str], *, as_json: bool) -> None:
     """Print one record of a stream, in one line."""
-    click.echo(_to_json(record) if as_json else "\t".join(_cells(record, columns)))
+    if as_json:
+        click.echo(_to_json(record))
+    else:
+        click.echo("\t".join(_cells(record, columns) if is_terminal(sys.stdout) else _file_cells(record, columns)))
 
 
 def show_one(record: msgspec.Struct, *, as_json: bool) -> None:
-    """Print `record` as a JSON object, or as one line per field."""
+    """Print `record` as a JSON object, or as one line per field.
+
+    The fields are printed unchanged, because one of them may be a new secret that begins with a hyphen.
+    """
     if as_json:
         click.echo(_to_json(record))
         return
@@ -89,7 +98,7 @@ def _to_json(record: msgspec.Struct) -> str:
 
 def _show_lines(records: Iterable[msgspec.Struct], columns: Sequence[str]) -> None:
     """Print a header and one record per line, or nothing if reading the first fails."""
-    lines = ("\t".join(_cells(record, columns)) for record in records)
+    lines = ("\t".join(_file_cells(record, columns)) for record in records)
     first = list(islice(lines, 1))
     for line in chain(["\t".join(map(_title, columns))], first, lines):
         click.echo(line)
@@ -118,6 +127,15 @@ def _title(column: str) -> str:
 
 def _cells(record: msgspec.Struct, columns: Sequence[str]) -> list[str]:
     return [_cell(getattr(record, column)) for column in columns]
+
+
+def _file_cells(record: msgspec.Struct, columns: Sequence[str]) -> list[str]:
+    """Return the cells for a file or a pipe.
+
+    A spreadsheet would run a cell such as ``=HYPERLINK(...)``, which a client can send as its user agent. A leading
+    apostrophe makes it text.
+    """
+    return ["'" + cell if _FORMULA.match(cell) else cell for cell in _cells(record, columns)]
 
 
 def _cell(value: Any) -> str:

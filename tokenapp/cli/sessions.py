@@ -137,8 +137,8 @@ def _record(session: Session, username: str) -> SessionRecord:
         created_at=session.created_at,
         last_seen_at=session.rotated_at or session.created_at,
         expires_at=session.expires_at,
-        ip_address=session.ip_address,
-        user_agent=session.user_agent,
+        ip_address=session.last_ip_address or session.ip_address,
+        user_agent=session.last_user_agent or session.user_agent,
         revoked_at=session.revoked_at,
         revoked_reason=session.revoked_reason,
     )

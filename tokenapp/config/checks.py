@@ -3,14 +3,26 @@
 Each takes the values that could be read, by field name, and yields a sentence for every problem.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, Final
+
+from zxcvbn import zxcvbn
 
 MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_CHARACTERS: Final = 10
 MIN_PASSWORD_MEMORY: Final = 19456
 MIN_PASSWORD_PASSES: Final = 2
+MAX_PASSWORD_MEMORY: Final = 1 << 18  # KiB
+MAX_PASSWORD_COST: Final = 1 << 20  # KiB times passes; a sign-in with a costlier hash would harm others
+# Of random bytes there are many more: 32 hexadecimal digits have 10**32.
+MIN_GUESSES: Final = 10**24
+_ESTIMATED: Final = 72  # characters
+# Words of placeholders, which random text does not contain.
+_PLACEHOLDER: Final = re.compile(
+    r"secret|passw|change.?(me|in|this)|your[-_ ]|example|placeholder|replace|insert|goes.?here", re.IGNORECASE
+)
 # Published in these tests, in examples, and in the Express program that this service replaces.
 PUBLISHED_SECRETS: Final = frozenset(
     {
@@ -45,6 +57,8 @@ def check_limits(values: Mapping[str, Any]) -> Iterator[str]:
     for name in ("access_lifetime", "refresh_lifetime"):
         if values.get(name, 0) > values.get("session_lifetime", inf):
             yield f"TOKENAPP_{name.upper()} is longer than TOKENAPP_SESSION_LIFETIME"
+    if values.get("password_memory", 0) * values.get("password_passes", 0) > MAX_PASSWORD_COST:
+        yield f"TOKENAPP_PASSWORD_MEMORY times TOKENAPP_PASSWORD_PASSES must be at most {MAX_PASSWORD_COST}"
     if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
         yield "TOKENAPP_METRICS_BIND has the same port as PORT"
 
@@ -65,10 +79,10 @@ def check_production(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_weak(value: str) -> bool:
-    repeats_itself = (value + value).find(value, 1) < len(value)
     return (
         len(value.encode()) < MIN_SECRET_BYTES
         or len(set(value)) < MIN_DISTINCT_CHARACTERS
-        or repeats_itself
+        or _PLACEHOLDER.search(value) is not None
         or value.lower() in PUBLISHED_SECRETS
+        or zxcvbn(value[:_ESTIMATED], max_length=_ESTIMATED)["guesses"] < MIN_GUESSES
     )

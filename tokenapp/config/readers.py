@@ -147,6 +147,16 @@ def public_url(raw: str) -> str:
     return raw.rstrip("/")
 
 
+@_error("must look like 127.0.0.1:3005, [::]:3005 or unix:/run/tokenapp.sock")
+def listen(raw: str) -> str:
+    """Read an address that gunicorn listens on; empty for the default."""
+    if raw.startswith("unix:/") and raw.isprintable() and not raw.endswith("/"):
+        return raw
+    if raw:
+        bind(raw)
+    return raw
+
+
 @_error("must be an address and a port such as 127.0.0.1:9464 or [::1]:9464")
 def bind(raw: str) -> tuple[str, int] | None:
     """Read an address and a port, or None from an empty text."""

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy.engine import URL
 
 from tokenapp.config import readers as read
+from tokenapp.config.checks import MAX_PASSWORD_MEMORY
 
 T = TypeVar("T")
 
@@ -23,7 +24,9 @@ class Setting(NamedTuple):
 
 def setting(name: str, default: str | None, read: Callable[[str], T], description: str, *, secret: bool = False) -> T:
     """Declare a field of `Settings`, read from the environment variable `name`."""
-    field: T = dataclasses.field(metadata={"setting": Setting(name, default, read, description, secret)})
+    field: T = dataclasses.field(
+        repr=not secret, metadata={"setting": Setting(name, default, read, description, secret)}
+    )
     return field
 
 
@@ -45,6 +48,12 @@ class Settings:
         "DATABASE_URL", None, read.database, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
     )
     port: int = setting("PORT", "3005", read.whole_number(1, 65535), "Port that gunicorn listens on.")
+    bind: str = setting(
+        "TOKENAPP_BIND",
+        "",
+        read.listen,
+        "Where gunicorn listens, such as `[::]:3005` or `unix:/run/tokenapp.sock`. Default: `127.0.0.1` and `PORT`.",
+    )
     web_concurrency: int = setting("WEB_CONCURRENCY", "2", read.whole_number(1, 256), "Number of worker processes.")
     threads: int = setting("TOKENAPP_THREADS", "4", read.whole_number(1, 256), "Threads per worker process.")
     access_token_secret: str = setting(
@@ -105,6 +114,12 @@ class Settings:
         read.duration(60, 3660 * 86400),
         "Absolute limit: maximum lifetime of a session.",
     )
+    max_sessions: int = setting(
+        "TOKENAPP_MAX_SESSIONS",
+        "100",
+        read.whole_number(1, 10000),
+        "Live sessions per user. Beyond, the oldest is revoked.",
+    )
     refresh_grace: int = setting(
         "TOKENAPP_REFRESH_GRACE", "30s", read.duration(0, 600), "Grace period of a replaced refresh token. 0: none."
     )
@@ -154,11 +169,14 @@ class Settings:
     password_memory: int = setting(
         "TOKENAPP_PASSWORD_MEMORY",
         "19456",
-        read.whole_number(8, 4194304),
-        "argon2id memory in KiB. At least 19456 in production.",
+        read.whole_number(8, MAX_PASSWORD_MEMORY),
+        "argon2id memory in KiB, at most 262144. At least 19456 in production.",
     )
     password_passes: int = setting(
-        "TOKENAPP_PASSWORD_PASSES", "2", read.whole_number(1, 100), "argon2id passes. At least 2 in production."
+        "TOKENAPP_PASSWORD_PASSES",
+        "2",
+        read.whole_number(1, 100),
+        "argon2id passes. At least 2 in production. Memory times passes is at most 1048576.",
     )
 
     @property

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tokenapp.config import Settings
 from tokenapp.db import postgresql, sqlite, statements
-from tokenapp.db.breaker import Breaker, is_fault, is_lock_timeout
+from tokenapp.db.breaker import Breaker, is_fault, is_file_locked
 from tokenapp.db.deadline import (
     REQUEST_BUDGET,
     DatabaseUnavailableError,
@@ -27,7 +27,7 @@ from tokenapp.db.deadline import (
 )
 from tokenapp.db.retries import is_conflict, retried
 from tokenapp.db.statements import Call, Statement
-from tokenapp.db.types import Instant, not_before
+from tokenapp.db.types import Instant, clock, not_before
 from tokenapp.db.write_queue import WriteQueue
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ __all__ = [
     "DatabaseUnavailableError",
     "Instant",
     "Statement",
+    "clock",
     "current",
     "db",
     "deadline",
@@ -259,7 +260,7 @@ class _Guard:
         breaker = self._breakers[-1]
         if error is None:
             breaker.retry_at = None
-        elif is_lock_timeout(error):
+        elif is_file_locked(error):
             breaker.trip()
         elif isinstance(error, Exception) and (not is_fault(error) or is_conflict(error)):
             breaker.close()

@@ -22,10 +22,12 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, PoolTimeoutError | psycopg.OperationalError | DatabaseUnavailableError)
 
 
-def is_lock_timeout(error: BaseException) -> bool:
-    """Return whether `error` means that another connection held a lock for too long."""
-    original = error.orig if isinstance(error, DBAPIError) else None
-    return isinstance(original, psycopg.errors.LockNotAvailable) or "database is locked" in str(original)
+def is_file_locked(error: BaseException) -> bool:
+    """Return whether another process holds SQLite's file, which delays all writes.
+
+    A lock of PostgreSQL's is held on some rows only, so it says nothing about other writes.
+    """
+    return isinstance(error, DBAPIError) and "database is locked" in str(error.orig)
 
 
 class Breaker:
@@ -38,6 +40,7 @@ class Breaker:
         self._lock = threading.Lock()
         self.tripped_at = -math.inf
         self.retry_at: float | None = None  # None while the breaker is closed
+        self._suspected = False
         self._outage: tuple[float, float] | None = None
         self._ongoing = False
 
@@ -60,6 +63,18 @@ class Breaker:
         """Open the breaker: there was no answer in time."""
         self.tripped_at = monotonic()
         self.retry_at = self.tripped_at + _PROBE_INTERVAL
+
+    def suspect(self) -> None:
+        """Note that one request got no answer in time, which may be its own fault."""
+        self._suspected = True
+
+    def take_suspicion(self) -> bool:
+        """Return whether to make sure now with a fresh connection; true for one caller."""
+        if not self._suspected:
+            return False
+        with self._lock:
+            suspected, self._suspected = self._suspected, False
+        return suspected
 
     def close(self) -> None:
         """Close the breaker: there was an answer."""

@@ -32,6 +32,7 @@ CONNECT: Final[Mapping[str, Any]] = {
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
+_NO_HOST: Final = ("", "")
 BEGIN: Final = "BEGIN"
 
 
@@ -53,9 +54,8 @@ class BoundedConnection(psycopg.Connection[Any]):
             answer = super().wait(gen, interval, max(0.01, left))
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 -- the only name psycopg gives to this
             self.pgconn.finish()
-            # A request that had little time left, as after waiting for a hash, tells nothing about the server.
-            if monotonic() - asked_at >= LONG_WAIT:
-                self.breaker.trip()
+            # The statement may be slow, or wait for a lock, by its own fault: only a fresh connection can tell.
+            self.breaker.suspect()
             self.breaker.note_outage(asked_at)
             message = "the database did not answer in time"
             raise psycopg.OperationalError(message) from None
@@ -73,7 +73,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 class _Hosts:
     """The host that answered last, since when, and the failed attempts after it."""
 
-    latest: tuple[str, str] = ("", "")
+    latest: tuple[str, str] = _NO_HOST
     since: float = math.inf
     missed: int = 0
 
@@ -118,8 +118,13 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
             hosts.missed += 1
             raise
         connection.breaker = breaker
+        breaker.close()
         _prepare_nothing_behind_pooler(connection)
-        hosts.missed, hosts.latest = 0, (connection.info.host, str(connection.info.port))
+        host = (connection.info.host, str(connection.info.port))
+        if hosts.latest not in {_NO_HOST, host}:
+            # The former host does not answer any more: each of its connections would be waited for in turn.
+            breaker.tripped_at = asked_at
+        hosts.missed, hosts.latest = 0, host
         hosts.since = asked_at
         return connection
 
@@ -128,17 +133,23 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
         record.info["used"] = monotonic()
 
     @event.listens_for(engine, "checkout")
-    def ping(connection: Any, record: Any, _proxy: Any) -> None:
-        used = record.info.get("used", math.inf)
-        if used < breaker.tripped_at:
-            # If the server's host is gone, each old connection would cost a wait. A new one is opened quickly.
-            raise DisconnectionError("the server has not answered since this connection was used")
-        if monotonic() - used < _PING_AFTER_IDLE:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except psycopg.OperationalError as error:
-            raise DisconnectionError from error
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        _check_idle(engine, breaker, connection, record.info.get("used", math.inf))
+
+
+def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) -> None:
+    """Raise DisconnectionError if a fresh connection must replace this one."""
+    if used != math.inf and breaker.take_suspicion():
+        raise DisconnectionError("a fresh connection shows whether the server answers")
+    if used < breaker.tripped_at:
+        # If the server's host is gone, each connection would be waited for in turn.
+        raise DisconnectionError("the server has not answered since this connection was used")
+    if monotonic() - used < _PING_AFTER_IDLE:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except psycopg.OperationalError as error:
+        raise DisconnectionError from error
 
 
 def _prepare_nothing_behind_pooler(connection: BoundedConnection) -> None:

@@ -75,6 +75,26 @@ class not_before(FunctionElement[datetime]):  # noqa: N801 -- a SQL function
     name = "not_before"
 
 
+class clock(FunctionElement[datetime]):  # noqa: N801 -- a SQL function
+    """The database's clock at the time of execution."""
+
+    type = Instant()
+    inherit_cache = True
+    name = "clock"
+
+
+@compiles(clock, "postgresql")
+def _clock_postgresql(element: clock, compiler: Any, **kw: Any) -> str:
+    del element, compiler, kw
+    return "clock_timestamp()"
+
+
+@compiles(clock, "sqlite")
+def _clock_sqlite(element: clock, compiler: Any, **kw: Any) -> str:
+    del element, compiler, kw
+    return "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'"
+
+
 @compiles(not_before, "postgresql")
 def _not_before_postgresql(element: not_before, compiler: Any, **kw: Any) -> str:
     return f"greatest({compiler.process(element.clauses, **kw)}, clock_timestamp())"

@@ -14,6 +14,7 @@ from flask import Response
 from tokenapp import errors
 from tokenapp.errors import TokenappError
 from tokenapp.http import client_credentials, principal, problems, rate_limit, requests
+from tokenapp.models import Right
 
 Credential = Literal[
     "bearer", "fresh bearer", "bearer, for a proxy", "client", "cookie", "cookie, if any", "cookie or bearer, if any"
@@ -45,7 +46,6 @@ _AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
     "bearer": principal.authenticate,
     "fresh bearer": partial(principal.authenticate, fresh=True),
     "bearer, for a proxy": principal.authenticate_for_proxy,
-    "client": client_credentials.authenticate,
 }
 _SAME_SITE: Final = {"cookie", "cookie, if any", "cookie or bearer, if any"}
 _NAME: Final = "endpoint"
@@ -68,7 +68,8 @@ class endpoint:  # noqa: N801 -- used as a decorator
     Args:
         body, form, query: the Structs that the JSON body, the form and the query must match.
         response: the Struct of the response; None for 204; media types for files.
-        credential: what authenticates the request. Routes that take the cookie are for the same site only.
+        credential: what authenticates the request. Routes that take or set the cookie are for the same site only.
+        right: what a client must be allowed to do.
         cookie: what a successful response does to the refresh cookie.
         path: the path variables that are ids.
         rate_limited: whether wrong passwords on this route count for the client's address.
@@ -84,6 +85,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     query: type[msgspec.Struct] | None = None
     response: type[msgspec.Struct] | tuple[str, ...] | None = None
     credential: Credential | None = None
+    right: Right | None = None
     cookie: Cookie | None = None
     path: Mapping[str, PathId] = field(default_factory=dict)
     rate_limited: bool = False
@@ -92,6 +94,11 @@ class endpoint:  # noqa: N801 -- used as a decorator
     cache: Literal["key set", "revalidated or immutable"] | None = None
     media_type: str = "application/json"
     headers: tuple[str, ...] = ()
+
+    @property
+    def _same_site(self) -> bool:
+        """Whether the route reads or sets the refresh cookie."""
+        return self.credential in _SAME_SITE or self.cookie == "set"
 
     @property
     def security(self) -> Security:
@@ -103,12 +110,18 @@ class endpoint:  # noqa: N801 -- used as a decorator
         """The OAuth errors of a route for clients, by status."""
         if self.credential != "client":
             return {}
-        return {400: errors.InvalidRequest.code, 401: errors.InvalidClient.code}
+        return {
+            400: errors.InvalidRequest.code,
+            401: errors.InvalidClient.code,
+            403: errors.ClientNotAllowed.code,
+        }
 
     @property
     def all_errors(self) -> list[type[TokenappError]]:
         """Every error of the route, by status and code."""
         kinds = {errors.RequestTooLarge}.union(_CREDENTIALS[self.credential][1], self.errors)
+        if self._same_site:
+            kinds |= {errors.CrossSiteRequest}
         if self.body is not None:
             kinds |= {errors.InvalidRequest, errors.UnsupportedMediaType}
         if self.query is not None and self.credential != "client":
@@ -141,14 +154,14 @@ class endpoint:  # noqa: N801 -- used as a decorator
         return enforced
 
     def _steps(self, wanted: Container[str]) -> Iterator[Step]:
-        """Yield the checks of the route in order.
-
-        Each can raise an error, or add to the arguments of the view.
-        """
-        if self.credential in _SAME_SITE:
+        """Yield the route's checks, which raise errors or add arguments of the view."""
+        if self._same_site:
             yield lambda _values: requests.check_same_site()
         authenticate = _AUTHENTICATE.get(self.credential)
-        if authenticate is not None:
+        if self.right is not None:
+            right = self.right
+            yield lambda _values: client_credentials.authenticate(right)
+        elif authenticate is not None:
             yield _provide("principal", authenticate) if "principal" in wanted else lambda _values: authenticate()
         for name, path in self.path.items():
             yield _check_path(name, re.compile(path.pattern), path.otherwise)
@@ -209,7 +222,7 @@ def _oauth(view: View) -> View:
     def rendered(**values: Any) -> Response:
         try:
             return view(**values)
-        except (errors.InvalidClient, errors.InvalidRequest) as error:
+        except (errors.InvalidClient, errors.ClientNotAllowed, errors.InvalidRequest) as error:
             return problems.render_oauth(error)
 
     return rendered

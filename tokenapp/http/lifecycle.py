@@ -79,8 +79,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     def begin() -> None:
         current = _current_request()
         given = current.headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_urlsafe(12)
-        g.state = RequestState(perf_counter(), request_id)
+        own_id = secrets.token_urlsafe(12)
+        g.state = RequestState(perf_counter(), given if _REQUEST_ID.fullmatch(given) else own_id, own_id)
         db.deadline.set(monotonic() + db.REQUEST_BUDGET)
         audit.actor.set(_actor)
         requests.check_framing(current)
@@ -123,4 +123,4 @@ def _current_request() -> Request:
 
 
 def _actor() -> audit.Actor:
-    return audit.Actor("request", g.state.request_id, requests.client_address())
+    return audit.Actor("request", g.state.own_id, requests.client_address())

@@ -43,7 +43,7 @@ _SECRET: Final = re.compile(
     r"|(?:\$argon2|scrypt:|pbkdf2:)[^\s\"'\\]+",
     re.ASCII | re.IGNORECASE,
 )
-_SECRET_MARKS: Final = ("eyj", "refreshtoken=", "bearer ", "basic ", "$argon2", "scrypt:", "pbkdf2:")
+_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:", re.IGNORECASE)
 _CONVERTER: Final = re.compile(r"<[^<>]*?(\w+)>")
 _QUERY: Final = re.compile(r"\?[^\s\"'\\]+")
 _BAD_REQUEST: Final = re.compile(r"Invalid request from ip=([0-9a-fA-F.:]*):")
@@ -108,11 +108,13 @@ def write_request(current: Request, state: RequestState, status: int) -> None:
         return
     rule = current.url_rule
     line: dict[str, Any] = {
-        "request_id": state.request_id,
+        "request_id": state.own_id,
         "method": current.method[:MAX_PATH],
         "path": route(rule.rule) if rule is not None else current.path[:MAX_PATH],
         "status": status,
     }
+    if state.request_id != state.own_id:
+        line["caller_request_id"] = state.request_id
     if error is None and state.grant is not None:
         line |= {"outcome": state.grant.outcome, "sub": state.grant.user_id, "sid": state.grant.sid}
     else:
@@ -176,12 +178,11 @@ def _without_secrets(line: str) -> str:
 
     This is a second line of defence: no caller should log a secret.
     """
-    lower = line.lower()
-    return _SECRET.sub("[cut]", line) if any(mark in lower for mark in _SECRET_MARKS) else line
+    return _SECRET.sub("[cut]", line) if _SECRET_MARKS.search(line) else line
 
 
 def _library_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields of a library's record, without client data, and the id of the request."""
+    """Return the fields of a library's record, without client data."""
     event, server = record.getMessage(), record.name.startswith(("gunicorn", "werkzeug"))
     rejected = _BAD_REQUEST.match(event) if server else None
     error = record.exc_info[1] if record.exc_info else None
@@ -197,7 +198,7 @@ def _library_fields(record: logging.LogRecord) -> dict[str, Any]:
     if error is not None:
         fields |= _describe(error, with_stack=True)
     if has_request_context():
-        fields["request_id"] = g.state.request_id if "state" in g else None
+        fields["request_id"] = g.state.own_id if "state" in g else None
     return fields
 
 

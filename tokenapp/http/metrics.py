@@ -48,6 +48,11 @@ class Metric(NamedTuple):
 
 METRICS: Final = (
     Metric("Counter", "tokenapp_refreshes_total", "Refresh tokens presented, by outcome.", ("outcome",)),
+    Metric(
+        "Counter",
+        "tokenapp_refreshes_elsewhere_total",
+        "Repeated refresh tokens from another network and another browser than the rotation's.",
+    ),
     Metric("Counter", "tokenapp_sign_ins_total", "Sign-in attempts, by result.", ("result",)),
     Metric(
         "Histogram",
@@ -91,6 +96,7 @@ def init_app(app: Flask, version: str) -> None:
     count_request = _request_counter(created["tokenapp_request_seconds"])
     refreshes = {outcome: created["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
     sign_ins = {result: created["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
+    elsewhere = created["tokenapp_refreshes_elsewhere_total"]
     sample = _sampler(created)
 
     @app.after_request
@@ -100,6 +106,8 @@ def init_app(app: Flask, version: str) -> None:
             count_request(request, perf_counter() - state.began, response.status_code)
             if request.method == "POST" and request.endpoint == "auth.refresh":
                 refreshes[_refresh_outcome(state)].inc()
+                if state.grant is not None and state.grant.elsewhere:
+                    elsewhere.inc()
             elif request.method == "POST" and request.endpoint == "auth.login":
                 sign_ins[_sign_in_result(state)].inc()
             sample(state.began)

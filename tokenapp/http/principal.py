@@ -36,11 +36,13 @@ class Principal(msgspec.Struct, frozen=True):
 class RequestState(msgspec.Struct):
     """The state of one request, at ``flask.g.state``.
 
-    `began` is a `perf_counter` time; `body` was read before the view; `sid` is the session that the request changed.
+    `request_id` is the caller's if it sent one; `own_id` is never chosen by a caller. `began` is a `perf_counter` time;
+    `body` was read before the view; `sid` is the session that the request changed.
     """
 
     began: float
     request_id: str
+    own_id: str
     body: bytes | None = None
     principal: Principal | None = None
     claims: RefreshClaims | None = None

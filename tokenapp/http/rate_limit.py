@@ -1,12 +1,11 @@
 """The rate limit of wrong passwords per client address, with its headers."""
 
 from collections.abc import Callable
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from flask import Response, after_this_request
 
-from tokenapp import errors
+from tokenapp import errors, passwords
 from tokenapp.http import requests
 from tokenapp.throttle import rate_limit
 
@@ -22,6 +21,10 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
     """
 
     def enforced(**values: Any) -> Response:
+        with passwords.place():
+            return checked(**values)
+
+    def checked(**values: Any) -> Response:
         client = client_network()
         status = rate_limit.status(client)
         remaining = status.remaining
@@ -36,7 +39,7 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
             raise errors.TooManyAttempts(reason="address", retry_after=status.reset)
         try:
             return view(**values)
-        except errors.InvalidCredentials:
+        except (errors.InvalidCredentials, passwords.VerificationUnfinished):
             rate_limit.count_failure(client)
             remaining -= 1
             raise
@@ -45,14 +48,5 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def client_network() -> str:
-    """Return what counts as one client.
-
-    It is an IPv4 address, or the /64 network of an IPv6 address.
-    """
-    try:
-        address = ip_address(requests.client_address() or "")
-    except ValueError:
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
-    return str(address)
+    """Return the network of the client, which counts as one client."""
+    return rate_limit.network_of(requests.client_address() or "")

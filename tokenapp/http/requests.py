@@ -1,7 +1,7 @@
 """Parse and validate requests, and build plain responses."""
 
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,6 +10,7 @@ from flask import Request, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from tokenapp import config, db, errors
+from tokenapp.models import Device
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 64
@@ -19,6 +20,10 @@ _FORM_TYPE: Final = re.compile(rf"{FORM}\s*(;|$)", re.IGNORECASE)
 _SITE: Final = re.compile(r"[a-z-]{1,32}|https?://[a-z0-9.\[\]:-]{1,128}", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _CREDENTIALS: Final = {"client_secret", "client_assertion"}
+# An address, with the port or the zone (which can be any text) that proxies may add.
+_HOP: Final = re.compile(
+    r"\[(?P<bracketed>[0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::\d{1,5})?|(?P<ipv4>[0-9.]+)(?::\d{1,5})?|(?P<plain>[0-9A-Fa-f:.]+)(?:%.*)?"
+)
 _TRUNCATED: Final = "The request body is truncated or badly framed."
 
 
@@ -105,20 +110,20 @@ def no_content() -> Response:
 def client_address() -> str | None:
     """Return the address of the client.
 
-    It is the peer's, or the one that a chain of trusted proxies forwards.
+    It is the peer's, or the one that a chain of trusted proxies forwards. The peer on a unix socket is always a trusted
+    proxy. IPv4 addresses that are mapped into IPv6 are returned as IPv4.
     """
-    address = request.remote_addr or None
+    peer = request.remote_addr or None
     proxies = config.current().trusted_proxies
-    if not proxies:
-        return address
+    if not proxies and peer is not None:
+        return _parse_address(peer) or peer
     trusted = [ip_network(network) for network in proxies]
+    address = peer and (_parse_address(peer) or peer)
     for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
-        try:
-            believed = address is not None and any(ip_address(address) in network for network in trusted)
-            candidate = str(ip_address(hop.strip().partition("%")[0]))  # without a zone, which can be any text
-        except ValueError:
+        if address is not None and not any(_is_in(address, network) for network in trusted):
             break
-        if not believed:
+        candidate = _parse_address(hop)
+        if candidate is None:
             break
         address = candidate
     return address
@@ -127,6 +132,11 @@ def client_address() -> str | None:
 def user_agent() -> str | None:
     """Return up to 256 characters of the ``User-Agent``, without control characters."""
     return _CONTROL.sub("", request.headers.get("User-Agent", ""))[:256] or None
+
+
+def device() -> Device:
+    """Return where the request comes from."""
+    return Device(client_address(), user_agent())
 
 
 def check_same_site() -> None:
@@ -147,6 +157,26 @@ def check_same_site() -> None:
     )
     if not is_same_site:
         raise errors.CrossSiteRequest(reason=f"site {_for_log(site)}, origin {_for_log(origin)}")
+
+
+def _parse_address(text: str) -> str | None:
+    """Return the address of a hop, such as ``"[2001:db8::7]:52344"``."""
+    match = _HOP.fullmatch(text.strip(' \t"'))
+    if match is None:
+        return None
+    try:
+        address = ip_address(match["bracketed"] or match["ipv4"] or match["plain"])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _is_in(address: str, network: IPv4Network | IPv6Network) -> bool:
+    try:
+        return ip_address(address) in network
+    except ValueError:
+        return False
 
 
 def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: str) -> Any:

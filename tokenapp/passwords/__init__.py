@@ -1,6 +1,18 @@
 """Passwords: the policy for new ones, and their hashes."""
 
 from tokenapp.passwords import policy
-from tokenapp.passwords.hashing import hash_password, is_hash, needs_upgrade, verify, watch
+from tokenapp.passwords.decoys import kind_for
+from tokenapp.passwords.formats import kind_of
+from tokenapp.passwords.hashing import VerificationUnfinished, hash_password, needs_upgrade, place, verify, watch
 
-__all__ = ["hash_password", "is_hash", "needs_upgrade", "policy", "verify", "watch"]
+__all__ = [
+    "VerificationUnfinished",
+    "hash_password",
+    "kind_for",
+    "kind_of",
+    "needs_upgrade",
+    "place",
+    "policy",
+    "verify",
+    "watch",
+]

@@ -1,4 +1,4 @@
-"""Prometheus metrics of all workers: the directory that they share, and the listener in gunicorn's master.
+"""Prometheus metrics of all workers, served by gunicorn's master.
 
 This is prometheus_client's recipe for gunicorn, except for workers that have exited. The recipe (`mark_process_dead`)
 removes their gauges and keeps a file of counts for each worker that ever ran. Here their counts are added up in one
@@ -32,9 +32,10 @@ _files_lock = threading.Lock()
 
 @cache
 def prepare() -> Path:
-    """Create the directory that the workers share, and return it. Call this before prometheus_client is imported.
+    """Create the directory that the workers share, and return it.
 
-    It is created once, although gunicorn executes its configuration again at each reload.
+    Call this before prometheus_client is imported. The directory is created once,
+    although gunicorn executes its configuration again at each reload.
     """
     parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108 -- in memory
     _remove_leftovers(parent)
@@ -46,9 +47,10 @@ def prepare() -> Path:
 
 
 def serve(bind: tuple[str, int], owner: tuple[int, int]) -> None:
-    """Serve the metrics from this process, gunicorn's master, to which the workers add as the user `owner`.
+    """Serve the metrics from this process, gunicorn's master.
 
-    After SIGUSR2 the new master gets the address when the old one exits.
+    The workers, which run as the user `owner`, add their counts. After SIGUSR2 the new master gets the
+    address when the old one exits.
 
     Raises:
         OSError: the address cannot be bound.
@@ -64,13 +66,13 @@ def serve(bind: tuple[str, int], owner: tuple[int, int]) -> None:
 
 
 def close_in_worker() -> None:
-    """Close a worker's copy of the listening socket, so that the address is free when the master exits."""
+    """Close a worker's copy, so that the address is free when the master exits."""
     for listener in _listeners:
         listener.socket.close()
 
 
 def merge_dead_worker(pid: int) -> None:
-    """Add the counts of a worker that has exited to those of the earlier ones, and remove its files."""
+    """Add up the counts of a worker that has exited, and remove its files."""
     try:
         with _files_lock:
             for file in prepare().glob(f"*_{pid}.db"):
@@ -104,7 +106,7 @@ def _add_counts(file: Path, total: Path) -> None:
 
 
 def _is_empty(file: Path) -> bool:
-    """Return whether a worker has created `file` but not yet written to it, which prometheus_client cannot read."""
+    """Return whether a worker has created `file` but not yet written to it."""
     return file.stat().st_size == 0
 
 
@@ -134,7 +136,7 @@ def _log_error(*_: object) -> None:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Remove the directories of servers that were killed, which nobody has locked any more."""
+    """Remove the directories of servers that were killed, which nobody locks."""
     for directory in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - directory.stat().st_mtime < _LEFTOVER_AGE:

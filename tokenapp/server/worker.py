@@ -5,16 +5,19 @@ gunicorn's own gthread worker
 - assigns a thread to each new connection before any data arrives; browsers open connections that they never use;
 - waits without a time limit for the rest of a request;
 - serves no other client while it waits for a client to close its side of a finished connection;
+- exits when the process has no file descriptor left for a new connection;
 - keeps its listening sockets open while it stops, accepts nothing, and resets the waiting connections at the end.
 
-This does not protect against Slowloris: a request that arrives byte by byte occupies its thread. Use a buffering
-reverse proxy against that.
+A request that arrives byte by byte occupies its thread for ten seconds. Use a buffering reverse proxy against clients
+that do so on purpose (Slowloris).
 """
 
 import errno
 import mmap
 import selectors
 import socket
+from collections import deque
+from contextlib import suppress
 from functools import partial
 from select import select
 from time import monotonic, sleep
@@ -22,37 +25,61 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # no types
 
-_SOCKET_TIMEOUT: Final = 10.0  # seconds to receive the next part of a request, and to send a whole response
+_SOCKET_TIMEOUT: Final = 10.0  # seconds to receive a whole request, and to send a whole response
+_LINGER: Final = 2.0  # seconds in which a client may close its side of a finished connection
+_MAX_DRAINED: Final = 65536
 _ACCEPT_DELAY: Final = 0.0005
+_PAUSE: Final = 0.05  # seconds without accepting if there is no file descriptor left
 _SLOTS: Final = 64
 _MAX_COUNT: Final = 65535
 # Each worker's number of connections plus one, or 0 if the slot has no worker. Mapped before the fork, so it is shared.
 _connection_counts: Final = memoryview(mmap.mmap(-1, 2 * _SLOTS)).cast("H")
 _NO_CONNECTION: Final = {errno.EAGAIN, errno.ECONNABORTED}  # another worker accepted it, or the client closed it
+_NO_DESCRIPTOR: Final = {errno.EMFILE, errno.ENFILE}
+_NEEDED: Final = {
+    ThreadWorker: ("finish_request", "handle", "murder_pending", "on_pending_socket_readable", "set_accept_enabled"),
+    TConn: ("close", "init"),
+}
+for _class, _names in _NEEDED.items():
+    if missing := [name for name in _names if not hasattr(_class, name)]:
+        message = f"this version of gunicorn is not supported: {_class.__name__} has no {', '.join(missing)}"
+        raise ImportError(message)
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A client's connection."""
 
-    closed = False
+    drained = 0
+    _deadline = 0.0
+    _receive: Any = None
 
     def init(self) -> None:
-        """Prepare for the next request."""
+        """Prepare for the next request, all of which must arrive before a deadline."""
         super().init()
         self.sock.settimeout(_SOCKET_TIMEOUT)
+        self._deadline = monotonic() + _SOCKET_TIMEOUT
+        unreader = getattr(self.parser, "unreader", None)
+        if unreader is not None and self._receive is None:
+            self._receive = unreader.chunk
+            unreader.chunk = self._receive_in_time
 
-    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 -- gunicorn's signature
-        """Close the connection.
-
-        If `graceful`, wait until the client has closed its side, for at most two seconds.
-        """
-        if not self.closed:
-            self.closed = True
-            super().close(graceful)
+    def _receive_in_time(self, *args: Any, **kwargs: Any) -> Any:
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long to arrive")
+        self.sock.settimeout(left)
+        try:
+            return self._receive(*args, **kwargs)
+        finally:
+            self.sock.settimeout(_SOCKET_TIMEOUT)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A worker process with several threads."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lingering: deque[_Connection] = deque()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection; assign a thread when its first bytes arrive.
@@ -65,7 +92,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno not in _NO_CONNECTION:
+            if error.errno in _NO_DESCRIPTOR:
+                self.log.warning("no file descriptor is left for a new connection")
+                self.set_accept_enabled(enabled=False)  # the main loop enables it again
+                sleep(_PAUSE)
+            elif error.errno not in _NO_CONNECTION:
                 raise
             return
         connection = _Connection(self.cfg, client, address, listener.getsockname())
@@ -90,15 +121,51 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         _connection_counts[self.age % _SLOTS] = count
         return count
 
-    def handle(self, connection: _Connection) -> Any:
-        """Handle a request; after the last one of a connection, close the connection.
+    def finish_request(self, connection: _Connection, future: Any) -> None:
+        """Keep the connection of a finished request, or close it after the client.
 
-        Closing waits for the client. In this thread the wait does not delay the other connections.
+        The wait for the client is in the poller, so it occupies no thread.
         """
-        keep_alive = super().handle(connection)
-        if not keep_alive:
-            connection.close(graceful=True)
-        return keep_alive
+        if not future.cancelled() and future.exception() is None and future.result():
+            super().finish_request(connection, future)
+            return
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+            connection.sock.setblocking(False)  # noqa: FBT003 -- the socket module
+            connection.timeout = monotonic() + _LINGER
+            self.poller.register(connection.sock, selectors.EVENT_READ, partial(self._drain, connection))
+            self._lingering.append(connection)
+        except (OSError, ValueError, KeyError):
+            self.nr_conns -= 1
+            connection.close()
+
+    def murder_pending(self) -> None:
+        """Close connections whose time is over."""
+        super().murder_pending()
+        while self._lingering and self._lingering[0].timeout <= monotonic():
+            self._close_lingering(self._lingering[0])
+
+    def _drain(self, connection: _Connection, client: socket.socket) -> None:
+        """Discard what a client still sends.
+
+        If it were not read, the kernel would reset the connection, and the response could be lost.
+        """
+        try:
+            received = len(client.recv(_MAX_DRAINED))
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        connection.drained += received
+        if not received or connection.drained >= _MAX_DRAINED:
+            self._close_lingering(connection)
+
+    def _close_lingering(self, connection: _Connection) -> None:
+        self._lingering.remove(connection)
+        with suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(connection.sock)
+        self.nr_conns -= 1
+        connection.close()
 
     def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 -- gunicorn's signature
         """Start or stop accepting connections.

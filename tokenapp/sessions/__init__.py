@@ -1,8 +1,9 @@
 """Sessions: opened by a sign-in, rotated, revoked, listed and pruned."""
 
+from tokenapp.models import Device
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since
 from tokenapp.sessions.listing import exists, get, latest_of, list_sessions, page_of
-from tokenapp.sessions.opening import Device, open_session, reauthenticate
+from tokenapp.sessions.opening import open_session, reauthenticate, replace_sessions, unchanged
 from tokenapp.sessions.pruning import count_prunable, prune
 from tokenapp.sessions.revocation import (
     BATCH,
@@ -34,10 +35,12 @@ __all__ = [
     "prune",
     "reauthenticate",
     "refresh",
+    "replace_sessions",
     "revoke",
     "revoke_all_of",
     "revoke_batches",
     "revoke_own",
     "revoke_where",
     "revoked_since",
+    "unchanged",
 ]

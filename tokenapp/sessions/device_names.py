@@ -13,7 +13,7 @@ def describe(user_agent: str | None) -> str:
     """Return a name such as "Firefox on Windows"; unknown parts are left out."""
     if not user_agent:
         return _UNKNOWN
-    from ua_parser import parse  # noqa: PLC0415 -- its patterns take 8 MB; most workers never list devices
+    from ua_parser import parse  # noqa: PLC0415 -- its patterns take 33 MB; most workers never list devices
 
     seen = parse(user_agent)
     browser = _words(seen.user_agent.family) if seen.user_agent else ""

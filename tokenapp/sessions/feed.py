@@ -15,7 +15,7 @@ _CURSOR: Final = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_-]{0,64})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def revoked_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, datetime]], str, bool]:
+def revoked_since(cursor: str | None) -> tuple[list[tuple[str, datetime]], str, bool]:
     """Return sessions revoked since `cursor`, the next cursor, and if there are more.
 
     The cursor of the last page lies a little in the past, because a revocation can be committed later than its time
@@ -24,6 +24,7 @@ def revoked_since(cursor: str | None, now: datetime) -> tuple[list[tuple[str, da
     Raises:
         ValueError: the cursor is malformed.
     """
+    now = db.execute_now(sa.select(db.clock()))[0][0]  # every host's clock may be wrong, and this one is common to all
     since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
     if cursor is not None:
         since, sid = _parse_cursor(cursor)

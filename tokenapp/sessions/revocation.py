@@ -21,6 +21,9 @@ Reason = Literal[
     "signed_out_everywhere",
     "revoked_by_client",
     "key_dropped",
+    "reauthenticated",
+    "too_many_sessions",
+    "too_many_failures",
 ]
 # Each reason completes the sentence "The session was revoked because …", which operators read out to users.
 REASONS: Final[Mapping[str, str]] = {
@@ -34,6 +37,9 @@ REASONS: Final[Mapping[str, str]] = {
     "signed_out_everywhere": "the user signed out everywhere",
     "revoked_by_client": "another service revoked it",
     "key_dropped": "the signing key of its refresh token was dropped",
+    "reauthenticated": "the user entered the password again, which started a new session",
+    "too_many_sessions": "the user has a limited number of sessions, and this was the oldest",
+    "too_many_failures": "a wrong password was entered too often within the session",
 }
 BATCH: Final = 1000
 

@@ -5,6 +5,7 @@ process once the delay has passed since its session was revoked, without a datab
 is unavailable the list cannot be renewed, and bearer requests are answered 503.
 """
 
+import logging
 import math
 import threading
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from tokenapp.models import Session
 PAGE: Final = 10_000
 _NEVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _CLOCK_SLACK: Final = timedelta(seconds=60)
+_CLOCK_TOLERANCE: Final = timedelta(seconds=30)
+_WARN_EVERY: Final = 60.0
 _OVERLAP: Final = _CLOCK_SLACK + timedelta(seconds=15)
 
 
@@ -29,7 +32,8 @@ class _List:
 
     It is valid between `good_after` and `good_until`.
 
-    `reading_since` is when a read began that is not finished, and `reached` how far it got.
+    `reading_since` is when a read began that is not finished, and `reached` how far it got. `read_to` and `reading_to`
+    are the same moments by the database's clock.
     """
 
     as_of: datetime = _NEVER
@@ -41,8 +45,13 @@ class _List:
     reached: tuple[datetime, str] = (_NEVER, "")
     renewing: threading.Lock = field(default_factory=threading.Lock)
     failed_at: float = -math.inf
+    read_to: datetime = _NEVER
+    reading_to: datetime = _NEVER
+    warned_at: float = -math.inf
 
 
+log = logging.getLogger(__name__)
+_CLOCK: Final = sa.select(db.clock())
 _SINCE: Final = sa.bindparam("since", type_=db.Instant())
 _SID: Final = sa.bindparam("sid", type_=sa.String)
 _RECENTLY_REVOKED: Final = (
@@ -99,15 +108,20 @@ def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
 def _read(cached: _List, now: datetime) -> None:
     """Read page by page what was revoked; keep what was read if the time runs out.
 
+    The times that decide what is read come from the database's clock, so that a host whose clock is wrong misses
+    nothing.
+
     Only the first read covers all of the access lifetime. Later reads go back far enough for revocations that a host
     with a slow clock dated before the last read and committed after it.
     """
     settings = config.current()
-    forget = now - timedelta(seconds=settings.access_lifetime) - _CLOCK_SLACK
+    database_now = db.execute_now(_CLOCK)[0][0]
+    _compare_clocks(cached, now, database_now)
+    forget = database_now - timedelta(seconds=settings.access_lifetime) - _CLOCK_SLACK
     if cached.reading_since is None:
-        # After the clock was set back, the time of the last read says nothing about how far to go back.
-        since = forget if now < cached.as_of else max(forget, cached.as_of - _OVERLAP)
-        cached.reading_since, cached.reached = now, (since, "")
+        # A read made before the clock was set back does not tell how far to go back.
+        since = forget if database_now < cached.read_to else max(forget, cached.read_to - _OVERLAP)
+        cached.reading_since, cached.reading_to, cached.reached = now, database_now, (since, "")
     while True:
         since, sid = cached.reached
         rows = db.execute_now(_RECENTLY_REVOKED, {"since": since, "sid": sid, "page": PAGE})
@@ -119,5 +133,13 @@ def _read(cached: _List, now: datetime) -> None:
         cached.sids = {sid: at for sid, at in cached.sids.items() if at > forget}
         cached.tidied_at = now
     delay = timedelta(seconds=settings.revocation_delay)
-    cached.reading_since, cached.as_of = None, now
+    cached.reading_since, cached.as_of, cached.read_to = None, now, cached.reading_to
     cached.good_after, cached.good_until = now - delay, now + delay
+
+
+def _compare_clocks(cached: _List, now: datetime, database_now: datetime) -> None:
+    """Log once a minute that this host's clock and the database's differ."""
+    difference = now - database_now
+    if abs(difference) > _CLOCK_TOLERANCE and monotonic() - cached.warned_at > _WARN_EVERY:
+        cached.warned_at = monotonic()
+        log.critical("this host's clock differs from the database's by %d s", difference.total_seconds())

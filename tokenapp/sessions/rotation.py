@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,10 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from tokenapp import audit, config, db, errors
-from tokenapp.models import Grant, Outcome, RefreshClaims, Session, User
+from tokenapp.models import Device, Grant, Outcome, RefreshClaims, Session, User
 from tokenapp.sessions.revocation import revoke
+from tokenapp.throttle.rate_limit import network_of
 
 log = logging.getLogger(__name__)
+# A rotation that lies further in the future was dated by a wrong clock, and does not count as recent.
+_CLOCK_SLACK: Final = timedelta(seconds=60)
 
 _NOW: Final = bindparam("now", type_=db.Instant())
 _ACTIVE_USER: Final = sa.select(User.id).where(User.id == Session.user_id, User.disabled_at.is_(None))
@@ -32,7 +34,7 @@ GRANTED: Final = (
 )
 
 
-def refresh(claims: RefreshClaims, now: datetime) -> Grant:
+def refresh(claims: RefreshClaims, now: datetime, device: Device = Device()) -> Grant:  # noqa: B008 -- immutable
     """Rotate the refresh token of a session.
 
     A replaced or just issued token is answered with the current one within the grace period, which serves tabs, retries
@@ -44,7 +46,7 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
     """
     grace = timedelta(seconds=config.current().refresh_grace)
     for _ in range(2):
-        rotated = _rotate(claims, now, grace)
+        rotated = _rotate(claims, now, grace, device)
         if rotated is not None:
             return rotated
         row = _read(claims.sid)
@@ -56,10 +58,12 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
         if now >= row.expires_at:
             raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
         recent = _in_grace_period(row, now, grace)
-        if recent and claims.jti == row.current_jti:
-            return grant("damped", row)
-        if recent and claims.jti == row.previous_jti:
-            return grant("grace", row)
+        if recent and claims.jti in {row.current_jti, row.previous_jti}:
+            return grant(
+                "damped" if claims.jti == row.current_jti else "grace",
+                row,
+                elsewhere=_note_elsewhere(row, device, now),
+            )
         if claims.jti != row.current_jti:
             break
     else:
@@ -72,19 +76,13 @@ def refresh(claims: RefreshClaims, now: datetime) -> Grant:
     raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid, outcome="reuse")
 
 
-def is_active(claims: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether an authentic token would be accepted now (RFC 7662, 2.2)."""
-    row = _read(claims["sid"])
-    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.expires_at:
-        return False
-    if claims["type"] == "access":
-        return True
-    grace = timedelta(seconds=config.current().refresh_grace)
-    accepted = {row.current_jti, row.previous_jti} if _in_grace_period(row, now, grace) else {row.current_jti}
-    return claims["jti"] in accepted
+def is_active(sid: str, now: datetime) -> bool:
+    """Return whether the session `sid` is live and its user is active."""
+    row = _read(sid)
+    return row is not None and row.revoked_at is None and row.disabled_at is None and now < row.expires_at
 
 
-def grant(outcome: Outcome, row: Any) -> Grant:
+def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False) -> Grant:
     """Build a Grant from a row of the columns `GRANTED`."""
     return Grant(
         outcome,
@@ -98,6 +96,7 @@ def grant(outcome: Outcome, row: Any) -> Grant:
         ends_at=row.ends_at,
         authenticated_at=row.authenticated_at,
         amr=tuple(row.amr.split()),
+        elsewhere=elsewhere,
     )
 
 
@@ -111,7 +110,7 @@ def statement(grace: timedelta) -> db.Statement:
     return _ROTATE[not grace]
 
 
-def parameters(claims: RefreshClaims, now: datetime, grace: timedelta) -> dict[str, Any]:
+def parameters(claims: RefreshClaims, now: datetime, grace: timedelta, device: Device) -> dict[str, Any]:
     """Return the parameters of the rotation statement."""
     return {
         "sid": claims.sid,
@@ -119,12 +118,15 @@ def parameters(claims: RefreshClaims, now: datetime, grace: timedelta) -> dict[s
         "fresh_jti": new_jti(),
         "now": now,
         "rotated_before": now - grace,
+        "rotated_after": now + _CLOCK_SLACK,
+        "last_ip_address": device.ip_address,
+        "last_user_agent": device.user_agent,
         "idle_limit": now + timedelta(seconds=config.current().refresh_lifetime),
     }
 
 
-def _rotate(claims: RefreshClaims, now: datetime, grace: timedelta) -> Grant | None:
-    rows = db.run(statement(grace), **parameters(claims, now, grace))
+def _rotate(claims: RefreshClaims, now: datetime, grace: timedelta, device: Device) -> Grant | None:
+    rows = db.run(statement(grace), **parameters(claims, now, grace, device))
     return grant("rotated", rows[0]) if rows else None
 
 
@@ -142,13 +144,29 @@ def _in_grace_period(row: Any, now: datetime, grace: timedelta) -> bool:
     if not grace or row.rotated_at is None:
         return False
     age = now - row.rotated_at
-    return age <= grace or db.was_away(age, grace)
+    return -_CLOCK_SLACK <= age <= grace or (age > grace and db.was_away(age, grace))
+
+
+def _note_elsewhere(row: Any, device: Device, now: datetime) -> bool:
+    """Record a repeated token from another network and another browser.
+
+    Within the grace period a copied cookie works, and this is the sign of it.
+    """
+    if not (device.ip_address and row.last_ip_address and device.user_agent != row.last_user_agent):
+        return False
+    if network_of(device.ip_address) == network_of(row.last_ip_address):
+        return False
+    audit.record_alone("refresh_elsewhere", now, sid=row.id, user_id=row.user_id)
+    return True
 
 
 def _rotation(*, single_use: bool) -> sa.UpdateBase:
     idle_limit = bindparam("idle_limit", type_=db.Instant())
     rotated_before = bindparam("rotated_before", type_=db.Instant())
-    not_recent = sa.or_(Session.rotated_at.is_(None), Session.rotated_at < rotated_before)
+    rotated_after = bindparam("rotated_after", type_=db.Instant())
+    not_recent = sa.or_(
+        Session.rotated_at.is_(None), Session.rotated_at < rotated_before, Session.rotated_at > rotated_after
+    )
     return (
         sa.update(Session)
         .where(
@@ -165,6 +183,8 @@ def _rotation(*, single_use: bool) -> sa.UpdateBase:
             generation=Session.generation + 1,
             rotated_at=db.not_before(_NOW),
             expires_at=sa.case((Session.ends_at < idle_limit, Session.ends_at), else_=idle_limit),
+            last_ip_address=bindparam("last_ip_address", type_=sa.String),
+            last_user_agent=bindparam("last_user_agent", type_=sa.String),
         )
         .returning(*GRANTED)
     )
@@ -173,7 +193,14 @@ def _rotation(*, single_use: bool) -> sa.UpdateBase:
 _ROTATE: Final = {single_use: db.Statement(_rotation(single_use=single_use)) for single_use in (False, True)}
 _READ: Final = db.Statement(
     sa.select(
-        *GRANTED, Session.previous_jti, Session.rotated_at, Session.revoked_at, Session.revoked_reason, User.disabled_at
+        *GRANTED,
+        Session.previous_jti,
+        Session.rotated_at,
+        Session.revoked_at,
+        Session.revoked_reason,
+        Session.last_ip_address,
+        Session.last_user_agent,
+        User.disabled_at,
     )
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("sid"))

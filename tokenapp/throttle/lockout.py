@@ -5,9 +5,6 @@ of workers, get no more attempts than the limit, and a crash does not reset it. 
 account in turn, so that concurrent sign-ins with the right password do not count as failures of each other.
 """
 
-import base64
-import hashlib
-import hmac
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,17 +16,19 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tokenapp import config, db, errors
+from tokenapp import db, errors
+from tokenapp.encryption import keyed_digest
 from tokenapp.models import Throttle
 
-Purpose = Literal["password"]
+Purpose = Literal["password", "session"]
 FREE_FAILURES: Final = 4
 LOCK_AFTER: Final = 100
 FIRST_WAIT: Final = timedelta(seconds=30)
 LONGEST_WAIT: Final = timedelta(hours=1)
+LOCK_TIME: Final = timedelta(hours=24)
 PRUNE_BATCH: Final = 1000
 # Part of the stored digests: never change one.
-_LABELS: Final[Mapping[Purpose, bytes]] = {"password": b"throttle "}
+_LABELS: Final[Mapping[Purpose, str]] = {"password": "throttle ", "session": "throttle session "}
 _DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
 _LONGEST_TURN: Final = 2.0
 _locks: Final = [threading.Lock() for _ in range(64)]
@@ -58,17 +57,20 @@ def one_at_a_time(name: str) -> Iterator[None]:
 def count_attempt(purpose: Purpose, name: str, now: datetime) -> int:
     """Count an attempt on an account, existing or not, before it is checked.
 
+    Passwords given inside a live session count against the session, not the account. So the guesses of strangers cannot
+    keep the owner from proving their password.
+
     Args:
-        name: the canonical user name.
+        name: the canonical user name or, for attempts inside a session, the session id.
 
     Returns:
         The number of consecutive attempts, including this one.
 
     Raises:
-        errors.TooManyAttempts: it is too early, or the account is locked after 100 consecutive failures.
+        errors.TooManyAttempts: it is too early, or the account is locked for 24 hours after 100 consecutive failures.
     """
     account = _account(purpose, name)
-    parameters = {"account": account, "now": now}
+    parameters = {"account": account, "now": now, "reopened": now - LOCK_TIME}
     parameters |= {f"wait_{failures}": now - wait_after(failures) for failures in _DOUBLINGS}
     if counted := db.execute_now(_counting(db.current().engine.dialect.name), parameters):
         return int(counted[0][0])
@@ -76,7 +78,7 @@ def count_attempt(purpose: Purpose, name: str, now: datetime) -> int:
     wait = timedelta(seconds=1)
     if rows:
         failures, last = rows[0].failures, rows[0].last_failed_at
-        wait = LONGEST_WAIT if failures >= LOCK_AFTER else last + wait_after(failures) - now
+        wait = last + (LOCK_TIME if failures >= LOCK_AFTER else wait_after(failures)) - now
     raise errors.TooManyAttempts(reason="account", retry_after=max(1, -(-wait // timedelta(seconds=1))))
 
 
@@ -101,11 +103,11 @@ def clearing(purpose: Purpose, name: str) -> sa.Delete:
 
 
 def prune(now: datetime, keep: timedelta) -> int:
-    """Delete old counts, except those of locked accounts; return how many.
+    """Delete counts whose last failure is older than `keep`; return how many.
 
-    Counts are kept for at least the longest wait, so that no wait is shortened.
+    Counts are kept for at least the time of a lock, so that no wait is shortened.
     """
-    old = (Throttle.last_failed_at < now - max(keep, LONGEST_WAIT), Throttle.failures < LOCK_AFTER)
+    old = (Throttle.last_failed_at < now - max(keep, LOCK_TIME),)
     page = sa.select(Throttle.account).where(*old).order_by(Throttle.account).limit(PRUNE_BATCH)
     deleted, last = 0, ""
     while accounts := [row[0] for row in db.execute_now(page.where(Throttle.account > last))]:
@@ -120,8 +122,7 @@ def _account(purpose: Purpose, name: str) -> str:
 
     Names are not stored, because people type passwords into the name field.
     """
-    key = config.current().secret_key.encode()
-    return base64.urlsafe_b64encode(hmac.digest(key, _LABELS[purpose] + name.encode(), hashlib.sha256)).decode()
+    return keyed_digest(_LABELS[purpose] + name)
 
 
 @cache
@@ -132,14 +133,17 @@ def _counting(dialect: str) -> sa.Executable:
     longest = waits.pop(_DOUBLINGS[-1])
     due = sa.case(*((Throttle.failures == failures, wait) for failures, wait in waits.items()), else_=longest)
     is_due = sa.or_(Throttle.failures <= FREE_FAILURES, Throttle.last_failed_at <= due)
+    locked = Throttle.failures >= LOCK_AFTER
+    reopened = sa.and_(locked, Throttle.last_failed_at <= bindparam("reopened", type_=db.Instant()))
+    counted = sa.case((locked, 1), else_=Throttle.failures + 1)
     first = {"account": bindparam("account"), "failures": 1, "last_failed_at": bindparam("now", type_=db.Instant())}
     statement: sa.Executable = (
         insert(Throttle)
         .values(first)
         .on_conflict_do_update(
             index_elements=[Throttle.account],
-            set_={"failures": Throttle.failures + 1, "last_failed_at": bindparam("now", type_=db.Instant())},
-            where=sa.and_(Throttle.failures < LOCK_AFTER, is_due),
+            set_={"failures": counted, "last_failed_at": bindparam("now", type_=db.Instant())},
+            where=sa.or_(reopened, sa.and_(sa.not_(locked), is_due)),
         )
         .returning(Throttle.failures)
     )

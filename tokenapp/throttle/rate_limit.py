@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from tokenapp import config, db
+from tokenapp import config, db, errors
 from tokenapp.models import AddressCount
 
 WINDOW: Final = 60
@@ -38,6 +39,17 @@ class Status(NamedTuple):
     reset: int
 
 
+def network_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 /64 network."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)
+
+
 def status(client: str) -> Status:
     """Return the status of `client` in the current minute."""
     limit = _limit()
@@ -48,6 +60,18 @@ def status(client: str) -> Status:
 def count_failure(client: str) -> None:
     """Count one wrong password of `client`."""
     db.per_process(_Limiter).hit(_limit(), "passwords", client)
+
+
+def count_sign_in(user_id: str) -> None:
+    """Count one successful sign-in of a user.
+
+    Raises:
+        errors.TooManyAttempts: the user signed in too often in this minute.
+    """
+    limiter = db.per_process(_Limiter)
+    if not limiter.hit(_limit(), "sign-ins", user_id):
+        reset, _ = limiter.get_window_stats(_limit(), "sign-ins", user_id)
+        raise errors.TooManyAttempts(reason="sign-ins", retry_after=max(1, math.ceil(reset - time.time())))
 
 
 def prune(now: datetime) -> int:

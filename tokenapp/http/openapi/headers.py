@@ -34,6 +34,7 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "RateLimit-Limit": ("Wrong passwords allowed per address and minute.", {"type": "integer", "minimum": 1}),
     "RateLimit-Remaining": ("Wrong passwords left in this minute.", {"type": "integer", "minimum": 0}),
     "RateLimit-Reset": ("Seconds until the limit is reset.", {"type": "integer", "minimum": 1}),
+    "Clear-Site-Data": ("Clears the browser's cache.", {"const": '"cache"'}),
     "X-Auth-User": ("The user name, percent-encoded.", _TEXT),
     "X-Auth-Subject": ("The user id.", _TEXT),
     "X-Auth-Session": ("The session id.", _TEXT),

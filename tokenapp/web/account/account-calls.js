@@ -5,8 +5,8 @@ import { ApiError } from "./tokenapp.js";
 const TIMEOUT = 15_000;
 let clockAhead = 0;
 
-/** The session changed during a request: the response belongs to another user and must not be shown. */
-export class SessionChanged extends Error {
+/** The user changed during a request: the response belongs to another user and must not be shown. */
+export class UserChanged extends Error {
   isCancelled = true;
 }
 
@@ -15,12 +15,12 @@ export function serviceTime() {
   return Date.now() - clockAhead;
 }
 
-/** Send a request; return the body of the response, or null if it has none. Throws ApiError or SessionChanged. */
-export async function call(client, method, path, body) {
-  const owner = client.user?.sessionId;
-  const response = await request(client, method, path, body);
+/** Send a request; return the body of the response, or null if it has none. Throws ApiError or UserChanged. */
+export async function call(client, method, path) {
+  const owner = client.user?.id;
+  const response = await request(client, method, path);
   const result = await response.json().catch(() => null);
-  if (client.user?.sessionId !== owner) throw new SessionChanged();
+  if (client.user?.id !== owner) throw new UserChanged();
   if (!response.ok) throw errorFrom(response, result);
   // The service responds with JSON to a GET and with 204 to all else. Other successful responses are incomplete or come
   // from something else, such as a captive portal.
@@ -38,11 +38,9 @@ function connectionError(cause) {
   return new ApiError(0, "network_error", "The service cannot be reached.", null, { cause });
 }
 
-async function request(client, method, path, body) {
-  const init = { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) };
-  if (body) Object.assign(init, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+async function request(client, method, path) {
   try {
-    return await client.fetch(path, init);
+    return await client.fetch(path, { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw connectionError(error);

@@ -60,7 +60,7 @@ export function messageFor(error) {
     const unchanged = navigator.onLine ? "" : "Nothing was changed. ";
     return `${unreachableMessage(error)} ${unchanged}Please try again.`;
   }
-  const message = error instanceof ApiError && error.message;
+  const message = error instanceof ApiError && error.code !== "unknown" && error.message;
   return MESSAGES[error.code] ?? (message || MESSAGES.internal_error);
 }
 

@@ -1,6 +1,5 @@
 /* The account page: selects the view, and connects its parts. */
 
-import { call } from "./account-calls.js";
 import { startDevices } from "./account-devices.js";
 import { byId, clearForm, disable, onSubmit, openDialog, showFieldError, showMessage } from "./account-forms.js";
 import { isUnreachable, messageFor, unreachableMessage } from "./account-words.js";
@@ -18,7 +17,7 @@ const WRONG_PASSWORD = "This password is wrong. Please try again.";
 const client = createClient();
 const devices = startDevices(client, { withRecentPassword, showConnection });
 let view = null;
-let shownSession = null;
+let shownUser = null;
 let loadedAt = 0;
 
 onSubmit(byId("sign-in"), async ({ username, password }) => {
@@ -76,10 +75,10 @@ function show(reason) {
 }
 
 function showAccount() {
-  const { sessionId, username } = client.user;
-  if (view === "account" && shownSession === sessionId) return;
+  const { id, username } = client.user;
+  if (view === "account" && shownUser === id) return;
   reset();
-  shownSession = sessionId;
+  shownUser = id;
   showName(username);
   showMessage(byId("sign-in-notice"));
   setView("account");
@@ -99,7 +98,7 @@ function showSignIn(reason) {
 
 /** Remove everything that belongs to the previous user. */
 function reset() {
-  shownSession = null;
+  shownUser = null;
   showName("");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   clearForm(byId("change"));
@@ -152,11 +151,12 @@ async function changePassword({ current, new: chosen }) {
     showFieldError(byId("new"), `The password must have at least ${shortest} characters.`);
     return;
   }
-  const session = shownSession;
-  await call(client, "PUT", "/api/me/password", { currentPassword: current, newPassword: chosen });
+  const user = shownUser;
+  await client.changePassword(current, chosen);
+  if (shownUser !== user) return;
   clearForm(byId("change"));
   await reload();
-  if (shownSession !== session) return;
+  if (shownUser !== user) return;
   showMessage(byId("change-done"), "Your password was changed, and all your other devices are signed out.");
 }
 
@@ -176,9 +176,9 @@ async function withRecentPassword(action) {
 }
 
 async function confirmPassword({ password }) {
-  const session = client.user?.sessionId;
+  const user = shownUser;
   await client.reauthenticate(password);
-  if (client.user?.sessionId === session) byId("again").close("confirmed"); // another user may have signed in
+  if (client.user?.id === user) byId("again").close("confirmed"); // another user may have signed in
 }
 
 async function signOut() {

@@ -42,8 +42,11 @@ export interface Client {
   restore(): Promise<User | null>;
   /** Sign in and return the user. */
   signIn(username: string, password: string): Promise<User>;
-  /** Get a fresh token with the password, for requests that need a recent authentication. */
+  /** Get a fresh token with the password, for requests that need a recent authentication. A new session replaces the
+      current one. */
   reauthenticate(password: string): Promise<void>;
+  /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
+  changePassword(currentPassword: string, newPassword: string): Promise<void>;
   /** Sign out in all tabs at once. Rejects if the service could not be reached. */
   signOut(): Promise<void>;
   /** Call the global fetch, with the access token if the origin is allowed to get it. */

@@ -17,8 +17,10 @@ const MAX_DELAY = 8000; // short enough to retry within the grace period after a
 const MAX_REFRESH_MARGIN = 60_000;
 const CLOCK_TOLERANCE = 60_000;
 const REJECTION_MEMORY = 30_000;
+const REPLACEMENT_DELAY = 100;
 const TEMPORARY_STATUSES = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
 const SESSION_ENDED = /^refresh_token_/;
+const COOKIE_REJECTED = /^refresh_token_(?!missing)/;
 
 /** An error of the service; `status` is 0 if the service did not respond (`network_error`, `timeout`). */
 export class ApiError extends Error {
@@ -108,32 +110,31 @@ class Client {
     this.#skipDelay?.();
     return this.#enqueue(async () => {
       this.#pendingSignIns -= 1;
-      await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_TIMEOUT : 0)]);
-      return this.#withLock(async () => {
+      return this.#withoutRefresh(async () => {
         const since = Date.now();
-        const body = await this.#post("/api/login", { body: { username, password } });
+        const body = await this.#request("/api/login", { body: { username, password } });
         this.#acceptToken(tokenFrom(body, since), this.#nextEpoch());
         return this.user;
       });
     });
   }
 
-  /** Get a fresh token with the password, for requests that need a recent authentication. */
+  /** Get a fresh token with the password, for requests that need a recent authentication. A new session replaces the
+      current one. */
   async reauthenticate(password) {
-    const since = Date.now();
-    const owner = this.#token?.claims.sid;
-    const response = await this.fetch(`${this.#base}/api/reauthenticate`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ password }),
-      cache: "no-store",
-      signal: AbortSignal.timeout(3 * REQUEST_TIMEOUT),
-    }).catch((error) => {
-      throw connectionError(error);
+    await this.#replaceSession(async (bearer) => {
+      const since = Date.now();
+      return tokenFrom(await this.#request("/api/reauthenticate", { body: { password }, bearer }), since);
     });
-    // The call may have refreshed the token first. The token of this response is newer.
-    const token = tokenFrom(await readBody(response), Math.max(since, this.#token?.since ?? 0));
-    if (token.claims.sid === owner) this.#acceptToken(token, this.#epoch);
+  }
+
+  /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
+  async changePassword(currentPassword, newPassword) {
+    const body = { currentPassword, newPassword };
+    await this.#replaceSession(async (bearer) => {
+      await this.#request("/api/me/password", { method: "PUT", body, bearer, isEmpty: true });
+      return null;
+    });
   }
 
   /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */
@@ -236,12 +237,22 @@ class Client {
     if (isWithin(this.#paused)) throw this.#pauseReason;
     const known = this.#epoch;
     let since;
+    let isRepeated = false;
+    const post = () => {
+      since = Date.now();
+      return this.#request("/api/token");
+    };
+    // Another tab may just have replaced the session and its cookie. The second request has the new cookie.
+    const postAgain = async (error) => {
+      if (isRepeated || !COOKIE_REJECTED.test(error.code)) throw error;
+      isRepeated = true;
+      await sleep(REPLACEMENT_DELAY);
+      if (isSettled()) throw error;
+      return post();
+    };
     try {
       const body = await retry(
-        () => {
-          since = Date.now();
-          return this.#post("/api/token");
-        },
+        () => post().catch(postAgain),
         () => !isSettled(),
       );
       // The epoch is the time of the request, so a sign-in or sign-out during the request takes precedence.
@@ -255,13 +266,48 @@ class Client {
     }
   }
 
+  /** Let the service replace the session: `call(bearer)` returns the token of the new session, or null. */
+  #replaceSession(call) {
+    const owner = this.#token?.claims.sub;
+    const own = (token) => (owner && token?.claims.sub !== owner ? null : token);
+    return this.#enqueue(async () => {
+      const token = own(await this.#currentToken());
+      try {
+        await this.#replaceSessionOf(token, call);
+      } catch (error) {
+        const next = token && error.code === "access_token_invalid" && own(await this.#replaceToken(token, this.#base));
+        if (!next) throw error;
+        await this.#replaceSessionOf(next, call);
+      }
+    });
+  }
+
+  async #replaceSessionOf(token, call) {
+    const epoch = this.#epoch;
+    // The session may have been reported as ended, because it was replaced. A sign-out changes the epoch.
+    const isCurrent = () => this.#epoch === epoch || this.#token?.claims.sub === token.claims.sub;
+    const next = await this.#withoutRefresh(async () => {
+      const fresh = await call(token?.value);
+      if (fresh && isCurrent()) this.#acceptToken(fresh, this.#nextEpoch());
+      return fresh;
+    });
+    if (this.#closed) return;
+    if (!isCurrent()) {
+      // The user signed out in another tab, possibly before the new session was opened.
+      if (!this.#token) await this.#sendLogout(next?.value).catch(() => null);
+    } else if (!next) {
+      this.#rejectedToken = token.value;
+      await this.#refresh().catch(() => this.#scheduleRefresh());
+    }
+  }
+
   /** Revoke the session at the service. Retries stop when a user signs in, whose session they would revoke. */
   async #sendLogout(bearer) {
     const skipDelay = new Promise((resolve) => {
       this.#skipDelay = resolve;
     });
     const isWanted = () => !this.#token && !this.#pendingSignIns;
-    const post = () => this.#post("/api/logout", { bearer });
+    const post = () => this.#request("/api/logout", { bearer, isEmpty: true });
     const postIfWanted = (failure) => (isWanted() ? post() : Promise.reject(failure));
     // The first attempt takes no lock, because the page may be closed at any moment. Retries wait for sign-ins.
     const attempt = (failure) => (failure ? this.#withLock(() => postIfWanted(failure)) : post());
@@ -272,6 +318,7 @@ class Client {
     const { sid } = token.claims;
     const current = this.#token;
     const isSame = current?.claims.sid === sid;
+    const isSameUser = current?.claims.sub === token.claims.sub;
     if (this.#endedSessions.has(sid) || token.value === this.#rejectedToken) return;
     if (isSame ? token.since < current.since && isUsable(current) : epoch < this.#epoch) return;
     this.#epoch = Math.max(this.#epoch, epoch);
@@ -280,7 +327,7 @@ class Client {
     this.#failures = 0;
     this.#scheduleRefresh();
     if (broadcast) this.#broadcastToken();
-    if (!isSame) this.#emit("signed-in");
+    if (!isSameUser) this.#emit("signed-in");
   }
 
   #discardSession(reason, epoch, { sid = this.#token?.claims.sid, broadcast = true } = {}) {
@@ -343,6 +390,12 @@ class Client {
     if (kind !== "ask") this.#onTabResponse?.();
   }
 
+  /** Do `work` while no refresh is in progress, whose response would overwrite the cookie that `work` gets. */
+  async #withoutRefresh(work) {
+    await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_TIMEOUT : 0)]);
+    return this.#withLock(work);
+  }
+
   /** Do `work` under the lock that all tabs share, or without it if the lock is not free in time. */
   async #withLock(work) {
     let hasBegun = false;
@@ -400,14 +453,14 @@ class Client {
     this.#pauseReason = error;
   }
 
-  /** Send one POST request to the service, without retries. */
-  async #post(path, { body, bearer } = {}) {
+  /** Send one request to the service, without retries. */
+  async #request(path, { method = "POST", body, bearer, isEmpty = false } = {}) {
     const headers = {};
     if (body) headers["Content-Type"] = "application/json";
     if (bearer) headers.Authorization = `Bearer ${bearer}`;
     try {
       const response = await fetch(this.#base + path, {
-        method: "POST",
+        method,
         headers,
         body: body && JSON.stringify(body),
         credentials: "include",
@@ -416,7 +469,7 @@ class Client {
         keepalive: true, // the browser stores the new cookie even if the page is closed during the request
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),
       });
-      return await readBody(response, path === "/api/logout");
+      return await readBody(response, isEmpty);
     } catch (error) {
       throw connectionError(error);
     }

@@ -1,0 +1,97 @@
+"""Client addresses behind proxies and unix sockets, in every usual notation."""
+
+import http.client
+import socket
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Databases, Servers
+from tests.support.app import create_user, make_app
+from tests.support.client import Client, sign_in
+from tests.support.server import Server, free_port
+
+HOPS = {
+    "203.0.113.7": "203.0.113.7",
+    "203.0.113.7:52344": "203.0.113.7",
+    '"203.0.113.7"': "203.0.113.7",
+    "::ffff:203.0.113.7": "203.0.113.7",
+    "[::ffff:203.0.113.7]:1234": "203.0.113.7",
+    "2001:db8::7": "2001:db8::7",
+    "[2001:db8::7]": "2001:db8::7",
+    "[2001:db8::7]:52344": "2001:db8::7",
+    '"[2001:db8::7]:52344"': "2001:db8::7",
+    "fe80::1%eth0": "fe80::1",
+    "203.0.113.7, 10.0.0.4:443": "203.0.113.7",
+}
+
+
+@pytest.fixture
+def proxied(databases: Databases) -> Flask:
+    app = make_app(databases("sqlite"), TOKENAPP_TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8,::ffff:127.0.0.1")
+    create_user(app)
+    return app
+
+
+def address_of(client: Client) -> str | None:
+    (device,) = client.call("GET", "/api/sessions").json["items"]
+    address: str | None = device["ipAddress"]
+    return address
+
+
+@pytest.mark.parametrize(("sent", "address"), HOPS.items())
+def test_forwarded_address_is_recognised(proxied: Flask, sent: str, address: str) -> None:
+    client = Client(proxied)
+    client.login(headers={"X-Forwarded-For": sent})
+    assert address_of(client) == address
+
+
+@pytest.mark.parametrize("sent", ["unknown", "_hidden", "203.0.113.7:port", "[::1", "203.0.113.256", "", "%00"])
+def test_malformed_address_is_ignored(proxied: Flask, sent: str) -> None:
+    client = Client(proxied)
+    client.login(headers={"X-Forwarded-For": sent})
+    assert address_of(client) == "127.0.0.1"
+
+
+def test_peer_that_is_no_trusted_proxy_cannot_choose_its_address(proxied: Flask) -> None:
+    client = Client(proxied)
+    client.login(headers={"X-Forwarded-For": "203.0.113.7"}, environ={"REMOTE_ADDR": "198.51.100.1"})
+    assert address_of(client) == "198.51.100.1"
+
+
+def test_mapped_peer_is_shown_as_ipv4(proxied: Flask) -> None:
+    client = Client(proxied)
+    client.login(environ={"REMOTE_ADDR": "::ffff:198.51.100.1"})
+    assert address_of(client) == "198.51.100.1"
+
+
+def test_peer_on_a_unix_socket_is_the_proxy(databases: Databases, tmp_path: Path) -> None:
+    url, path = databases("sqlite"), tmp_path / "tokenapp.sock"
+    create_user(make_app(url))
+    port = free_port()
+    binds = {"GUNICORN_CMD_ARGS": f"--bind unix:{path} --bind 127.0.0.1:{port}"}
+    with Server(url, binds, port=port, log=tmp_path / "log"):
+        send_login_through(path)
+        devices = sign_in(port).call("GET", "/api/sessions").json["items"]
+    assert "203.0.113.7" in [device["ipAddress"] for device in devices]
+
+
+def send_login_through(path: Path) -> None:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    body = b'{"username": "alice", "password": "correct horse battery staple"}'
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": "203.0.113.7"}
+    connection.request("POST", "/api/login", body, headers)
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+@pytest.mark.parametrize("header", ["Script-Name", "SCRIPT_NAME", "Path-Info", "X-Script-Name"])
+def test_header_does_not_change_the_path(databases: Databases, serve: Servers, header: str) -> None:
+    server = serve(databases("sqlite"), TOKENAPP_TRUSTED_PROXIES="127.0.0.1")
+    for value in ("/api/x", "x", "/healthz"):
+        response = server.client.send("GET", "/api/x/healthz", headers={header: value})
+        assert response.status in {400, 404}, value
+        assert server.client.send("GET", "/healthz", headers={header: value}).status in {200, 400}

@@ -1,0 +1,67 @@
+"""The formats of stored password hashes: what can be verified, and at what cost."""
+
+import base64
+import hashlib
+import re
+from typing import Final
+
+from tokenapp import errors
+from tokenapp.config.checks import MAX_PASSWORD_COST, MAX_PASSWORD_MEMORY
+
+MAX_SCRYPT: Final = 1 << 20  # N times r times p
+MAX_PBKDF2: Final = 2_000_000  # rounds
+_ARGON2: Final = re.compile(
+    r"\$(argon2(?:id|i|d))\$(?:v=(16|19)\$)?m=(\d{1,7}),t=(\d{1,4}),p=(\d{1,2})\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{16,86})",
+    re.ASCII,
+)
+_SCRYPT: Final = re.compile(r"scrypt:(\d{4,7}):(\d{1,2}):(\d{1,2})\$[!-#%-~]{1,64}\$[0-9a-f]{128}", re.ASCII)
+_PBKDF2: Final = re.compile(r"pbkdf2:(sha1|sha256|sha512):([1-9]\d{0,7})\$[!-#%-~]{1,64}\$([0-9a-f]+)", re.ASCII)
+_UNKNOWN: Final = "The password hash is neither an argon2 hash nor one of Werkzeug's."
+_TOO_EXPENSIVE: Final = (
+    "The password hash is too expensive to verify ({cost}). Set a new password for this user instead."
+)
+
+
+def kind_of(stored: str) -> str:
+    """Return the kind of a stored hash: its algorithm and cost.
+
+    Raises:
+        errors.PasswordRejected: it cannot be verified, or costs so much that its sign-in would harm others.
+    """
+    if match := _ARGON2.fullmatch(stored):
+        memory, passes, lanes = (int(match[group]) for group in (3, 4, 5))
+        fits = passes >= 1 and lanes >= 1 and 8 * lanes <= memory
+        if not fits or not _is_base64(match[6]) or not _is_base64(match[7]):
+            raise errors.PasswordRejected(detail=_UNKNOWN)
+        if memory * passes > MAX_PASSWORD_COST or memory > MAX_PASSWORD_MEMORY:
+            raise errors.PasswordRejected(detail=_TOO_EXPENSIVE.format(cost=f"argon2 with m={memory}, t={passes}"))
+        return f"{match[1]}:{memory}:{passes}:{lanes}"
+    if match := _SCRYPT.fullmatch(stored):
+        rounds, block, lanes = (int(match[group]) for group in (1, 2, 3))
+        if rounds.bit_count() != 1 or not block * lanes:
+            raise errors.PasswordRejected(detail=_UNKNOWN)
+        if rounds * block * lanes > MAX_SCRYPT:
+            raise errors.PasswordRejected(detail=_TOO_EXPENSIVE.format(cost=f"scrypt with {rounds}:{block}:{lanes}"))
+        return f"scrypt:{rounds}:{block}:{lanes}"
+    if (match := _PBKDF2.fullmatch(stored)) and len(match[3]) == 2 * hashlib.new(match[1]).digest_size:
+        if int(match[2]) > MAX_PBKDF2:
+            raise errors.PasswordRejected(detail=_TOO_EXPENSIVE.format(cost=f"PBKDF2 with {match[2]} rounds"))
+        return f"pbkdf2:{match[1]}:{match[2]}"
+    raise errors.PasswordRejected(detail=_UNKNOWN)
+
+
+def is_verifiable(stored: str) -> bool:
+    """Return whether a stored hash is well-formed and of a bounded cost."""
+    try:
+        kind_of(stored)
+    except errors.PasswordRejected:
+        return False
+    return True
+
+
+def _is_base64(text: str) -> bool:
+    """Return whether `text` is canonical base64 without padding."""
+    try:
+        return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4))).decode().rstrip("=") == text
+    except ValueError:
+        return False
