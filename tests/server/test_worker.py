@@ -131,15 +131,15 @@ def test_workers_share_simultaneous_connections(databases: Databases, serve: Ser
     assert min(differences) <= 6, differences
 
 
-def test_clients_that_never_hang_up_delay_nobody(server: Server) -> None:
+def test_many_clients_that_do_not_close_delay_no_other(server: Server) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with connections(server, 30, request) as opened:
-        assert_responds(server, seconds=20)  # it would take 30 seconds if each of them occupied a thread for 2
+        assert_responds(server, seconds=20)  # 30 seconds if each of them occupied a thread for 2
         for connection in opened:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_request_that_drips_loses_its_thread(server: Server) -> None:
+def test_request_that_arrives_slowly_loses_its_thread(server: Server) -> None:
     stop = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -160,7 +160,7 @@ def test_request_that_drips_loses_its_thread(server: Server) -> None:
                 each.join()
 
 
-def test_worker_without_file_descriptors_goes_on(databases: Databases, serve: Servers) -> None:
+def test_worker_without_file_descriptors_keeps_running(databases: Databases, serve: Servers) -> None:
     server = serve(databases("sqlite"), WEB_CONCURRENCY="1", TOKENAPP_THREADS="2")
     (worker,) = server.workers()
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (60, 60))

@@ -31,7 +31,7 @@ def run_flask(database_url: str, *arguments: str, stdin: str = "", **settings: s
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
+    """Return a port of the loopback address that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

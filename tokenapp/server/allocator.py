@@ -1,8 +1,9 @@
 """Configure glibc's allocator, and return the memory of password hashing.
 
 Hashing a password takes a block of 19 MiB. By default glibc keeps freed blocks of that size without a time limit, two
-in each worker. Keeping them pays off within a burst of sign-ins, because a newly mapped block makes a hash 40 % more
-expensive. After the burst they only waste memory. On other C libraries (musl, macOS) this module does nothing.
+in each worker. Keeping them pays off within a burst of sign-ins; after the burst they only waste memory. After sign-ins
+four workers take 200 MB, and 274 MB without this module. With a low threshold for mapped blocks instead, the standard
+recipe, they take 193 MB, and a sign-in takes 32 % more CPU. On other C libraries (musl, macOS) the module does nothing.
 """
 
 import ctypes

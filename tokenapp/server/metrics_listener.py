@@ -136,7 +136,7 @@ def _log_error(*_: object) -> None:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Remove the directories of servers that were killed, which nobody locks."""
+    """Remove the directories of killed servers, which no process locks."""
     for directory in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - directory.stat().st_mtime < _LEFTOVER_AGE:
