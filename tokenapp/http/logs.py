@@ -43,7 +43,7 @@ _SECRET: Final = re.compile(
     r"|(?:\$argon2|scrypt:|pbkdf2:)[^\s\"'\\]+",
     re.ASCII | re.IGNORECASE,
 )
-_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:", re.IGNORECASE)
+_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:")  # in lower case
 _CONVERTER: Final = re.compile(r"<[^<>]*?(\w+)>")
 _QUERY: Final = re.compile(r"\?[^\s\"'\\]+")
 _BAD_REQUEST: Final = re.compile(r"Invalid request from ip=([0-9a-fA-F.:]*):")
@@ -73,7 +73,8 @@ class Formatter(logging.Formatter):
 
     def __init__(self, log_format: str) -> None:
         super().__init__()
-        self._render = _as_json if log_format == "json" else _as_text
+        # Both escape non-ASCII characters, some of which control terminals.
+        self._render = _json if log_format == "json" else _as_text
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -97,6 +98,7 @@ def set_up(log_format: str) -> None:
     root.handlers = [each for each in root.handlers if type(each) not in {Handler, logging.StreamHandler}]
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # the lines do not have them
     logging.raiseExceptions = False  # logging's own error reports show the arguments
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -159,10 +161,6 @@ def _write(line: str) -> None:
             os.write(_STDERR, f"{line}\n".encode())
 
 
-def _as_json(line: dict[str, Any]) -> str:
-    return _json(line)  # it escapes non-ASCII characters, some of which control terminals
-
-
 def _as_text(line: dict[str, Any]) -> str:
     first = " ".join(_escaped(str(line.pop(name))) for name in _UNNAMED)
     rest = (f" {name}={value if _PLAIN.fullmatch(str(value)) else _json(value)}" for name, value in line.items())
@@ -178,7 +176,7 @@ def _without_secrets(line: str) -> str:
 
     This is a second line of defence: no caller should log a secret.
     """
-    return _SECRET.sub("[cut]", line) if _SECRET_MARKS.search(line) else line
+    return _SECRET.sub("[cut]", line) if _SECRET_MARKS.search(line.lower()) else line
 
 
 def _library_fields(record: logging.LogRecord) -> dict[str, Any]:

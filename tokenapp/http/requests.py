@@ -1,6 +1,7 @@
 """Parse and validate requests, and build plain responses."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -159,6 +160,7 @@ def check_same_site() -> None:
         raise errors.CrossSiteRequest(reason=f"site {_for_log(site)}, origin {_for_log(origin)}")
 
 
+@lru_cache(maxsize=4096)  # a request asks twice, and clients come back
 def _parse_address(text: str) -> str | None:
     """Return the address of a hop, such as ``"[2001:db8::7]:52344"``."""
     match = _HOP.fullmatch(text.strip(' \t"'))
