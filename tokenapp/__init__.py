@@ -8,7 +8,7 @@ from flask import Flask
 
 from tokenapp import config, db, tokens
 from tokenapp.api import BLUEPRINTS, docs
-from tokenapp.http import lifecycle, metrics, problems
+from tokenapp.http import lifecycle, metrics, mounting, problems
 from tokenapp.sessions import revocation_list
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     docs.init_app(app, __version__)
+    mounting.init_app(app, settings.base_path)
     if "SERVER_SOFTWARE" not in os.environ:  # set by gunicorn
         # A server needs neither the commands nor Alembic. With four workers they take 13 MB.
         from tokenapp import cli  # noqa: PLC0415 -- see above

@@ -42,6 +42,16 @@ def test_token_lifetime_longer_than_the_session_is_a_problem(tmp_path: Path) -> 
     assert problems == ["TOKENAPP_ACCESS_LIFETIME is longer than TOKENAPP_SESSION_LIFETIME"]
 
 
+@pytest.mark.parametrize(("script_name", "path"), {"/auth": "/auth", "/a/b/": "/a/b", "/%C3%A9": "/%C3%A9"}.items())
+def test_script_name_is_the_path_of_the_issuer(script_name: str, path: str, tmp_path: Path) -> None:
+    assert load(development(SCRIPT_NAME=script_name), tmp_path).issuer == f"http://localhost:3005{path}"
+    issuer = f"https://auth.example.com{path}"
+    assert load(production(SCRIPT_NAME=script_name, TOKENAPP_ISSUER=issuer), tmp_path).base_path == path
+    for other in ("https://auth.example.com", f"{issuer}/x"):
+        problems = problems_of(production(SCRIPT_NAME=script_name, TOKENAPP_ISSUER=other), tmp_path)
+        assert problems == ["SCRIPT_NAME is not the path of TOKENAPP_ISSUER"]
+
+
 LAX: Final = {
     "TOKENAPP_ISSUER": "http://auth.example.com",
     "TOKENAPP_ALLOWED_ORIGINS": "https://a.example,http://b.example",

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response, current_app, request, send_from_di
 
 from tokenapp import errors
 from tokenapp.api.pages import version_of
-from tokenapp.http import openapi
+from tokenapp.http import openapi, requests
 from tokenapp.http.endpoint import endpoint
 
 FILES: Final = (
@@ -54,6 +54,13 @@ def page() -> Response:
     response = _file("index.html")
     response.headers["Content-Security-Policy"] = _PAGE_POLICY
     return response
+
+
+@bp.get("/docs/")
+@endpoint(redirect=True, headers=("Location",))
+def page_folder() -> Response:
+    """Redirect to that page."""
+    return requests.redirect("/docs")
 
 
 @bp.get(f"/docs/<any({', '.join(map(repr, FILES))}):name>")

@@ -14,6 +14,7 @@ from typing import Final
 from flask import Blueprint, Response, render_template, request, send_from_directory
 
 from tokenapp import config, errors
+from tokenapp.http import requests
 from tokenapp.http.endpoint import endpoint
 
 VERSION: Final = "0.1.0"
@@ -41,6 +42,20 @@ mimetypes.add_type("text/javascript", ".js")
 bp = Blueprint("pages", __name__, template_folder="../web/account")
 
 
+@bp.get("/")
+@endpoint(redirect=True, headers=("Location",))
+def home() -> Response:
+    """Redirect to the account page."""
+    return requests.redirect("/account")
+
+
+@bp.get("/account/")
+@endpoint(redirect=True, headers=("Location",))
+def account_folder() -> Response:
+    """Redirect to the account page."""
+    return requests.redirect("/account")
+
+
 @bp.get("/account")
 @endpoint(response=("text/html",), cacheable=True)
 def account_page() -> Response:
@@ -58,6 +73,20 @@ def account_page() -> Response:
     return response
 
 
+@bp.get("/favicon.ico")
+@endpoint(response=("image/svg+xml",), cacheable=True, headers=("Content-Disposition", "Last-Modified"))
+def favicon() -> Response:
+    """Return the icon that browsers show beside pages without an icon of their own."""
+    return _file("account/account.svg")
+
+
+@bp.get("/robots.txt")
+@endpoint(response=("text/plain",))
+def robots() -> Response:
+    """Ask search engines to list no page of the service."""
+    return Response("User-agent: *\nDisallow: /\n", mimetype="text/plain")
+
+
 @bp.get(f"/static/<any({', '.join(map(repr, FILES))}):file>")
 @endpoint(
     response=("image/svg+xml", "text/css", "text/javascript"),
@@ -71,10 +100,17 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = send_from_directory(_FOLDER, FILES[file], conditional=False, etag=version_of(_FOLDER / FILES[file]))
-    response.headers["Cache-Control"] = _IMMUTABLE if file == _VERSIONED else _REVALIDATED
+    response = _file(FILES[file])
+    if file == _VERSIONED:
+        response.headers["Cache-Control"] = _IMMUTABLE
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def _file(name: str) -> Response:
+    response = send_from_directory(_FOLDER, name, conditional=False, etag=version_of(_FOLDER / name))
+    response.headers["Cache-Control"] = _REVALIDATED
     response.make_conditional(request)  # without ranges, which the document does not list
     return response
 

@@ -63,7 +63,8 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
     if values.get("database_url", "invalid") is None:
         values["database_url"] = _default_database(instance, problems)
     if values.get("issuer", "invalid") is None:
-        values["issuer"] = f"http://localhost:{values.get('port', 3005)}" if env == "development" else ""
+        local = f"http://localhost:{values.get('port', 3005)}{values.get('script_name', '')}"
+        values["issuer"] = local if env == "development" else ""
     if values.get("secret_key") == "" and env == "development":
         values["secret_key"] = _development_secret(instance, problems)
     problems += checks.check_secrets(values, strict=env != "development")

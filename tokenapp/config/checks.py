@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from zxcvbn import zxcvbn
 
@@ -59,6 +60,9 @@ def check_limits(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"TOKENAPP_{name.upper()} is longer than TOKENAPP_SESSION_LIFETIME"
     if values.get("password_memory", 0) * values.get("password_passes", 0) > MAX_PASSWORD_COST:
         yield f"TOKENAPP_PASSWORD_MEMORY times TOKENAPP_PASSWORD_PASSES must be at most {MAX_PASSWORD_COST}"
+    issuer, script_name = values.get("issuer"), values.get("script_name")
+    if issuer and script_name and urlsplit(issuer).path != script_name:
+        yield "SCRIPT_NAME is not the path of TOKENAPP_ISSUER"
     if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
         yield "TOKENAPP_METRICS_BIND has the same port as PORT"
 

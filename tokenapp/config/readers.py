@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from ipaddress import ip_network
 from typing import Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -142,9 +142,17 @@ def database(raw: str) -> URL:
 @_error("must be an http or https URL without query or fragment")
 def public_url(raw: str) -> str:
     """Read the public URL of the service (RFC 8414, 2), without a trailing slash."""
-    _web_url(raw)
     _require("?" not in raw and "#" not in raw)
-    return raw.rstrip("/")
+    url = raw.rstrip("/")
+    _path(url)
+    return url
+
+
+@_error("must be a path such as /auth")
+def url_path(raw: str) -> str:
+    """Read the path of a URL, without a trailing slash."""
+    _require("?" not in raw and "#" not in raw and (not raw or raw.startswith("/")))
+    return _path(f"http://localhost{raw.rstrip('/')}")
 
 
 @_error("must look like 127.0.0.1:3005, [::]:3005 or unix:/run/tokenapp.sock")
@@ -206,6 +214,13 @@ def _separate_ports(url: URL) -> URL:
     return url.update_query_dict(
         {"host": ",".join(pair[1].strip("[]") for pair in pairs), "port": common or ",".join(ports)}
     )
+
+
+def _path(url: str) -> str:
+    """Return the path of a web URL, without segments that browsers remove."""
+    path = _web_url(url).path
+    _require(not {"", ".", ".."} & set(unquote(path).split("/")[1:]))
+    return path
 
 
 def _web_url(raw: str) -> SplitResult:

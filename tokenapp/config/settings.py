@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
@@ -92,6 +93,12 @@ class Settings:
     )
     issuer: str = setting(
         "TOKENAPP_ISSUER", None, read.public_url, "Public URL of the service, the `iss` claim. https in production."
+    )
+    script_name: str = setting(
+        "SCRIPT_NAME",
+        "",
+        read.url_path,
+        "Path below which the service is reached, such as `/auth`. Default: the path of `TOKENAPP_ISSUER`.",
     )
     audience: str = setting(
         "TOKENAPP_AUDIENCE",
@@ -183,6 +190,11 @@ class Settings:
     def production(self) -> bool:
         """Whether the strict rules for a service with real users apply."""
         return self.env == "production"
+
+    @property
+    def base_path(self) -> str:
+        """The path below which the service is reached, without a slash at its end."""
+        return urlsplit(self.issuer).path
 
     @property
     def cookie_name(self) -> str:

@@ -77,6 +77,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         cacheable: whether the response has an ETag and may be stored and revalidated.
         cache: an exception from that: for the lifetime of the JWK set, or immutable for versioned files.
         media_type: of a response that is not plain JSON.
+        redirect: whether the response is a redirect.
         headers: more headers of a successful response.
     """
 
@@ -93,7 +94,13 @@ class endpoint:  # noqa: N801 -- used as a decorator
     cacheable: bool = False
     cache: Literal["key set", "revalidated or immutable"] | None = None
     media_type: str = "application/json"
+    redirect: bool = False
     headers: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """The status of a successful response."""
+        return 302 if self.redirect else 200 if self.response else 204
 
     @property
     def _same_site(self) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from flask import Request, Response, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.urls import iri_to_uri
 
 from tokenapp import config, db, errors
 from tokenapp.models import Device
@@ -104,6 +105,15 @@ def json_response(body: msgspec.Struct, media_type: str = "application/json") ->
 def no_content() -> Response:
     """Return a 204 response."""
     response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def redirect(path: str) -> Response:
+    """Return a redirect to `path` of the service, with the request's query."""
+    query = request.query_string.decode("latin-1")
+    response = Response(status=302)
+    response.headers["Location"] = iri_to_uri(request.root_path + path) + (f"?{query}" if query else "")
     del response.headers["Content-Type"]
     return response
 

@@ -73,7 +73,7 @@ def build(app: Flask, version: str) -> Object:
     return {
         "openapi": "3.1.0",
         "info": {"title": "tokenapp", "version": version, "description": _description(routes, context)},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": context.settings.base_path or "/"}],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -141,7 +141,7 @@ def _parameters(rule: Rule, operation: endpoint) -> Iterator[Object]:
 
 
 def _responses(operation: endpoint, context: _Context) -> Object:
-    success = 200 if operation.response else 204
+    success = operation.status
     responses = {str(success): _success(operation, context)}
     if operation.cacheable:
         fields = {name: each for name, each in responses[str(success)]["headers"].items() if name != "Last-Modified"}
@@ -168,7 +168,7 @@ def _success(operation: endpoint, context: _Context) -> Object:
     if operation.cookie:
         fields["Set-Cookie"] = headers.refresh_cookie(context.settings, operation.cookie)
     if operation.response is None:
-        return {"description": "Success.", "headers": fields}
+        return {"description": "Another page." if operation.redirect else "Success.", "headers": fields}
     if isinstance(operation.response, tuple):
         content: Object = {media: {} for media in operation.response}
         return {"description": "The file.", "headers": fields, "content": content}

@@ -18,6 +18,7 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Referrer-Policy": ("Disables the `Referer` header.", {"const": "no-referrer"}),
     "Strict-Transport-Security": ("Requires https.", _TEXT),
     "Cache-Control": ("Forbids caching.", {"const": "no-store"}),
+    "Location": ("The address of the page, without the host.", _TEXT),
     "ETag": ("The version of the document.", _TEXT),
     "Last-Modified": ("When the file was changed.", _TEXT),
     "Content-Disposition": ("The name of the file.", _TEXT),

@@ -40,7 +40,7 @@ function connectionError(cause) {
 
 async function request(client, method, path) {
   try {
-    return await client.fetch(path, { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    return await client.fetch(client.baseUrl + path, { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw connectionError(error);

@@ -19,7 +19,7 @@ export interface Change {
 }
 
 export interface Options {
-  /** The origin of the service. Default: the origin of the page. */
+  /** The URL of the service. Default: the one that served this module, or the origin of the page for a copy of it. */
   baseUrl?: string;
   /** Other origins to which `fetch` sends the token. */
   origins?: readonly string[];
@@ -35,6 +35,7 @@ export declare class ApiError extends Error {
 }
 
 export interface Client {
+  /** The URL of the service, without a slash at its end. */
   readonly baseUrl: string;
   readonly user: User | null;
   readonly state: State;

@@ -34,9 +34,17 @@ export class ApiError extends Error {
 }
 
 /** Create a client of the service at `baseUrl`. It sends tokens to the service and to `origins` only. */
-export function createClient({ baseUrl, origins = [] } = {}) {
-  const base = new URL(baseUrl ?? globalThis.location.href, globalThis.location?.href).origin;
-  return new Client(base, new Set([base, ...origins.map((each) => new URL(each).origin)]));
+export function createClient({ baseUrl = defaultBaseUrl(), origins = [] } = {}) {
+  const { origin, pathname } = new URL(baseUrl, globalThis.location?.href);
+  const base = origin + pathname.replace(/\/+$/, "");
+  return new Client(base, new Set([origin, ...origins.map((each) => new URL(each).origin)]));
+}
+
+/** Return the URL of the service that served this module as BASE/static/tokenapp.js. A copy of the module, or a bundle,
+    belongs to a service on the origin of the page. */
+function defaultBaseUrl() {
+  const served = /^(https?:.*)\/static\/tokenapp(-[\d.]+)?\.js$/.exec(import.meta.url);
+  return served ? served[1] : globalThis.location.origin;
 }
 
 class Client {
@@ -76,7 +84,7 @@ class Client {
     for (const [target, event] of this.#wakeEvents()) target?.addEventListener?.(event, this.#refreshIfDue);
   }
 
-  /** The origin of the service. */
+  /** The URL of the service, without a slash at its end. */
   get baseUrl() {
     return this.#base;
   }
@@ -275,7 +283,8 @@ class Client {
       try {
         await this.#replaceSessionOf(token, call);
       } catch (error) {
-        const next = token && error.code === "access_token_invalid" && own(await this.#replaceToken(token, this.#base));
+        if (!token || error.code !== "access_token_invalid") throw error;
+        const next = own(await this.#replaceToken(token, new URL(this.#base).origin));
         if (!next) throw error;
         await this.#replaceSessionOf(next, call);
       }
