@@ -1,11 +1,5 @@
-"""What gunicorn and the flask command load."""
+"""What the flask command loads in a checkout."""
 
-import sys
+from tokenapp.wsgi import app
 
-from tokenapp import create_app
-from tokenapp.config import ConfigError
-
-try:
-    app = create_app()
-except ConfigError as fault:
-    sys.exit(str(fault))
+__all__ = ["app"]

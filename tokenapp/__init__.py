@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -22,8 +22,8 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     Raises:
         config.ConfigError: with all problems of the settings.
     """
-    app = lifecycle.App(__name__, instance_path=str(config.INSTANCE), static_folder=None)
-    settings = config.load({**os.environ, **(overrides or {})}, Path(app.instance_path))
+    settings = config.load({**os.environ, **(overrides or {})}, config.INSTANCE)
+    app = lifecycle.App(__name__, instance_path=str(settings.instance_path), static_folder=None)
     # Flask gets no secret: it would open a cookie session for every request.
     app.config.update(TOKENAPP=settings, MAX_CONTENT_LENGTH=None)
     metrics.init_app(app, __version__)
@@ -41,3 +41,14 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
 
         cli.init_app(app)
     return app
+
+
+if not TYPE_CHECKING:  # or any name would count as an attribute
+
+    def __getattr__(name: str) -> Flask:
+        """Return the application that ``flask --app tokenapp`` looks for."""
+        if name != "app":
+            raise AttributeError(name)
+        from tokenapp.wsgi import app  # noqa: PLC0415 -- reads the settings
+
+        return app

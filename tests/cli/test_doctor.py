@@ -16,7 +16,7 @@ from tests.support.app import application
 from tests.support.commandline import run, run_json
 from tests.support.server import free_port, run_flask
 from tests.support.servers import REDIS_PASSWORD, Redis
-from tokenapp import config, db, keys
+from tokenapp import db, keys
 from tokenapp.db import schema
 from tokenapp.models import SigningKey
 
@@ -36,7 +36,7 @@ Findings = dict[str, tuple[str, str]]
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an instance folder for this test only."""
-    monkeypatch.setattr(config, "INSTANCE", tmp_path)
+    monkeypatch.setenv("TOKENAPP_INSTANCE_PATH", str(tmp_path))
     return tmp_path
 
 

@@ -30,6 +30,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
             "postgresql+psycopg://u@/name?host=a%2C%3A%3A1&port=5432%2C5433"
         ),
     },
+    "TOKENAPP_INSTANCE_PATH": {"/var/lib/x y": Path("/var/lib/x y"), "data": Path.cwd() / "data"},
     "PORT": {"1": 1, "3005": 3005, "65535": 65535, "": 3005},
     "TOKENAPP_BIND": {
         "": "",
@@ -179,6 +180,7 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
         "https://a.example https://b.example",
         "https://good.example, bad",
     ),
+    "TOKENAPP_INSTANCE_PATH": ("a\0b", "\udcff"),
     "TOKENAPP_TRUSTED_PROXIES": ("localhost", "10.0.0.1/8", "10.0.0", "10.0.0.0/33", "*", "1.2.3.4;5.6.7.8", "::g"),
     "TOKENAPP_LOG_FORMAT": ("JSON", "xml", "yes"),
     "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "262145"),

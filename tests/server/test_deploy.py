@@ -90,7 +90,9 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 def test_systemd_stops_later_than_gunicorn() -> None:
-    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    graceful = re.search(
+        r"^graceful_timeout = (\d+)$", (ROOT / "tokenapp/server/configuration.py").read_text(), re.MULTILINE
+    )
     limit = re.search(r"^TimeoutStopSec=(\d+)$", (FILES / "tokenapp.service").read_text(), re.MULTILINE)
     assert graceful
     assert limit

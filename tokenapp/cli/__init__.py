@@ -6,7 +6,7 @@ from flask import Flask
 from flask_migrate import Migrate
 
 from tokenapp import db
-from tokenapp.cli import clients, doctor, events, keys, sessions, users
+from tokenapp.cli import clients, doctor, events, keys, serve, sessions, users
 
 
 def init_app(app: Flask) -> None:
@@ -15,3 +15,4 @@ def init_app(app: Flask) -> None:
     for module in (users, sessions, events, keys, clients):
         app.cli.add_command(module.group)
     app.cli.add_command(doctor.doctor)
+    app.cli.add_command(serve.serve)

@@ -236,7 +236,7 @@ def _check_limiter(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_files(settings: Settings) -> Iterator[Finding]:
-    paths = [config.INSTANCE / "secret_key"]
+    paths = [settings.instance_path / "secret_key"]
     if settings.database_url.drivername.startswith("sqlite") and settings.database_url.database:
         paths.append(Path(settings.database_url.database))
     for path in paths:

@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-INSTANCE: Final = ROOT / "instance"
+# Beside the program in a checkout, and never in site-packages.
+INSTANCE: Final = (ROOT if (ROOT / "setup.cfg").is_file() else Path.cwd()) / "instance"
 # The settings of the current application, set while its context is active.
 context: Final[ContextVar[Settings]] = ContextVar("settings")
 current: Final = context.get
@@ -44,7 +45,8 @@ class ConfigError(Exception):
 def load(environ: Mapping[str, str], instance: Path) -> Settings:
     """Read all settings from `environ`.
 
-    In development a missing `SECRET_KEY` is generated once and stored in the folder `instance`.
+    In development a missing `SECRET_KEY` is generated once and stored in the instance folder, which is `instance`
+    unless a setting names another.
 
     Raises:
         ConfigError: with all problems.
@@ -60,6 +62,7 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
         except ValueError as error:
             problems.append(f"{setting.name} {error}")
     env = values.get("env")
+    instance = values["instance_path"] = values.get("instance_path") or instance
     if values.get("database_url", "invalid") is None:
         values["database_url"] = _default_database(instance, problems)
     if values.get("issuer", "invalid") is None:

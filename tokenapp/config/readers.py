@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -58,6 +59,13 @@ def secret(raw: str) -> str:
     """Read a secret, without the whitespace around it."""
     _require("," not in raw)
     return text(raw).strip()
+
+
+@_error("must be the path of a folder")
+def folder(raw: str) -> Path:
+    """Read the path of a folder, relative to the current one."""
+    _require("\0" not in raw)
+    return Path(text(raw)).absolute()
 
 
 @_error("must be printable ASCII without spaces, quotes or backslashes")

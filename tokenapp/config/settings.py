@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -47,6 +48,9 @@ class Settings:
     )
     database_url: URL = setting(  # noqa: RUF009 -- it returns a field, as dataclasses.field does
         "DATABASE_URL", None, read.database, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
+    )
+    instance_path: Path = setting(  # noqa: RUF009 -- as above
+        "TOKENAPP_INSTANCE_PATH", None, read.folder, "Folder of the default database, and of development's secret."
     )
     port: int = setting("PORT", "3005", read.whole_number(1, 65535), "Port that gunicorn listens on.")
     bind: str = setting(
