@@ -88,9 +88,9 @@ def when_ready(_server: Any) -> None:
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Close the worker's copy of the metrics listener's socket, and leave paths to the application.
+    """Close the metrics listener's socket; leave paths to the application.
 
-    gunicorn would answer requests without the prefix `SCRIPT_NAME` with a 500.
+    With `SCRIPT_NAME` in its environment, gunicorn would answer requests without that prefix with a 500.
     """
     metrics_listener.close_in_worker()
     os.environ.pop("SCRIPT_NAME", None)
