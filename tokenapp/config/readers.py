@@ -6,7 +6,7 @@ The sentence does not repeat the text, which may be a secret.
 import re
 from collections.abc import Callable
 from functools import wraps
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,6 +18,7 @@ _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
+_MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0/96, the IPv4 addresses within IPv6
 _UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SEVERAL_HOSTS: Final = r"(?P<before>[a-z+]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>/.*)"
 _SERVER_HOST: Final = r"(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
@@ -130,7 +131,7 @@ def origins(raw: str) -> tuple[str, ...]:
 @_error("must be a comma-separated list of addresses or networks such as 127.0.0.1 or 10.0.0.0/8")
 def networks(raw: str) -> tuple[str, ...]:
     """Read a list of addresses and networks."""
-    return tuple(str(ip_network(part)) for part in comma_separated(raw))
+    return tuple(str(_network(part)) for part in comma_separated(raw))
 
 
 @_error("must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name")
@@ -222,6 +223,15 @@ def _separate_ports(url: URL) -> URL:
     return url.update_query_dict(
         {"host": ",".join(pair[1].strip("[]") for pair in pairs), "port": common or ",".join(ports)}
     )
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """Return a network; one of mapped addresses as the IPv4 network that it means."""
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return ip_network((int(mapped), network.prefixlen - _MAPPED_PREFIX))
 
 
 def _path(url: str) -> str:

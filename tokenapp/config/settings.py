@@ -159,7 +159,7 @@ class Settings:
         "TOKENAPP_TRUSTED_PROXIES",
         "",
         read.networks,
-        "Proxies whose `X-Forwarded-*` headers are trusted: addresses or networks, comma-separated.",
+        "Proxies whose `X-Forwarded-For` is trusted: addresses or networks, comma-separated.",
     )
     address_failures: int = setting(
         "TOKENAPP_ADDRESS_FAILURES",

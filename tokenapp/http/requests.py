@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -124,19 +124,18 @@ def client_address() -> str | None:
     It is the peer's, or the one that a chain of trusted proxies forwards. The peer on a unix socket is always a trusted
     proxy. IPv4 addresses that are mapped into IPv6 are returned as IPv4.
     """
-    peer = request.remote_addr or None
+    address = _parse_address(request.remote_addr or "")  # on a Unix socket it is empty or the name of a file
     proxies = config.current().trusted_proxies
-    if not proxies and peer is not None:
-        return _parse_address(peer) or peer
-    trusted = [ip_network(network) for network in proxies]
-    address = peer and (_parse_address(peer) or peer)
+    if address is not None and not proxies:
+        return address
     for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
-        if address is not None and not any(_is_in(address, network) for network in trusted):
+        if address is not None and not _is_in(address, proxies):
             break
         candidate = _parse_address(hop)
-        if candidate is None:
+        if candidate is not None:
+            address = candidate
+        elif hop.strip():  # empty elements of a list do not count (RFC 9110, 5.6.1)
             break
-        address = candidate
     return address
 
 
@@ -184,11 +183,9 @@ def _parse_address(text: str) -> str | None:
     return str(mapped or address)
 
 
-def _is_in(address: str, network: IPv4Network | IPv6Network) -> bool:
-    try:
-        return ip_address(address) in network
-    except ValueError:
-        return False
+@lru_cache(maxsize=4096)
+def _is_in(address: str, networks: tuple[str, ...]) -> bool:
+    return any(ip_address(address) in ip_network(network) for network in networks)
 
 
 def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: str) -> Any:
@@ -232,10 +229,10 @@ def _for_log(sent: str | None) -> str:
 def _is_own_origin(origin: str) -> bool:
     """Return whether `origin` is the service's own.
 
-    That is the issuer's or, in development, the one that the request was sent to.
+    That is the issuer's or, in development, the host that the request was sent to.
     """
     settings = config.current()
     issuer: Any = urlsplit(settings.issuer)
     if origin.lower() == f"{issuer.scheme}://{issuer.netloc}".lower():
         return True
-    return not settings.production and origin.lower() == request.host_url.rstrip("/").lower()
+    return not settings.production and urlsplit(origin.lower()).netloc == request.host.lower()

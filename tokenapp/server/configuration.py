@@ -52,10 +52,11 @@ backlog = 1024
 limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 16384
-forwarded_allow_ips = ",".join(_settings.trusted_proxies) or "255.255.255.255"
 proxy_protocol = False
-# Headers such as Script-Name, by which a proxy could change the path of a request, are ignored.
+# Headers by which a proxy could change the path of a request (Script-Name) or its scheme are ignored. gunicorn would
+# answer contradictory ones, such as X-Forwarded-Proto and X-Forwarded-Ssl, with a 400, and nothing depends on them.
 forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 -- the name of a setting
