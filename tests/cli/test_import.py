@@ -86,7 +86,7 @@ def test_dry_run_reports_the_same_lines_and_writes_nothing(app: Flask, tmp_path:
     create_user(app, "taken")
     file = csv_file(tmp_path, f"alice,{PASSWORD}", "bob,short", f"taken,{PASSWORD}", f"alice,{PASSWORD}")
     result = run(app, "users", "import", str(file), "--dry-run", code=1)
-    assert result.stdout == "Would import 1 user; found 3 invalid lines.\n"
+    assert result.stdout == "Would create alice.\nWould import 1 user; found 3 invalid lines.\n"
     assert usernames(app) == ["taken"]
     assert run(app, "users", "import", str(file), code=1).stderr == result.stderr
     assert usernames(app) == ["alice", "taken"]
@@ -101,7 +101,8 @@ def test_json_report_contains_everything(app: Flask, tmp_path: Path) -> None:
     file = csv_file(tmp_path, f"alice,{PASSWORD}", "bob,short")
     result = run(app, "users", "import", str(file), "--json", "--dry-run", code=1)
     reason = "The password must have at least 15 characters."
-    assert json.loads(result.stdout) == {"imported": 1, "refused": [{"line": 3, "reason": reason}], "dryRun": True}
+    refused = [{"line": 3, "reason": reason}]
+    assert json.loads(result.stdout) == {"imported": 1, "refused": refused, "dryRun": True, "users": ["alice"]}
     assert result.stderr == ""
     assert run_json(app, "users", "import", str(file), code=1)["dryRun"] is False
 

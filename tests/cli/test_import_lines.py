@@ -28,9 +28,6 @@ INVALID_CSV = [
     (b"bob,a long enough pass\x00word", "NUL"),
     (b"b\xffb,a long enough password", "not UTF-8"),
     (b"b\xed\xa0\x80b,a long enough password", "not UTF-8"),
-    (b'"bob,a long enough password', "not well-formed CSV"),
-    (b'"bob"x,a long enough password', "not well-formed CSV"),
-    (b"bob,a long\renough password", "not well-formed CSV"),
     (b"alice,another long enough password", "already on line 2"),
     ("ＡＬＩＣＥ,another long enough password".encode(), "already on line 2"),  # noqa: RUF001 -- fullwidth letters
     (b"taken,a long enough password", "is taken"),
@@ -105,8 +102,9 @@ def test_reason_does_not_repeat_the_text_of_the_line(app: Flask, tmp_path: Path)
     broken_hash = CHEAP_HASH[:-1] + "!"
     lines = [{"username": "alice", "password": secret}, {"username": "bob", "password_hash": broken_hash}, [secret]]
     shown = run(app, "users", "import", str(jsonl_file(tmp_path, *lines)), code=1).output
-    shown += run(app, "users", "import", str(csv_file(tmp_path, f"alice,{secret}", f'"{secret}')), code=1).output
-    assert len(re.findall(r"(?m)^line \d", shown)) == 5
+    shown += run(app, "users", "import", str(csv_file(tmp_path, f"alice,{secret}", secret)), code=1).output
+    shown += run(app, "users", "import", str(csv_file(tmp_path, f'bob,"{secret}')), code=1).output
+    assert len(re.findall(r"(?m)^line \d", shown)) == 6
     assert secret not in shown
     assert broken_hash not in shown
 
@@ -128,7 +126,6 @@ def test_byte_order_mark_blank_lines_and_windows_line_ends_are_accepted(app: Fla
         b"username",
         b"password",
         b"user,password",
-        b"username;password",
         b"username,username,password",
         b"username,password,password",
         b"username,passwort",

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from tokenapp import accounts, errors
-from tokenapp.cli import importing, output, sessions
+from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
 from tokenapp.cli.input import Text, read_password
 from tokenapp.models import User
@@ -112,8 +112,8 @@ def set_password(name: str) -> None:
 
 @group.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--format", "form", type=click.Choice(importing.FORMATS), help="Default: by the file's extension.")
-@click.option("--dry-run", is_flag=True, help="Only check the lines.")
+@click.option("--format", "form", type=click.Choice(user_files.FORMATS), help="Default: by the file's extension.")
+@click.option("--dry-run", is_flag=True, help="Check the lines and show whom they would create.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with the invalid lines.")
 @click.pass_context
 def import_users(ctx: click.Context, file: BinaryIO, *, form: str | None, dry_run: bool, as_json: bool) -> None:
@@ -121,18 +121,14 @@ def import_users(ctx: click.Context, file: BinaryIO, *, form: str | None, dry_ru
 
     It contains CSV with a header, or JSON lines. Each line has a username and either a password or a password_hash of
     argon2 or Werkzeug. All lines are checked first. Then the users of all valid lines are created in one transaction.
-    The exit code is 1 if a line is invalid.
+    The exit code is 1 if a line is invalid. A file that is not well-formed CSV is rejected as a whole.
     """
-    report = importing.run(
-        file, form or importing.format_of(str(getattr(file, "name", ""))), datetime.now(UTC), dry_run=dry_run
-    )
+    form = form or user_files.format_of(str(getattr(file, "name", "")))
+    report = importing.run(file, form, datetime.now(UTC), dry_run=dry_run)
     if as_json:
         output.show_one(report, as_json=True)
     else:
-        for line in report.invalid:
-            click.echo(f"line {line.line}: {line.reason}", err=True)
-        imported, invalid = output.count(report.imported, "user"), output.count(len(report.invalid), "invalid line")
-        click.echo(f"{'Would import' if dry_run else 'Imported'} {imported}; found {invalid}.")
+        importing.show(report)
     ctx.exit(1 if report.invalid else 0)
 
 
