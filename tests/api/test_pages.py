@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_module(folder: Path, script: str) -> Any:
+    """Run a module with Node, and return what it prints as JSON."""
+    command = [find_program("node"), "--input-type=module", "--eval", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
 def test_package_has_the_file_that_is_served(installed: Path) -> None:
     package = installed / "node_modules/tokenapp-browser"
     assert sorted(path.name for path in package.iterdir()) == ["package.json", "tokenapp.d.ts", "tokenapp.js"]
@@ -138,16 +146,21 @@ def test_package_has_the_file_that_is_served(installed: Path) -> None:
 
 
 def test_package_can_be_imported_by_name(installed: Path) -> None:
-    command = [find_program("node"), "--input-type=module", "--eval", USE]
-    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(done.stdout) == [pages.VERSION, "unknown", True, "network_error"]
+    assert run_module(installed, USE) == [pages.VERSION, "unknown", True, "network_error"]
 
 
-def test_every_export_and_member_has_a_type_declaration() -> None:
-    source, types = ((FOLDER / name).read_text() for name in ("tokenapp.js", "tokenapp.d.ts"))
-    exports = set(re.findall(r"^export (?:class|const|function) (\w+)", source, re.MULTILINE))
-    public = set(re.findall(r"^  (?:async |get )?(\w+)(?:\(.*\) \{| = async \()", source, re.MULTILINE))
-    declared = set(re.findall(r"^export declare (?:class|const|function) (\w+)", types, re.MULTILINE))
+def test_version_of_the_package_can_be_imported(installed: Path) -> None:
+    script = """import { createRequire } from 'node:module'
+    console.log(JSON.stringify(createRequire(process.cwd() + '/a.js')('tokenapp-browser/package.json').version))"""
+    assert run_module(installed, script) == pages.VERSION
+
+
+def test_every_export_and_member_has_a_type_declaration(installed: Path) -> None:
+    types = (FOLDER / "tokenapp.d.ts").read_text()
+    declared = re.findall(r"^export declare (?:class|const|function) (\w+)", types, re.MULTILINE)
     client = types[types.index("interface Client ") :].split("}\n")[0]
-    assert declared == exports
-    assert set(re.findall(r"^  (?:readonly )?(\w+)[:(]", client, re.MULTILINE)) == public - {"constructor"}
+    members = re.findall(r"^  readonly (\w+):", client, re.MULTILINE)
+    script = """import * as all from 'tokenapp-browser'
+    const client = all.createClient({ baseUrl: 'http://127.0.0.1:1' })
+    console.log(JSON.stringify([Object.keys(all), Object.keys(client)].map(names => names.sort())))"""
+    assert run_module(installed, script) == [sorted(declared), sorted(members)]

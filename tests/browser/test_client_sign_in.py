@@ -127,9 +127,3 @@ def test_removed_listener_is_not_called(proxy: Proxy, context: BrowserContext) -
     page.evaluate("client.onChange(() => reasons.push('again'))()")
     sign_in(page)
     assert page.evaluate("reasons") == ["signed-in"]
-
-
-def test_closed_client_has_no_token(proxy: Proxy, context: BrowserContext) -> None:
-    page = open_signed_in_tab(proxy, context)
-    page.evaluate("client.close()")
-    assert (state_of(page)[1], page.evaluate("call('/api/protected')")) == (None, 401)

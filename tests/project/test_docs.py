@@ -95,6 +95,13 @@ def test_every_error_code_has_a_cause_and_a_remedy() -> None:
     assert [row[0] for row in table(ROOT / "docs/errors.md", "Code") if len(row) != 5 or not all(row)] == []
 
 
+def test_types_of_the_browser_client_list_every_error_code() -> None:
+    types = (ROOT / "tokenapp/web/client/tokenapp.d.ts").read_text()
+    listed = re.findall(r'^  \| "(\w+)"', types[types.index("type ErrorCode") :], re.MULTILINE)
+    own = ["network_error", "timeout", "unknown", "cookies_blocked", "client_closed"]
+    assert listed == [*own, *(kind.code for kind in error_classes())]
+
+
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_links_to_files_are_valid(path: Path) -> None:
     targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", path.read_text())

@@ -119,13 +119,15 @@ def mint(grant: Grant, now: datetime) -> Minted:
     settings = config.current()
     issued = int(now.timestamp())
     refresh_expires = int(grant.expires_at.timestamp())
-    expires = min(issued + settings.access_lifetime, refresh_expires, int(grant.ends_at.timestamp()))
+    session_expires = int(grant.ends_at.timestamp())
+    expires = min(issued + settings.access_lifetime, refresh_expires, session_expires)
     authenticated = int(grant.authenticated_at.timestamp())
     access = {
         "sid": grant.sid,
         "iat": issued,
         "exp": expires,
         "auth_time": authenticated,
+        "session_expiry": session_expires,
         "amr": grant.amr,
         "username": grant.username,
     }

@@ -1,61 +1,138 @@
+/** The version of this file, which is that of the service. */
 export declare const VERSION: string;
 
-/** The signed-in user, as named in the token. For display only, not for access control. */
+/** The signed-in user, as named in the token. For display only, not for access control. The object is never changed. */
 export interface User {
-  id: string;
-  username: string;
-  sessionId: string;
+  /** The id of the user at the service. It never changes. */
+  readonly id: string;
+  /** The name of the user. An operator may change it. */
+  readonly username: string;
+  /** The id of the session: one sign-in on one device. It changes when the password is given again. */
+  readonly sessionId: string;
 }
 
-/** A user signed in, signed out, or has to sign in again because the session ended elsewhere. */
-export type Reason = "signed-in" | "signed-out" | "session-ended";
-
-/** "unknown" until the service has responded. */
+/** "unknown" until the service has responded. Show neither the form nor the user then. */
 export type State = "unknown" | "signed-in" | "signed-out";
 
-export interface Change {
-  user: User | null;
-  reason: Reason;
-}
+/** What a listener gets. `reason` tells the cases apart. */
+export type Change =
+  /** A user signed in, in any tab, or the name of the user changed. */
+  | { readonly reason: "signed-in"; readonly user: User }
+  /** The user signed out, in any tab, or the service responded that no user is signed in. */
+  | { readonly reason: "signed-out"; readonly user: null }
+  /** The session expired, was revoked, or lost its cookie. `error` is that of the service, or `cookies_blocked`. */
+  | { readonly reason: "session-ended"; readonly user: null; readonly error: ApiError | null }
+  /** The session ends at `endsAt` (milliseconds, as in `Date.now()`), whatever the user does. At most five minutes
+      before the end; `reauthenticate` opens a new session. */
+  | { readonly reason: "session-ending"; readonly user: User; readonly endsAt: number };
 
+/** Why listeners were called. */
+export type Reason = Change["reason"];
+
+/** The options of `createClient`. */
 export interface Options {
-  /** The URL of the service. Default: the one that served this module, or the origin of the page for a copy of it. */
-  baseUrl?: string;
-  /** Other origins to which `fetch` sends the token. */
-  origins?: readonly string[];
+  /** The URL of the service, with its path if it has one. Default: the service that served this module, or the origin
+      of the page for a copy or a bundle. */
+  baseUrl?: string | URL;
+  /** Other origins to which `fetch` sends the token, such as `["https://api.example.com"]`. */
+  origins?: Iterable<string | URL>;
+  /** "auto" (default): a visible page keeps its session alive. "when-used": the client refreshes only when it is called
+      and when the page is shown, so that a session on an unattended screen expires. */
+  refresh?: "auto" | "when-used";
 }
 
-/** An error of the service; `status` is 0 if the service did not respond. */
+/** The codes of `ApiError`: those of the service, and five of the client. */
+export type ErrorCode =
+  // The service did not respond, or not in time.
+  | "network_error"
+  | "timeout"
+  // The service responded without a code.
+  | "unknown"
+  // The browser does not keep the cookie of the service.
+  | "cookies_blocked"
+  // `close()` was called.
+  | "client_closed"
+  // Errors of the service: docs/errors.md describes them.
+  | "invalid_request"
+  | "invalid_credentials"
+  | "invalid_client"
+  | "unauthorized_client"
+  | "refresh_token_missing"
+  | "refresh_token_expired"
+  | "refresh_token_revoked"
+  | "access_token_missing"
+  | "access_token_invalid"
+  | "password_rejected"
+  | "username_rejected"
+  | "username_taken"
+  | "user_not_found"
+  | "session_not_found"
+  | "too_many_attempts"
+  | "reauthentication_required"
+  | "key_not_found"
+  | "key_pending"
+  | "key_in_use"
+  | "key_rejected"
+  | "client_not_found"
+  | "cross_site_request"
+  | "not_found"
+  | "method_not_allowed"
+  | "request_too_large"
+  | "unsupported_media_type"
+  | "internal_error"
+  | "service_unavailable";
+
+/** An error of the service; `status` is 0 if the service did not respond. `message` is a sentence for users. */
 export declare class ApiError extends Error {
+  constructor(
+    status: number,
+    code: ErrorCode,
+    message?: string,
+    retryAfter?: number | null,
+    options?: { cause?: unknown },
+  );
+  readonly name: "ApiError";
+  /** The status of the response, or 0. */
   readonly status: number;
-  /** An error code of the service, or "network_error", "timeout" or "unknown". */
-  readonly code: string;
+  readonly code: ErrorCode;
   /** The seconds to wait before the next attempt, if the service sent `Retry-After`. */
   readonly retryAfter: number | null;
 }
 
+/** A client. Its functions do not use `this`: `const { signIn, signOut } = client` works. */
 export interface Client {
   /** The URL of the service, without a slash at its end. */
   readonly baseUrl: string;
+  /** The signed-in user or null: the same object until it changes. */
   readonly user: User | null;
+  /** Whether a user is signed in. */
   readonly state: State;
-  /** Return the signed-in user or null. While the service cannot be reached, `state` is "unknown". */
-  restore(): Promise<User | null>;
+  /** When the session ends even if it is used (milliseconds, as in `Date.now()`), or null. */
+  readonly sessionEndsAt: number | null;
+  /** At page load: return the signed-in user, from the cookie or another tab, or null. If the service cannot be
+      reached, `state` stays "unknown", and the client tries again by itself. */
+  readonly restore: () => Promise<User | null>;
   /** Sign in and return the user. */
-  signIn(username: string, password: string): Promise<User>;
-  /** Get a fresh token with the password, for requests that need a recent authentication. A new session replaces the
-      current one. */
-  reauthenticate(password: string): Promise<void>;
+  readonly signIn: (username: string, password: string) => Promise<User>;
+  /** Get a fresh token with the password, after an error `reauthentication_required`. A new session replaces the current
+      one. */
+  readonly reauthenticate: (password: string) => Promise<void>;
   /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
-  changePassword(currentPassword: string, newPassword: string): Promise<void>;
-  /** Sign out in all tabs at once. Rejects if the service could not be reached. */
-  signOut(): Promise<void>;
-  /** Call the global fetch, with the access token if the origin is allowed to get it. */
+  readonly changePassword: (currentPassword: string, newPassword: string) => Promise<void>;
+  /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */
+  readonly signOut: () => Promise<void>;
+  /** Return the current access token, refreshed if it is about to expire, or null if no user is signed in. Anyone who
+      has it can act as the user until it expires: send it to your own services only, and call this for each request
+      instead of storing it. All calls share one refresh. */
+  readonly getToken: () => Promise<string | null>;
+  /** Call the global fetch, with the access token if the origin is allowed to get it. If the token is rejected, the
+      request is sent once more with a new one. */
   readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
-  /** Call `listener` at each change, in any tab. Returns a function that removes the listener. */
-  onChange(listener: (change: Change) => void): () => void;
-  /** Discard the token and stop all work. The session stays live. */
-  close(): void;
+  /** Call `listener` at each change, in any tab of this origin. Returns a function that removes the listener. */
+  readonly onChange: (listener: (change: Change) => void) => () => void;
+  /** Discard the token and stop all work, for good: later calls reject with `client_closed`. The session stays live. */
+  readonly close: () => void;
 }
 
+/** Create a client. An application needs one, for its whole life. Throws a `TypeError` if an option is wrong. */
 export declare function createClient(options?: Options): Client;

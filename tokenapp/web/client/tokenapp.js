@@ -18,9 +18,14 @@ const MAX_REFRESH_MARGIN = 60_000;
 const CLOCK_TOLERANCE = 60_000;
 const REJECTION_MEMORY = 30_000;
 const REPLACEMENT_DELAY = 100;
+const MAX_REPLACEMENT_DELAY = 2000;
+const MIN_DELAY = 1000;
+const ENDING_NOTICE = 300_000;
+const MAX_TIMEOUT = 2 ** 31 - 1;
 const TEMPORARY_STATUSES = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
 const SESSION_ENDED = /^refresh_token_/;
-const COOKIE_REJECTED = /^refresh_token_(?!missing)/;
+const COOKIE_MISSING = "refresh_token_missing";
+const OPTIONS = ["baseUrl", "origins", "refresh"];
 
 /** An error of the service; `status` is 0 if the service did not respond (`network_error`, `timeout`). */
 export class ApiError extends Error {
@@ -33,32 +38,51 @@ export class ApiError extends Error {
   }
 }
 
-/** Create a client of the service at `baseUrl`. It sends tokens to the service and to `origins` only. */
-export function createClient({ baseUrl = defaultBaseUrl(), origins = [] } = {}) {
-  const { origin, pathname } = new URL(baseUrl, globalThis.location?.href);
-  const base = origin + pathname.replace(/\/+$/, "");
-  return new Client(base, new Set([origin, ...origins.map((each) => new URL(each).origin)]));
-}
-
-/** Return the URL of the service that served this module as BASE/static/tokenapp.js. A copy of the module, or a bundle,
-    belongs to a service on the origin of the page. */
-function defaultBaseUrl() {
-  const served = /^(https?:.*)\/static\/tokenapp(-[\d.]+)?\.js$/.exec(import.meta.url);
-  return served ? served[1] : globalThis.location.origin;
+/** Create a client of the service at `baseUrl`. It sends tokens to the service and to `origins` only. Its members are
+    values and functions that do not use `this`: they can be destructured, and called through proxies. */
+export function createClient(options = {}) {
+  const client = new Client(parseOptions(options));
+  return {
+    get baseUrl() {
+      return client.baseUrl;
+    },
+    get user() {
+      return client.user;
+    },
+    get state() {
+      return client.state;
+    },
+    get sessionEndsAt() {
+      return client.sessionEndsAt;
+    },
+    restore: async () => client.untilClosed(() => client.restore()),
+    signIn: async (username, password) => client.untilClosed(() => client.signIn(username, password)),
+    reauthenticate: async (password) => client.untilClosed(() => client.reauthenticate(password)),
+    changePassword: async (current, chosen) => client.untilClosed(() => client.changePassword(current, chosen)),
+    signOut: async () => client.signOut(),
+    getToken: async () => client.untilClosed(() => client.getToken()),
+    fetch: async (input, init) => client.fetch(input, init),
+    onChange: (listener) => client.onChange(listener),
+    close: () => client.close(),
+  };
 }
 
 class Client {
   #base;
   #allowedOrigins;
+  #isAutomatic;
   #sharedName;
-  #channel = null;
+  #channel;
+  #lifetime = new AbortController();
   #listeners = new Set();
   #token = null;
+  #user = null;
   #state = "unknown";
   // The time of the last sign-in or sign-out by this machine's clock. Tabs resolve conflicts by it: the latest wins.
   #epoch = 0;
   #endedSessions = new Set();
   #rejectedToken = null;
+  #hasLostCookie = false;
   #refreshing = null;
   #queue = Promise.resolve();
   #pendingSignIns = 0;
@@ -68,36 +92,43 @@ class Client {
   #pauseReason = null;
   #onTabResponse = null;
   #timer = undefined;
+  #sessionEndsAt = null;
+  #endTimer = undefined;
+  #announcedEnd = null;
   #failures = 0;
   #isUsed = false;
-  #closed = false;
 
-  constructor(base, allowedOrigins) {
+  constructor({ base, allowedOrigins, isAutomatic }) {
     this.#base = base;
     this.#allowedOrigins = allowedOrigins;
+    this.#isAutomatic = isAutomatic;
     this.#sharedName = `tokenapp ${base}`;
-    if (globalThis.BroadcastChannel) {
-      this.#channel = new BroadcastChannel(this.#sharedName);
-      this.#channel.onmessage = ({ data }) => this.#receive(data ?? {});
-      this.#channel.unref?.();
-    }
-    for (const [target, event] of this.#wakeEvents()) target?.addEventListener?.(event, this.#refreshIfDue);
+    this.#channel = openChannel(this.#sharedName, (message) => this.#receive(message));
+    for (const [target, event] of this.#wakeEvents()) target?.addEventListener?.(event, this.#wakeUp);
   }
 
-  /** The URL of the service, without a slash at its end. */
   get baseUrl() {
     return this.#base;
   }
 
-  /** The user that the token names, or null. For display only, not for access control. */
+  /** The user that the token names, or null: the same object until something about the user changes. */
   get user() {
-    const claims = this.#token?.claims;
-    return claims ? { id: claims.sub, username: claims.username, sessionId: claims.sid } : null;
+    return this.#user;
   }
 
-  /** "signed-in", "signed-out", or "unknown" until the service has responded. */
   get state() {
     return this.#state;
+  }
+
+  /** The time at which the session ends even if it is used, by this machine's clock, or null. */
+  get sessionEndsAt() {
+    return this.#sessionEndsAt;
+  }
+
+  /** Do `work`. Rejects with `client_closed` when the client is closed, even if it is closed during the work. */
+  untilClosed(work) {
+    this.#lifetime.signal.throwIfAborted();
+    return abortable(work(), this.#lifetime.signal);
   }
 
   /** Return the signed-in user or null. While the service cannot be reached, `state` is "unknown". */
@@ -118,10 +149,13 @@ class Client {
     this.#skipDelay?.();
     return this.#enqueue(async () => {
       this.#pendingSignIns -= 1;
+      if (this.#hasLostCookie && areCookiesOff()) throw cookiesBlocked(this.#base);
       return this.#withoutRefresh(async () => {
         const since = Date.now();
-        const body = await this.#request("/api/login", { body: { username, password } });
-        this.#acceptToken(tokenFrom(body, since), this.#nextEpoch());
+        const token = tokenFrom(await this.#request("/api/login", { body: { username, password } }), since);
+        const mayLackCookie = this.#hasLostCookie || areCookiesOff() || isOtherSite(this.#base);
+        const kept = mayLackCookie ? await this.#confirmCookie(token) : { ...token, isNew: true };
+        this.#acceptToken(kept, this.#nextEpoch());
         return this.user;
       });
     });
@@ -140,13 +174,14 @@ class Client {
   async changePassword(currentPassword, newPassword) {
     const body = { currentPassword, newPassword };
     await this.#replaceSession(async (bearer) => {
-      await this.#request("/api/me/password", { method: "PUT", body, bearer, isEmpty: true });
+      await this.#request("/api/me/password", { method: "PUT", body, bearer, accepts: isEmpty });
       return null;
     });
   }
 
   /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */
   async signOut() {
+    this.#lifetime.signal.throwIfAborted();
     let bearer = this.#token?.value;
     this.#discardSession("signed-out", this.#nextEpoch());
     await this.#enqueue(async () => {
@@ -161,44 +196,63 @@ class Client {
     });
   }
 
+  /** Return the access token, refreshed if it is about to expire, or null if no user is signed in. */
+  async getToken() {
+    return (await this.#currentToken())?.value ?? null;
+  }
+
   /** Call the global fetch, with the access token if the origin is allowed to get it. */
-  fetch = async (input, init) => {
+  async fetch(input, init) {
+    this.#lifetime.signal.throwIfAborted();
     const request = new Request(input, init);
     const origin = new URL(request.url).origin;
     if (!this.#allowedOrigins.has(origin) || request.headers.has("Authorization")) return fetch(request);
     const owner = this.#token?.claims.sub;
     // Never send one user's request with another user's token.
     const own = (token) => (owner && token && token.claims.sub !== owner ? null : token);
-    const token = own(await abortable(this.#currentToken(), request.signal));
+    const current = this.untilClosed(() => this.#currentToken());
+    const token = own(await abortable(current, request.signal));
     const spare = request.clone();
-    const response = await send(request, token);
-    if (!token || !(await rejectsToken(response))) return response;
-    const next = own(await abortable(this.#replaceToken(token, origin), request.signal));
-    if (!next) return response;
-    response.body?.cancel().catch(() => null);
-    const second = await send(spare, next);
+    const first = await send(request, token);
+    if (!token || !(await rejectsToken(first))) return first;
+    const replacement = this.#replaceToken(token, origin).catch(() => null);
+    const next = own(await abortable(replacement, request.signal));
+    if (!next) return first;
+    // Its body counts against the browser's limit for requests with keepalive until the response is read.
+    await drain(first.clone());
+    const second = await send(spare, next).catch((error) => {
+      if (request.signal.aborted) throw error;
+      return null; // the browser cannot send this body again
+    });
+    if (!second) return first;
     // Do not refresh at every call to an API that rejects all tokens.
     if (await rejectsToken(second)) this.#rejectingOrigins.set(origin, intervalOf(REJECTION_MEMORY));
     return second;
-  };
-
-  /** Call `listener({ user, reason })` when a user signs in ("signed-in"), signs out ("signed-out") or has to sign in
-      again ("session-ended"), in any tab. Returns a function that removes the listener. */
-  onChange(listener) {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
-  /** Discard the token and stop all work. The session stays live. */
+  /** Call `listener(change)` at each change, in any tab. Returns a function that removes the listener. */
+  onChange(listener) {
+    const entry = (change) => listener(change);
+    if (!this.#isClosed) this.#listeners.add(entry);
+    return () => {
+      this.#listeners.delete(entry);
+    };
+  }
+
+  /** Discard the token and stop all work, for good. The session stays live. */
   close() {
-    this.#closed = true;
-    this.#token = null;
+    if (this.#isClosed) return;
+    this.#lifetime.abort(new ApiError(0, "client_closed", "The client was closed."));
+    this.#setToken(null);
     this.#state = "signed-out";
     this.#listeners.clear();
-    clearTimeout(this.#timer);
     this.#channel?.close();
     this.#channel = null;
-    for (const [target, event] of this.#wakeEvents()) target?.removeEventListener?.(event, this.#refreshIfDue);
+    for (const [target, event] of this.#wakeEvents()) target?.removeEventListener?.(event, this.#wakeUp);
+  }
+
+  get #isClosed() {
+    return this.#lifetime.signal.aborted;
   }
 
   // Tokens.
@@ -219,23 +273,25 @@ class Client {
     if (this.#token === token) {
       if (isWithin(this.#rejectingOrigins.get(origin))) return null;
       this.#rejectedToken = token.value;
-      await this.#refresh().catch(() => null);
+      await this.untilClosed(() => this.#refresh()).catch(() => null);
     }
     return this.#token?.value === token.value ? null : this.#token;
   }
 
-  #refresh() {
-    this.#refreshing ??= this.#refreshWithLock().finally(() => {
+  /** Get a new token, unless there is a usable one. With `isCheck`, ask the service in any case. */
+  #refresh({ isCheck = false } = {}) {
+    this.#refreshing ??= this.#refreshWithLock(isCheck).finally(() => {
       this.#refreshing = null;
     });
     return this.#refreshing;
   }
 
-  async #refreshWithLock() {
+  async #refreshWithLock(isCheck) {
     const epoch = this.#epoch;
-    const isSettled = () => this.#closed || this.#epoch !== epoch || (isUsable(this.#token) && !this.#isRejected());
+    const isFresh = () => !isCheck && isUsable(this.#token) && !this.#isRejected();
+    const isSettled = () => this.#isClosed || this.#epoch !== epoch || isFresh();
     return this.#withLock(async () => {
-      if (!isSettled()) await this.#requestTokenFromTabs();
+      if (!isSettled() && !isCheck) await this.#requestTokenFromTabs();
       if (!isSettled()) await this.#requestToken(isSettled);
       return this.#token;
     });
@@ -246,33 +302,73 @@ class Client {
     const known = this.#epoch;
     let since;
     let isRepeated = false;
-    const post = () => {
+    const post = (failure) => {
       since = Date.now();
-      return this.#request("/api/token");
+      return this.#request("/api/token", { failure });
     };
-    // Another tab may just have replaced the session and its cookie. The second request has the new cookie.
+    // Another page may just have replaced the session and its cookie. The second request has the new cookie.
     const postAgain = async (error) => {
-      if (isRepeated || !COOKIE_REJECTED.test(error.code)) throw error;
+      const isRejected = SESSION_ENDED.test(error.code) && error.code !== COOKIE_MISSING;
+      if (isRepeated || !isRejected) throw error;
       isRepeated = true;
-      await sleep(REPLACEMENT_DELAY);
+      await sleep(Math.min(Math.max(Date.now() - since, REPLACEMENT_DELAY), MAX_REPLACEMENT_DELAY));
       if (isSettled()) throw error;
-      return post();
+      return post(error);
     };
     try {
       const body = await retry(
-        () => post().catch(postAgain),
+        (failure) => post(failure).catch(postAgain),
         () => !isSettled(),
       );
       // The epoch is the time of the request, so a sign-in or sign-out during the request takes precedence.
-      if (!this.#closed) this.#acceptToken(tokenFrom(body, since), Math.max(known, since));
+      this.#acceptToken(tokenFrom(body, since), Math.max(known, since));
     } catch (error) {
       if (isSettled()) return;
       this.#failures += 1;
-      if (SESSION_ENDED.test(error.code)) return this.#discardSession("session-ended", known);
+      if (SESSION_ENDED.test(error.code)) {
+        const cause = await this.#causeOfEnd(error);
+        if (!isSettled()) this.#discardSession("session-ended", known, { error: cause });
+        if (cause !== error) throw cause;
+        return;
+      }
       this.#pause(error);
       throw error;
     }
   }
+
+  // Cookies.
+
+  /** Refresh with the cookie of a new session. Rejects if the browser did not keep the cookie. */
+  async #confirmCookie(token) {
+    const since = Date.now();
+    try {
+      const next = tokenFrom(await this.#request("/api/token"), since);
+      if (next.claims.sid === token.claims.sid) return next;
+    } catch (error) {
+      if (!SESSION_ENDED.test(error.code)) return token;
+      throw await this.#rejectCookie(token, error);
+    }
+    throw await this.#rejectCookie(token);
+  }
+
+  /** Return why the session ended: `cookies_blocked` if the service still lists it, right after the sign-in. */
+  async #causeOfEnd(error) {
+    const token = this.#token;
+    if (!token?.isNew || error.code !== COOKIE_MISSING) return error;
+    const accepts = (response, body) => response.ok && Array.isArray(body.items);
+    const request = this.#request("/api/sessions", { method: "GET", bearer: token.value, accepts });
+    const { items } = await request.catch(() => ({ items: [] }));
+    return items.some((session) => session.current) ? this.#rejectCookie(token, error) : error;
+  }
+
+  /** Revoke a session that the browser has no cookie of, and return the error for it. */
+  async #rejectCookie(token, cause) {
+    this.#hasLostCookie = true;
+    await this.#request("/api/logout", { bearer: token.value, accepts: isEmpty }).catch(() => null);
+    return cookiesBlocked(this.#base, cause);
+  }
+
+  // Sessions.
 
   /** Let the service replace the session: `call(bearer)` returns the token of the new session, or null. */
   #replaceSession(call) {
@@ -300,7 +396,7 @@ class Client {
       if (fresh && isCurrent()) this.#acceptToken(fresh, this.#nextEpoch());
       return fresh;
     });
-    if (this.#closed) return;
+    if (this.#isClosed) return;
     if (!isCurrent()) {
       // The user signed out in another tab, possibly before the new session was opened.
       if (!this.#token) await this.#sendLogout(next?.value).catch(() => null);
@@ -316,8 +412,8 @@ class Client {
       this.#skipDelay = resolve;
     });
     const isWanted = () => !this.#token && !this.#pendingSignIns;
-    const post = () => this.#request("/api/logout", { bearer, isEmpty: true });
-    const postIfWanted = (failure) => (isWanted() ? post() : Promise.reject(failure));
+    const post = (failure) => this.#request("/api/logout", { bearer, failure, accepts: isEmpty });
+    const postIfWanted = (failure) => (isWanted() ? post(failure) : Promise.reject(failure));
     // The first attempt takes no lock, because the page may be closed at any moment. Retries wait for sign-ins.
     const attempt = (failure) => (failure ? this.#withLock(() => postIfWanted(failure)) : post());
     await retry(attempt, isWanted, skipDelay);
@@ -327,27 +423,45 @@ class Client {
     const { sid } = token.claims;
     const current = this.#token;
     const isSame = current?.claims.sid === sid;
-    const isSameUser = current?.claims.sub === token.claims.sub;
-    if (this.#endedSessions.has(sid) || token.value === this.#rejectedToken) return;
+    const before = this.#user;
+    if (this.#isClosed || this.#endedSessions.has(sid) || token.value === this.#rejectedToken) return;
     if (isSame ? token.since < current.since && isUsable(current) : epoch < this.#epoch) return;
     this.#epoch = Math.max(this.#epoch, epoch);
-    this.#token = token;
+    this.#setToken(token);
     this.#state = "signed-in";
     this.#failures = 0;
     this.#scheduleRefresh();
     if (broadcast) this.#broadcastToken();
-    if (!isSameUser) this.#emit("signed-in");
+    if (before?.id !== this.#user.id || before.username !== this.#user.username) this.#emit("signed-in");
+    this.#watchEnd();
   }
 
-  #discardSession(reason, epoch, { sid = this.#token?.claims.sid, broadcast = true } = {}) {
+  #discardSession(reason, epoch, { sid = this.#token?.claims.sid, error = null, broadcast = true } = {}) {
     const before = this.#state;
     if (sid) this.#endedSessions.add(sid);
     this.#epoch = Math.max(this.#epoch, epoch);
-    this.#token = null;
+    this.#setToken(null);
     this.#state = "signed-out";
+    const shared = error && { ...error, message: error.message };
+    if (broadcast) this.#post({ kind: "left", reason, epoch, sid, error: shared });
+    if (before === "signed-in" && reason === "session-ended") this.#emit(reason, { error });
+    else if (before !== "signed-out") this.#emit("signed-out");
+  }
+
+  #setToken(token) {
+    const former = this.#user;
+    const { sub: id, username, sid: sessionId } = token?.claims ?? {};
+    const isSameSession = token !== null && former?.sessionId === sessionId;
+    const isSame = isSameSession && former.id === id && former.username === username;
+    this.#token = token;
+    if (!isSame) this.#user = token && Object.freeze({ id, username, sessionId });
+    const endsAt = endOf(token);
+    // Each response computes the time again, some milliseconds off.
+    const isClose = isSameSession && Math.abs(endsAt - this.#sessionEndsAt) < CLOCK_TOLERANCE;
+    if (!isClose) this.#sessionEndsAt = endsAt;
+    if (token) return;
     clearTimeout(this.#timer);
-    if (broadcast) this.#channel?.postMessage({ kind: "left", reason, epoch, sid });
-    if (before !== "signed-out") this.#emit(before === "unknown" ? "signed-out" : reason);
+    clearTimeout(this.#endTimer);
   }
 
   #isRejected() {
@@ -358,21 +472,30 @@ class Client {
     return Math.max(Date.now(), this.#epoch + 1);
   }
 
-  #emit(reason) {
+  #emit(reason, details = {}) {
     for (const listener of [...this.#listeners]) {
       try {
-        listener({ user: this.user, reason });
+        listener({ user: this.#user, reason, ...details });
       } catch (error) {
-        globalThis.reportError?.(error);
+        if (globalThis.reportError) reportError(error);
+        else console.error(error);
       }
     }
   }
 
   // Other tabs.
 
+  #post(message) {
+    try {
+      this.#channel?.postMessage(message);
+    } catch {
+      // The other tabs ask the service.
+    }
+  }
+
   #broadcastToken() {
-    const { value, since, expires } = this.#token;
-    this.#channel?.postMessage({ kind: "token", epoch: this.#epoch, value, since, expires });
+    const { value, since, expires, isNew } = this.#token;
+    this.#post({ kind: "token", epoch: this.#epoch, value, since, expires, isNew });
   }
 
   /** Ask the other tabs for a usable token, and wait briefly for a response. */
@@ -381,20 +504,22 @@ class Client {
     const response = new Promise((resolve) => {
       this.#onTabResponse = resolve;
     });
-    this.#channel.postMessage({ kind: "ask" });
+    this.#post({ kind: "ask" });
     await Promise.race([response, sleep(TAB_TIMEOUT)]);
   }
 
-  #receive({ kind, reason, epoch, sid, value, since, expires }) {
+  #receive({ kind, reason, epoch, sid, error, value, since, expires, isNew }) {
     if (kind === "ask" && isUsable(this.#token) && !this.#isRejected()) this.#broadcastToken();
     if (kind === "token") {
-      this.#acceptToken({ value, since, expires, claims: decodeClaims(value) }, epoch, { broadcast: false });
+      const token = { value, since, expires, isNew, claims: decodeClaims(value) };
+      this.#acceptToken(token, epoch, { broadcast: false });
     }
     if (kind === "left") {
       const isOurs = this.#token?.claims.sid === sid;
       const isLater = reason === "signed-out" && epoch >= this.#epoch;
+      const why = error && new ApiError(error.status, error.code, error.message, error.retryAfter);
       if (sid) this.#endedSessions.add(sid);
-      if (isOurs || isLater) this.#discardSession(reason, epoch, { broadcast: false });
+      if (isOurs || isLater) this.#discardSession(reason, epoch, { error: why, broadcast: false });
     }
     if (kind !== "ask") this.#onTabResponse?.();
   }
@@ -402,24 +527,21 @@ class Client {
   /** Do `work` while no refresh is in progress, whose response would overwrite the cookie that `work` gets. */
   async #withoutRefresh(work) {
     await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_TIMEOUT : 0)]);
+    this.#lifetime.signal.throwIfAborted();
     return this.#withLock(work);
   }
 
-  /** Do `work` under the lock that all tabs share, or without it if the lock is not free in time. */
+  /** Do `work` once: under the lock that all tabs share, or without it if the lock is refused or not free in time. */
   async #withLock(work) {
-    let hasBegun = false;
-    const begin = () => {
-      hasBegun = true;
-      return work();
-    };
-    const { locks } = globalThis.navigator ?? {};
-    if (!locks) return begin();
+    let result = null;
+    const begin = () => (result ??= work());
     try {
-      return await locks.request(this.#sharedName, { signal: AbortSignal.timeout(LOCK_TIMEOUT) }, begin);
-    } catch (error) {
-      if (hasBegun) throw error;
-      return begin();
+      const signal = AbortSignal.timeout(LOCK_TIMEOUT);
+      await globalThis.navigator?.locks?.request(this.#sharedName, { signal }, begin);
+    } catch {
+      // The lock failed, or the work did: then its result rejects.
     }
+    return begin();
   }
 
   /** Run the sign-ins and sign-outs of this tab one after the other, in the order of the calls. */
@@ -441,18 +563,47 @@ class Client {
 
   #scheduleRefresh() {
     clearTimeout(this.#timer);
+    if (this.#isClosed || (this.#token && !this.#isAutomatic)) return;
     const delay = Math.min(300_000, 10_000 * 2 ** this.#failures) * (0.5 + Math.random() / 2);
     const due = this.#failures || !this.#token ? delay : this.#token.expires - refreshMargin(this.#token) - Date.now();
-    this.#timer = setTimeout(this.#refreshIfDue, Math.min(Math.max(due, 0), 2 ** 31 - 1));
-    this.#timer.unref?.();
+    this.#timer = startTimer(this.#refreshIfDue, Math.max(due, MIN_DELAY));
   }
 
   /** Refresh if the token is about to expire. Hidden pages wait until they are shown or call an API. */
   #refreshIfDue = () => {
-    const isWanted = this.#state === "signed-in" || (this.#state === "unknown" && this.#isUsed);
-    if (this.#closed || !isWanted || globalThis.document?.visibilityState === "hidden") return;
+    const isWanted = this.#state === "unknown" ? this.#isUsed : this.#token && this.#isAutomatic;
+    if (this.#isClosed || !isWanted || isHidden()) return;
     if (isUsable(this.#token)) this.#scheduleRefresh();
     else this.#refresh().catch(() => this.#scheduleRefresh());
+  };
+
+  /** Ask the service whether the session is still live when the page is shown: a page of another origin may have ended
+      it. A page from the back/forward cache may also have missed a sign-in. */
+  #wakeUp = ({ type, persisted }) => {
+    if (isHidden()) return;
+    const isShown = type === "visibilitychange" || persisted;
+    const isWanted = this.#state === "signed-in" || (this.#isUsed && (persisted || this.#state === "unknown"));
+    if (isShown && isWanted) this.#refresh({ isCheck: true }).catch(() => this.#scheduleRefresh());
+    else this.#refreshIfDue();
+    this.#watchEnd();
+  };
+
+  /** Report once that the session is about to end, and find out when it has ended. */
+  #watchEnd = () => {
+    clearTimeout(this.#endTimer);
+    if (!this.#token || this.#sessionEndsAt === null) return;
+    const { sid, auth_time: began, session_expiry: end } = this.#token.claims;
+    const notice = Math.min(ENDING_NOTICE, ((end - began) * 1000) / 5);
+    const remaining = this.#sessionEndsAt - Date.now();
+    if (remaining > notice) {
+      this.#endTimer = startTimer(this.#watchEnd, remaining - notice);
+      return;
+    }
+    if (remaining > 0) this.#endTimer = startTimer(this.#watchEnd, remaining + 1000);
+    else if (!isHidden()) this.#refresh({ isCheck: true }).catch(() => this.#scheduleRefresh());
+    if (this.#announcedEnd === sid) return;
+    this.#announcedEnd = sid;
+    this.#emit("session-ending", { endsAt: this.#sessionEndsAt });
   };
 
   /** Send no refresh for as long as the service requests, or for ten seconds after an unexpected error. */
@@ -462,27 +613,114 @@ class Client {
     this.#pauseReason = error;
   }
 
-  /** Send one request to the service, without retries. */
-  async #request(path, { method = "POST", body, bearer, isEmpty = false } = {}) {
+  /** Send one request to the service. `accepts` tells a response of the service from one of something else. */
+  async #request(path, { method = "POST", body, bearer, failure, accepts = hasToken } = {}) {
     const headers = {};
     if (body) headers["Content-Type"] = "application/json";
     if (bearer) headers.Authorization = `Bearer ${bearer}`;
-    try {
-      const response = await fetch(this.#base + path, {
+    // With keepalive, the browser stores the new cookie even if the page is closed during the request.
+    const attempt = (keepalive) =>
+      fetch(this.#base + path, {
         method,
         headers,
         body: body && JSON.stringify(body),
         credentials: "include",
         cache: "no-store",
         redirect: "error",
-        keepalive: true, // the browser stores the new cookie even if the page is closed during the request
+        keepalive,
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),
       });
-      return await readBody(response, isEmpty);
+    try {
+      // Browsers refuse such requests at once when other scripts have too many of them in progress.
+      const response = await attempt(failure?.code !== "network_error").catch((error) => {
+        if (!body || error.name !== "TypeError") throw error;
+        return attempt(false);
+      });
+      return await readBody(response, accepts);
     } catch (error) {
       throw connectionError(error);
     }
   }
+}
+
+/** Check the options at once, so that a mistake is not found at the first request. */
+function parseOptions({ baseUrl, origins = [], refresh = "auto", ...others }) {
+  const unknown = Object.keys(others);
+  if (unknown.length) throw new TypeError(`Unknown option ${unknown[0]}: the options are ${OPTIONS.join(", ")}.`);
+  if (refresh !== "auto" && refresh !== "when-used") throw new TypeError('refresh must be "auto" or "when-used".');
+  if (typeof origins === "string" || !origins?.[Symbol.iterator]) {
+    throw new TypeError('origins must be a list, such as ["https://api.example.com"].');
+  }
+  const url = parseUrl("baseUrl", baseUrl ?? defaultBaseUrl());
+  if (url.search || url.hash) throw new TypeError(`baseUrl must have no query and no fragment: ${baseUrl}`);
+  const base = url.origin + url.pathname.replace(/\/+$/, "");
+  const listed = [...origins].map((each) => parseUrl("origins", each).origin);
+  return { base, allowedOrigins: new Set([url.origin, ...listed]), isAutomatic: refresh === "auto" };
+}
+
+/** Return the URL of the service that served this module as BASE/static/tokenapp.js. A copy of the module, or a bundle,
+    belongs to a service on the origin of the page. */
+function defaultBaseUrl() {
+  const served = /^(https?:.*)\/static\/tokenapp(-[\d.]+)?\.js$/.exec(import.meta.url);
+  const base = served ? served[1] : globalThis.location?.origin;
+  if (base && base !== "null") return base;
+  throw new TypeError(
+    'Without a page, give baseUrl, the URL of the service: createClient({ baseUrl: "https://login.example.com" }).',
+  );
+}
+
+/** Parse a URL of http or https. A path that begins with a slash is one of the page's own origin. */
+function parseUrl(option, value) {
+  const text = String(value);
+  const page = globalThis.location?.origin;
+  try {
+    const url = new URL(text, page);
+    if (/^(https?:\/\/|\/)/i.test(text) && /^https?:$/.test(url.protocol) && !url.username && !url.password) return url;
+  } catch {
+    // It is not a URL at all.
+  }
+  throw new TypeError(`${option} must be a URL such as "https://login.example.com", not "${text}".`);
+}
+
+/** Open the channel to the other tabs. Browsers refuse it where they block storage. */
+function openChannel(name, receive) {
+  try {
+    const channel = new BroadcastChannel(name);
+    channel.onmessage = ({ data }) => receive(data ?? {});
+    channel.unref?.();
+    return channel;
+  } catch {
+    return null;
+  }
+}
+
+function areCookiesOff() {
+  return globalThis.navigator?.cookieEnabled === false;
+}
+
+/** Whether the page is of another site than the service, as far as the names tell. Its cookie would not be kept. */
+function isOtherSite(base) {
+  const page = globalThis.location;
+  if (!page) return false;
+  const { protocol, hostname } = new URL(base);
+  const siteOf = (host) => (/^[\d.]+$|:/.test(host) ? host : host.split(".").slice(-2).join("."));
+  return protocol !== page.protocol || siteOf(hostname) !== siteOf(page.hostname);
+}
+
+function cookiesBlocked(base, cause) {
+  const message = `The browser did not keep the cookie of ${new URL(base).hostname}. Allow cookies and sign in again.`;
+  return new ApiError(cause?.status ?? 401, "cookies_blocked", message, null, { cause });
+}
+
+function isHidden() {
+  return globalThis.document?.visibilityState === "hidden";
+}
+
+/** Start a timer that does not keep a program running. Longer delays than browsers support are cut. */
+function startTimer(work, delay) {
+  const timer = setTimeout(work, Math.min(Math.max(delay, 0), MAX_TIMEOUT));
+  timer.unref?.();
+  return timer;
 }
 
 function sleep(milliseconds) {
@@ -525,19 +763,41 @@ function send(request, token) {
 }
 
 async function readJson(response) {
+  const text = await response.text();
   if (!/[/+]json\b/.test(response.headers.get("Content-Type") ?? "")) return {};
-  return (await response.json().catch(() => null)) ?? {};
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
 }
 
-/** Return the body of a successful response: a token or, if `isEmpty`, nothing. A response that the service did not
-    send, such as the sign-in page of a captive portal, is a network error. */
-async function readBody(response, isEmpty = false) {
+/** Read a body that nobody needs. A cancelled one would close the connection. */
+async function drain(response) {
+  await response.arrayBuffer().catch(() => null);
+}
+
+function hasToken(response, body) {
+  return response.ok && typeof body.accessToken === "string";
+}
+
+function isEmpty(response) {
+  return response.status === 204;
+}
+
+/** Return the body of a successful response. One that the service did not send, such as the sign-in page of a captive
+    portal, is a network error. */
+async function readBody(response, accepts) {
   const body = await readJson(response);
-  if (isEmpty ? response.status === 204 : response.ok && typeof body.accessToken === "string") return body;
-  if (response.ok) throw new ApiError(0, "network_error", "The response did not come from the service.");
+  if (accepts(response, body)) return body;
+  if (response.ok) throw foreignResponse();
   const message = body.message ?? `The service responded with status ${response.status}.`;
   const retryAfter = parseRetryAfter(response.headers.get("Retry-After"));
   throw new ApiError(response.status, body.code ?? "unknown", message, retryAfter);
+}
+
+function foreignResponse() {
+  return new ApiError(0, "network_error", "The response did not come from the service.");
 }
 
 function connectionError(error) {
@@ -561,7 +821,11 @@ async function rejectsToken(response) {
 
 /** Build a token from a response to a request sent at `since`. It expires by this machine's clock only. */
 function tokenFrom({ accessToken, expiresIn }, since) {
-  return { value: accessToken, claims: decodeClaims(accessToken), since, expires: since + expiresIn * 1000 };
+  try {
+    return { value: accessToken, claims: decodeClaims(accessToken), since, expires: since + expiresIn * 1000 };
+  } catch {
+    throw foreignResponse();
+  }
 }
 
 function decodeClaims(value) {
@@ -581,8 +845,15 @@ function isWithin(interval) {
   return Boolean(interval) && interval.from <= now && now < interval.until;
 }
 
-function refreshMargin({ since, expires }) {
-  return Math.min(MAX_REFRESH_MARGIN, (expires - since) / 5);
+/** Return how long before its expiry a token is replaced. One that lasts until the session ends cannot be. */
+function refreshMargin({ since, expires, claims }) {
+  return claims.exp === claims.session_expiry ? 0 : Math.min(MAX_REFRESH_MARGIN, (expires - since) / 5);
+}
+
+/** Return the end of a token's session by this machine's clock, or null if it is not known. */
+function endOf(token) {
+  const { session_expiry: end, iat } = token?.claims ?? {};
+  return end ? token.since + (end - iat) * 1000 : null;
 }
 
 /** Whether a token is valid for a while longer. One from the future means that the clock was set back. */
