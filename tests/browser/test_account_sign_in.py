@@ -58,6 +58,9 @@ def test_everything_works_with_the_keyboard(visitor: Visitor) -> None:
     keyboard.press("Enter")
     expect(visitor.page.locator(".device")).to_have_count(1)
     visitor.expect_focus("#devices-title")
+    tab_to('[href="#password"]')
+    keyboard.press("Enter")
+    visitor.expect_focus("#password-title")
     tab_to("#current")
     keyboard.type(PASSWORD)
     tab_to("#new")
@@ -92,6 +95,7 @@ def test_revealed_password_is_hidden_when_it_is_submitted(visitor: Visitor) -> N
 
 def test_sign_out_ends_the_session_and_clears_the_page(visitor: Visitor) -> None:
     visitor.sign_in()
+    visitor.open_tab("password")
     visitor.page.fill("#current", PASSWORD)
     visitor.page.click("#sign-out")
     visitor.expect_text("#sign-in-notice", "You are signed out.")
@@ -192,6 +196,7 @@ def delivered_to_next_user(visitor: Visitor, url: str) -> Iterator[None]:
     wait_until(lambda: bool(visitor.page.evaluate("true") and held), what="the response")
     visitor.page.click("#sign-out")
     visitor.submit_sign_in(PASSWORD, other)
+    visitor.open_tab("devices")
     expect(visitor.page.locator("#devices-empty")).to_be_visible()
     before = visitor.page.evaluate("handled")
     (route, response) = held.pop()

@@ -100,8 +100,13 @@ class Visitor:
         self.page.fill("#password", password)
         self.page.click("#sign-in [type=submit]")
 
+    def open_tab(self, name: str) -> None:
+        """Press a tab of the account."""
+        self.page.click(f'.tabs [href="#{name}"]')
+
     def change_password(self, new: str, current: str = PASSWORD) -> None:
         """Fill in and submit the form for a new password."""
+        self.open_tab("password")
         self.page.fill("#current", current)
         self.page.fill("#new", new)
         self.page.click("#change [type=submit]")

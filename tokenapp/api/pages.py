@@ -1,4 +1,4 @@
-"""The pages blueprint: the account page and the browser client.
+"""The pages blueprint: the files of the browser client and of the account page.
 
 The browser client is one ES module, which pages of any origin may load.
 """
@@ -11,73 +11,37 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, render_template, request, send_from_directory
+from flask import Blueprint, Response
 
-from tokenapp import config, errors
-from tokenapp.http import requests
+from tokenapp import errors
+from tokenapp.api import modules
+from tokenapp.http import files
 from tokenapp.http.endpoint import endpoint
 
 VERSION: Final = "0.1.0"
 _FOLDER: Final = Path(__file__).resolve().parent.parent / "web"
 _REVALIDATED: Final = "public, no-cache"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
-# No inline scripts or styles, nothing of other hosts, and no text that becomes markup or a script (Trusted Types).
-_PAGE_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
-)
-_MODULES: Final = ("account-calls.js", "account-devices.js", "account-forms.js", "account-words.js")
 _VERSIONED: Final = f"tokenapp-{VERSION}.js"
+_ACCOUNT: Final = "account.js"
 # The files by their public name. The name with a version never changes its content.
 FILES: Final[Mapping[str, str]] = {
     "tokenapp.js": "client/tokenapp.js",
     _VERSIONED: "client/tokenapp.js",
-    **{name: f"account/{name}" for name in ("account.css", "account.svg", "account.js", *_MODULES)},
+    **{name: f"account/{name}" for name in ("account.css", "account.svg", _ACCOUNT)},
 }
 
 # RFC 9239. Python 3.11 has another type, and the tables of operating systems differ.
 mimetypes.add_type("text/javascript", ".js")
 
-bp = Blueprint("pages", __name__, template_folder="../web/account")
-
-
-@bp.get("/")
-@endpoint(redirect=True, headers=("Location",))
-def home() -> Response:
-    """Redirect to the account page."""
-    return requests.redirect("/account")
-
-
-@bp.get("/account/")
-@endpoint(redirect=True, headers=("Location",))
-def account_folder() -> Response:
-    """Redirect to the account page."""
-    return requests.redirect("/account")
-
-
-@bp.get("/account")
-@endpoint(response=("text/html",), cacheable=True)
-def account_page() -> Response:
-    """Return the account page.
-
-    On it, users sign in, manage their devices and change their password.
-    """
-    shortest = config.current().password_min_length
-    page = render_template("account.html", modules=(*_MODULES, "tokenapp.js"), password_min_length=shortest)
-    response = Response(page, mimetype="text/html")
-    response.headers["Cache-Control"] = _REVALIDATED
-    response.headers["Content-Security-Policy"] = _PAGE_POLICY
-    response.add_etag()
-    response.make_conditional(request)
-    return response
+bp = Blueprint("pages", __name__)
 
 
 @bp.get("/favicon.ico")
-@endpoint(response=("image/svg+xml",), cacheable=True, headers=("Content-Disposition", "Last-Modified"))
+@endpoint(response=("image/svg+xml",), cacheable=True)
 def favicon() -> Response:
     """Return the icon that browsers show beside pages without an icon of their own."""
-    return _file("account/account.svg")
+    return files.send(_load("account.svg"), _REVALIDATED)
 
 
 @bp.get("/robots.txt")
@@ -92,7 +56,7 @@ def robots() -> Response:
     response=("image/svg+xml", "text/css", "text/javascript"),
     cacheable=True,
     cache="revalidated or immutable",
-    headers=("Access-Control-Allow-Origin", "Content-Disposition", "Cross-Origin-Resource-Policy", "Last-Modified"),
+    headers=("Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy"),
     errors=(errors.NotFound,),
 )
 def static_file(file: str) -> Response:
@@ -100,19 +64,17 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = _file(FILES[file])
-    if file == _VERSIONED:
-        response.headers["Cache-Control"] = _IMMUTABLE
+    response = files.send(_load(file), _IMMUTABLE if file == _VERSIONED else _REVALIDATED)
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 
-def _file(name: str) -> Response:
-    response = send_from_directory(_FOLDER, name, conditional=False, etag=version_of(_FOLDER / name))
-    response.headers["Cache-Control"] = _REVALIDATED
-    response.make_conditional(request)  # without ranges, which the document does not list
-    return response
+@cache
+def _load(name: str) -> files.StaticFile:
+    path = _FOLDER / FILES[name]
+    content = modules.join(path).encode() if name == _ACCOUNT else path.read_bytes()
+    return files.StaticFile.of(content, mimetypes.guess_type(name)[0] or "")
 
 
 @cache

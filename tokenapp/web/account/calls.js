@@ -1,8 +1,8 @@
 /* Requests to the service for the signed-in user. */
 
-import { ApiError } from "./tokenapp.js";
+import { ApiError } from "../client/tokenapp.js";
 
-const TIMEOUT = 15_000;
+const TIMEOUT = 8000;
 let clockAhead = 0;
 
 /** The user changed during a request: the response belongs to another user and must not be shown. */
@@ -16,15 +16,14 @@ export function serviceTime() {
 }
 
 /** Send a request; return the body of the response, or null if it has none. Throws ApiError or UserChanged. */
-export async function call(client, method, path) {
+export async function call(client, method, path, body) {
   const owner = client.user?.id;
-  const response = await request(client, method, path);
+  const response = await request(client, method, path, body);
   const result = await response.json().catch(() => null);
   if (client.user?.id !== owner) throw new UserChanged();
   if (!response.ok) throw errorFrom(response, result);
-  // The service responds with JSON to a GET and with 204 to all else. Other successful responses are incomplete or come
-  // from something else, such as a captive portal.
-  if (method === "GET" ? result === null : response.status !== 204) throw connectionError();
+  // Other successful responses are incomplete or come from something else, such as a captive portal.
+  if (result === null && ![202, 204].includes(response.status)) throw connectionError();
   clockAhead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
   return result;
 }
@@ -38,9 +37,11 @@ function connectionError(cause) {
   return new ApiError(0, "network_error", "The service cannot be reached.", null, { cause });
 }
 
-async function request(client, method, path) {
+async function request(client, method, path, body) {
+  const content = body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   try {
-    return await client.fetch(client.baseUrl + path, { method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    const signal = AbortSignal.timeout(TIMEOUT);
+    return await client.fetch(client.baseUrl + path, { method, cache: "no-store", signal, ...content });
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw connectionError(error);

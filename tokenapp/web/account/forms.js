@@ -1,16 +1,30 @@
 /* Forms and dialogs: one submission at a time, errors at their fields, and a countdown during a lockout. */
 
-import { formatWait, messageFor } from "./account-words.js";
+import { formatWait, messageFor, text } from "./texts.js";
 
 export const byId = (id) => document.getElementById(id);
 
-/** Show or clear a message. Screen readers announce the change of a live region. */
-export function showMessage(element, text = "") {
-  element.textContent = text;
-  if (!element.classList.contains("done")) element.hidden = !text;
+/** Put the texts into the elements of `root` that name one. The service does the same for the page as it sends it. */
+export function translate(root) {
+  for (const each of root.querySelectorAll("[data-text]")) each.textContent = text(each.dataset.text);
+  for (const each of root.querySelectorAll("[data-label]")) each.setAttribute("aria-label", text(each.dataset.label));
 }
 
-/** Call `work(values)` when the form is submitted, one submission at a time. Shows its errors in the form. */
+/** Return a copy of the one element of a template, with its texts. */
+export function fromTemplate(id) {
+  const copy = byId(id).content.cloneNode(true);
+  translate(copy);
+  return copy.firstElementChild;
+}
+
+/** Show or clear a message. Screen readers announce the change of a live region. */
+export function showMessage(element, message = "") {
+  element.textContent = message;
+  if (!element.classList.contains("done")) element.hidden = !message;
+}
+
+/** Call `work(values)` when the form is submitted, one submission at a time. Shows its errors in the form.
+    `places` names the field that an error is shown at, by the code of the error. */
 export function onSubmit(form, work, { places = {} } = {}) {
   const button = form.querySelector("[type=submit]");
   for (const reveal of form.querySelectorAll(".reveal")) makeReveal(reveal);
@@ -40,8 +54,8 @@ export function clearForm(form, { keep = [] } = {}) {
 }
 
 /** Show an error at `input`, and focus it. */
-export function showFieldError(input, text) {
-  showMessage(byId(`${input.id}-error`), text);
+export function showFieldError(input, message) {
+  showMessage(byId(`${input.id}-error`), message);
   input.setAttribute("aria-invalid", "true");
   input.focus();
 }
@@ -67,7 +81,7 @@ export function openDialog(dialog) {
 function checkFilled(form) {
   const empty = [...form.querySelectorAll("input[required]")].filter((input) => !input.value);
   for (const input of empty.reverse()) {
-    showFieldError(input, `Please enter your ${input.labels[0].textContent.toLowerCase()}.`);
+    showFieldError(input, text(`empty.${input.name}`));
   }
   return empty.length === 0;
 }
@@ -84,7 +98,7 @@ function showError(form, button, error, place) {
   }
   disable(button, false);
   if (error.isCancelled) return;
-  if (place) showFieldError(byId(place.field), place.text ?? error.message);
+  if (place) showFieldError(byId(place), text(`fields.${error.code}`));
   else showMessage(form.querySelector(".problem"), messageFor(error));
 }
 
@@ -94,29 +108,32 @@ function countDown(form, button, seconds) {
   const until = Date.now() + seconds * 1000;
   const counter = document.createElement("span");
   const spoken = document.createElement("span");
+  const [before, after] = text("errors.too_many_attempts", { wait: "\n" }).split("\n");
   spoken.className = "unseen";
-  spoken.textContent = `in ${formatWait(seconds)}.`;
+  spoken.textContent = formatWait(seconds) + after;
   counter.setAttribute("aria-hidden", "true");
-  showMessage(problem, "There were too many wrong passwords. You can try again ");
-  problem.append(spoken, counter);
+  problem.replaceChildren(before, spoken, counter);
+  problem.hidden = false;
+  disable(button, true);
   const show = () => {
     const left = Math.ceil((until - Date.now()) / 1000);
     if (left > 0 && counter.isConnected) {
-      counter.textContent = `in ${formatWait(left)}.`;
+      counter.textContent = formatWait(left) + after;
       return;
     }
     clearInterval(timer);
     disable(button, false);
-    if (counter.isConnected) showMessage(problem, "You can try again now.");
+    if (counter.isConnected) showMessage(problem, text("errors.waitIsOver"));
   };
   const timer = setInterval(show, 1000);
   show();
   // The lockout applies to this account only. Users can continue with another name.
-  form.username.addEventListener("input", () => showMessage(problem), { once: true });
+  form.username?.addEventListener("input", () => showMessage(problem), { once: true });
 }
 
 function makeReveal(button) {
   const input = byId(button.getAttribute("aria-controls"));
+  setRevealed(button, input, false);
   button.hidden = false;
   button.onclick = () => setRevealed(button, input, input.type === "password");
 }
@@ -129,6 +146,6 @@ function hideSecrets(form) {
 
 function setRevealed(button, input, isRevealed) {
   input.type = isRevealed ? "text" : "password";
-  button.setAttribute("aria-pressed", String(isRevealed));
-  button.textContent = isRevealed ? "Hide" : "Show";
+  button.textContent = text(isRevealed ? "forms.hide" : "forms.show");
+  button.setAttribute("aria-label", text(isRevealed ? "forms.hidePassword" : "forms.showPassword"));
 }

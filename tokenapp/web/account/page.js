@@ -1,0 +1,210 @@
+/* The page around the views: shows what belongs to the client's state, and the messages that all views share. */
+
+import { call } from "./calls.js";
+import { byId, clearForm, disable, onSubmit, openDialog, showMessage } from "./forms.js";
+import { startTabs } from "./tabs.js";
+import { isUnreachable, messageFor, text, unreachableMessage } from "./texts.js";
+
+const PATIENCE = 8000;
+const RELOAD_AFTER = 30_000;
+const MINUTE = 60_000;
+
+let client = null;
+let views = [];
+let tabs = null;
+let shown = null;
+let opened = null;
+let isRestored = false;
+let shownUser = null;
+let loadedAt = 0;
+
+/** Start the views whose sections the page has, and show what belongs to the client's state.
+ *
+ * A view is an object with a `name`, a method `start(page)`, and any of: `load()` when a user is signed in, and again
+ * when the data may be out of date; `clear()` when the user leaves; `render()` each minute; `open(value)` when the
+ * address ends in `#NAME` or `#NAME=VALUE`, for views outside the account.
+ */
+export function startPage(clientOfPage, allViews) {
+  client = clientOfPage;
+  views = allViews.filter(({ name }) => byId(`view-${name}`));
+  const callService = (...request) => call(client, ...request);
+  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave };
+  for (const view of views) view.start(page);
+  onSubmit(byId("again-form"), confirmPassword, { places: { invalid_credentials: "again-password" } });
+  byId("sign-out").onclick = signOut;
+  byId("banner-retry").onclick = refreshView;
+  byId("unreachable-retry").onclick = refreshView;
+  client.onChange(({ reason }) => show(reason));
+  addEventListener("offline", () => showConnection({ status: 0 }));
+  addEventListener("online", refreshView);
+  addEventListener("pageshow", (event) => event.persisted && refreshView()); // restored from the back/forward cache
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible" && Date.now() - loadedAt > RELOAD_AFTER) refreshView();
+  });
+  setInterval(() => each("render"), MINUTE);
+  setView("loading");
+  tabs = startTabs(openView);
+  return restore();
+}
+
+function each(method) {
+  return Promise.all(views.map((view) => view[method]?.()));
+}
+
+/** Ask the service who is signed in. While it does not respond, users get a sentence and a button. */
+async function restore() {
+  const restored = client.restore();
+  const late = setTimeout(() => shown === "loading" && show(null), PATIENCE);
+  try {
+    await restored;
+    isRestored = true;
+    show(null);
+  } catch (error) {
+    setView("sign-in");
+    showMessage(byId("sign-in-notice"), messageFor(error));
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+/** Open the view that the address names. Return whether there is one. */
+function openView(name, value) {
+  const found = views.find((view) => view.name === name && view.open);
+  if (!found) return false;
+  opened = name;
+  found.open(value);
+  return true;
+}
+
+/** Leave an opened view for the one that belongs to the client's state. */
+function leave() {
+  opened = null;
+  show(null);
+}
+
+/** Show the view for the client's state. `reason` is that of the last change. */
+function show(reason) {
+  if (opened === shown && (!isRestored || reason !== "signed-in")) return;
+  opened = null;
+  if (client.state === "unknown") {
+    showMessage(byId("unreachable-text"), `${unreachableMessage()} ${text("page.unreachableAdvice")}`);
+    setView("unreachable");
+  } else if (client.user) showAccount();
+  else showSignIn(reason);
+}
+
+function showAccount() {
+  const { id, username } = client.user;
+  if (shown === "account" && shownUser === id) return;
+  reset();
+  shownUser = id;
+  showName(username);
+  showMessage(byId("sign-in-notice"));
+  setView("account");
+  reload();
+}
+
+function showSignIn(reason) {
+  const wasHere = shown === "account";
+  const before = byId("account-name").textContent;
+  reset();
+  setView("sign-in");
+  if (wasHere) showMessage(byId("sign-in-notice"), reason ? text(`page.${reason}`) : "");
+  if (wasHere && reason === "session-ended") byId("username").value = before;
+  if (wasHere) byId("sign-in-title").focus();
+  else byId("username").focus();
+}
+
+/** Remove everything that belongs to the previous user. */
+function reset() {
+  shownUser = null;
+  showName("");
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  clearForm(byId("again-form"));
+  each("clear");
+  byId("banner").hidden = true;
+}
+
+function showName(username) {
+  byId("account-name").textContent = username;
+  for (const field of document.querySelectorAll("input[readonly][name=username]")) field.value = username;
+}
+
+/** Show one of the views of the whole page, and hide the others. */
+function setView(chosen) {
+  if (shown === chosen) return;
+  const hadFocus = shown !== null && byId(`view-${shown}`).contains(document.activeElement);
+  shown = chosen;
+  for (const section of document.querySelectorAll("main > [id^=view-]")) {
+    section.hidden = section.id !== `view-${chosen}`;
+  }
+  byId("sign-out").hidden = chosen !== "account";
+  document.title = byId(`${chosen}-title`).textContent;
+  if (hadFocus) byId(`${chosen}-title`).focus();
+}
+
+/** Check again whether the service can be reached and who is signed in, and load the data of the views again. */
+async function refreshView() {
+  if (shown === "unreachable") {
+    showMessage(byId("unreachable-text"), text("page.retrying"));
+    disable(byId("unreachable-retry"), true);
+    await restore();
+    disable(byId("unreachable-retry"), false);
+  } else if (shown === "account") await reload();
+}
+
+async function reload() {
+  loadedAt = Date.now();
+  await each("load");
+}
+
+/** Show or hide the banner about the connection. Returns whether `error` means that it is lost. */
+function showConnection(error) {
+  const isLost = error !== null && isUnreachable(error);
+  if (error === null || isLost) byId("banner").hidden = !isLost || shown !== "account";
+  if (isLost) showMessage(byId("banner-text"), `${unreachableMessage(error)} ${text("page.outOfDate")}`);
+  return isLost;
+}
+
+/** Do `work` and show its errors in the section `name`. If it is automatic, only the banner reports lost connections. */
+async function attempt(name, work, { isAutomatic = false } = {}) {
+  showMessage(byId(`${name}-done`));
+  showMessage(byId(`${name}-problem`));
+  try {
+    await work();
+    showConnection(null);
+  } catch (error) {
+    if (error.isCancelled || (showConnection(error) && isAutomatic)) return;
+    showMessage(byId(`${name}-problem`), messageFor(error));
+  }
+}
+
+/** Do `action`. If it requires a recent password, ask for the password first, and then do it. */
+async function withRecentPassword(action) {
+  try {
+    return await action();
+  } catch (error) {
+    if (error.code !== "reauthentication_required") throw error;
+  }
+  clearForm(byId("again-form"));
+  const closed = openDialog(byId("again"));
+  byId("again-password").focus();
+  await closed;
+  if (byId("again").returnValue !== "confirmed") throw Object.assign(new Error("cancelled"), { isCancelled: true });
+  return action();
+}
+
+async function confirmPassword({ password }) {
+  const user = shownUser;
+  await client.reauthenticate(password);
+  if (client.user?.id === user) byId("again").close("confirmed"); // another user may have signed in
+}
+
+async function signOut() {
+  try {
+    await client.signOut();
+  } catch (error) {
+    if (client.user) return;
+    showMessage(byId("sign-in-notice"), text(isUnreachable(error) ? "page.signOutUnreachable" : "page.signOutFailed"));
+  }
+}
