@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, sleep
@@ -29,6 +30,8 @@ from tests.support.followers import (
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
 from tests.support.server import Server
+from tests.support.servers import Pgbouncer
+from tokenapp.db import REQUEST_BUDGET
 
 GRACE_PERIOD = 2
 GRACE = {"TOKENAPP_REFRESH_GRACE": f"{GRACE_PERIOD}s"}
@@ -128,6 +131,28 @@ def test_service_is_back_soon_after_an_outage(outage: Outage) -> None:
 def test_no_session_is_lost_in_an_outage(outage: Outage) -> None:
     assert failures_of(outage.crowd) == []
     assert_nothing_lost(outage.app, outage.crowd, outage.server.port)
+
+
+@pytest.mark.parametrize("way", ["pooler", "two hosts"])
+def test_queued_requests_do_not_wait_for_a_hung_server_twice(postgres: Postgres, serve: Servers, way: str) -> None:
+    url = postgres.create_database(way, "migrated")
+    with application(url) as app, ExitStack() as stack:
+        create_user(app)
+        if way == "pooler":
+            url = stack.enter_context(Pgbouncer(url, ignore_startup_parameters="options")).url
+        else:
+            other = stack.enter_context(Relay(postgres.port))
+            url = url.replace(f":{postgres.port}/", f":{postgres.port},127.0.0.1:{other.port}/")
+        server = serve(url, **GRACE)
+        crowd = followers(server.port, CLIENTS)
+        with repeating(*[follower.step for follower in crowd]):
+            wait_until(lambda: all(follower.statuses()[200] >= 8 for follower in crowd), what="warm connections")
+            postgres.signal(signal.SIGSTOP)
+            sleep(REQUEST_BUDGET + 3)
+            postgres.signal(signal.SIGCONT)
+            healed = monotonic()
+            wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=BACK_WITHIN, what="service")
+        assert_served_or_unavailable(responses_of(crowd))
 
 
 def test_sign_ins_and_sign_outs_wait_no_longer_than_refreshes_for_a_hung_database(

@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from sqlalchemy.exc import DBAPIError
 
 from tests.conftest import Databases, Servers
 from tests.support.app import application, create_user
@@ -55,6 +56,17 @@ def test_responses_are_timely_while_another_program_locks_the_file(
 
 def _statuses_of_route(crowd: list[Follower], wanted: str) -> set[int]:
     return {response.status for each in crowd for _, route, response in each.responses if route == wanted}
+
+
+@only_sqlite
+def test_two_writes_of_a_request_share_its_time(app: Flask, database_url: str) -> None:
+    with app.app_context(), write_lock(database_url):
+        db.deadline.set(monotonic() + 1.0)  # as after a statement that waited for 2 s
+        began = monotonic()
+        with pytest.raises(DBAPIError, match="locked"):
+            db.execute_now(sa.update(Session).values(generation=0))
+        assert monotonic() - began < 1.5
+        db.end_budget()
 
 
 @only_sqlite

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -68,7 +69,8 @@ class Postgres:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process: SIGSTOP hangs the server, SIGCONT resumes it."""
         for pid in self.processes():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # the first process was resumed and has ended some of the others
+                os.kill(pid, number)
 
     def create_database(self, name: str, template: str = "template1") -> str:
         """Create a database and return its URL."""

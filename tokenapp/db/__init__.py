@@ -22,6 +22,7 @@ from tokenapp.db.deadline import (
     DatabaseUnavailableError,
     deadline,
     end_budget,
+    extend_budget,
     start_budget,
     time_left,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "deadline",
     "end_budget",
     "execute_now",
+    "extend_budget",
     "first_id",
     "init_app",
     "is_fault",

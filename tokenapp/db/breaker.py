@@ -80,6 +80,11 @@ class Breaker:
         """Close the breaker: there was an answer."""
         self.retry_at = None
 
+    @property
+    def in_outage(self) -> bool:
+        """Whether the last thing noted is a call that got no answer."""
+        return self._ongoing
+
     def note_outage(self, asked_at: float, *, over: bool = False) -> None:
         """Record that a call made at `asked_at` got no answer, or a late one if `over`."""
         with self._lock:

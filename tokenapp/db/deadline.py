@@ -1,5 +1,8 @@
 """The time that one request may spend waiting for the database."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import Final
@@ -21,6 +24,13 @@ def start_budget() -> None:
     deadline.set(monotonic() + REQUEST_BUDGET)
 
 
+def extend_budget(seconds: float) -> None:
+    """Give the current request more time."""
+    ends_at = deadline.get()
+    if ends_at is not None:
+        deadline.set(ends_at + seconds)
+
+
 def end_budget() -> None:
     """Remove the time limit from this thread."""
     deadline.set(None)
@@ -30,3 +40,22 @@ def time_left() -> float | None:
     """Return the seconds left to the current request, or None outside of requests."""
     ends_at = deadline.get()
     return None if ends_at is None else ends_at - monotonic()
+
+
+@contextmanager
+def at_most(seconds: float | None) -> Iterator[float]:
+    """Shorten the current request's time to `seconds`; yield what is left of it.
+
+    Outside of requests there is no limit to shorten.
+    """
+    left = time_left()
+    if left is None:
+        yield math.inf
+    elif seconds is None or left <= seconds:
+        yield left
+    else:
+        shortened = deadline.set(monotonic() + seconds)
+        try:
+            yield seconds
+        finally:
+            deadline.reset(shortened)

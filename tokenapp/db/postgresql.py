@@ -1,20 +1,20 @@
 """PostgreSQL: connections that give up when the request's time is over."""
 
 import math
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Self, cast
 
 import psycopg
-from psycopg.abc import RV, PQGen
+from psycopg.abc import RV, PQGen, PQGenConn
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DisconnectionError
 
 from tokenapp.db.breaker import Breaker
-from tokenapp.db.deadline import LONG_WAIT, SERVER_TIMEOUT_MS, time_left
+from tokenapp.db.deadline import LONG_WAIT, SERVER_TIMEOUT_MS, at_most, time_left
 
 _LOCK_TIMEOUT_MS: Final = 1000
 _PING_AFTER_IDLE: Final = 1.0
@@ -32,7 +32,9 @@ CONNECT: Final[Mapping[str, Any]] = {
 _PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
-_NO_HOST: Final = ("", "")
+# A request that waited in the queue behind others, which got no answer for 3 s, must not wait for as long again.
+_DOUBTFUL_TIMEOUT: Final = 1.2
+_Host = tuple[str, str]
 BEGIN: Final = "BEGIN"
 
 
@@ -43,6 +45,21 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     breaker: Breaker
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        """Connect, but not past the request's deadline; psycopg's own limit is at least 2 s."""
+        steps = super()._connect_gen(conninfo)
+        try:
+            wanted = next(steps)
+            while True:
+                ready = yield wanted  # every 0.1 s, even if nothing is ready
+                if (left := time_left()) is not None and left <= 0:
+                    message = "the database did not accept the connection in time"
+                    raise psycopg.errors.ConnectionTimeout(message)
+                wanted = steps.send(ready)
+        except StopIteration as result:
+            return cast("Self", result.value)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server, but not past the request's deadline."""
@@ -69,31 +86,40 @@ class BoundedConnection(psycopg.Connection[Any]):
         return answer
 
 
-@dataclass(slots=True)
 class _Hosts:
-    """The host that answered last, since when, and the failed attempts after it."""
+    """The hosts of the URL, in the order in which to try them."""
 
-    latest: tuple[str, str] = _NO_HOST
-    since: float = math.inf
-    missed: int = 0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._order: list[_Host] = []
+        self.latest: _Host | None = None
 
-    def choose(self, options: Mapping[str, Any], left: float | None, breaker: Breaker) -> Mapping[str, str]:
-        """Return which hosts to try, in order: an unreachable one costs 2 seconds.
+    def choose(self, options: Mapping[str, Any], left: float) -> list[_Host]:
+        """Return the hosts to try next; empty if there is only one.
 
-        The host that answered last comes first or, once it does not answer, last. A request has time for one or two
-        hosts. After each failure the next host comes first.
+        An unreachable host costs 2 seconds, so a request tries one or two of them.
         """
-        hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
-        if len(hosts) == 1:
-            return {}
-        pairs = [*zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=True)]
-        suspect = breaker.tripped_at > self.since
-        pairs.sort(key=lambda pair: ((pair[0], pair[1] or _USUAL_PORT) == self.latest) is suspect)
-        first = self.missed % len(pairs)
-        pairs = pairs[first:] + pairs[:first]
-        if left is not None:
-            pairs = pairs[: 2 if left >= _TWO_HOSTS else 1]
-        return {name: ",".join(each) for name, each in zip(("host", "port"), zip(*pairs, strict=True), strict=True)}
+        if not self._order:
+            hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
+            ports = ports if len(ports) == len(hosts) else ports * len(hosts)
+            self._order = [*zip(hosts, ports, strict=True)]
+        if len(self._order) == 1:
+            return []
+        return self._order if left == math.inf else self._order[: 2 if left >= _TWO_HOSTS else 1]
+
+    def note_failure(self, tried: list[_Host]) -> None:
+        """Continue with the host after those that were tried."""
+        with self._lock:
+            if self._order[: len(tried)] == tried:  # otherwise another thread has moved them
+                self._order = self._order[len(tried) :] + tried
+
+    def note_success(self, answered: _Host) -> bool:
+        """Try this host first from now on; return whether it replaced another one."""
+        with self._lock:
+            replaced = self.latest not in {None, answered}
+            self.latest = answered
+            self._order.sort(key=lambda pair: (pair[0], pair[1] or _USUAL_PORT) != answered)
+        return replaced
 
 
 def set_up(engine: Engine, breaker: Breaker) -> None:
@@ -102,30 +128,25 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Dialect, _record: Any, args: Any, options: dict[str, Any]) -> BoundedConnection:
-        left = time_left()
-        if left is not None and left <= 0:
-            message = "no time is left to connect to the database"
-            raise psycopg.OperationalError(message)
         asked_at = monotonic()
-        options = {**options, **({} if left is not None else _PATIENT), **hosts.choose(options, left, breaker)}
-        try:
-            connection = BoundedConnection.connect(*args, **options)
-        except psycopg.OperationalError as error:
-            # With several hosts, this is the error of the last one.
-            if isinstance(error, psycopg.errors.ConnectionTimeout) or monotonic() - asked_at >= LONG_WAIT:
-                breaker.trip()
-            breaker.note_outage(asked_at)
-            hosts.missed += 1
-            raise
-        connection.breaker = breaker
+        with at_most(_DOUBTFUL_TIMEOUT if breaker.in_outage else None) as left:
+            if left <= 0:
+                message = "no time is left to connect to the database"
+                raise psycopg.OperationalError(message)
+            tried = hosts.choose(options, left)
+            try:
+                connection = _open(args, options, tried, breaker, patient=left == math.inf)
+            except psycopg.OperationalError:
+                # With several hosts, this is the error of the last one.
+                if monotonic() - asked_at >= LONG_WAIT:
+                    breaker.trip()
+                breaker.note_outage(asked_at)
+                hosts.note_failure(tried)
+                raise
         breaker.close()
-        _prepare_nothing_behind_pooler(connection)
-        host = (connection.info.host, str(connection.info.port))
-        if hosts.latest not in {_NO_HOST, host}:
+        if hosts.note_success((connection.info.host, str(connection.info.port))):
             # The former host does not answer any more: each of its connections would be waited for in turn.
             breaker.tripped_at = asked_at
-        hosts.missed, hosts.latest = 0, host
-        hosts.since = asked_at
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -135,6 +156,21 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
     @event.listens_for(engine, "checkout")
     def check(connection: Any, record: Any, _proxy: Any) -> None:
         _check_idle(engine, breaker, connection, record.info.get("used", math.inf))
+
+
+def _open(
+    args: Any, options: Mapping[str, Any], hosts: list[_Host], breaker: Breaker, *, patient: bool
+) -> BoundedConnection:
+    """Connect, and make sure that the server answers: a pooler accepts connections without it."""
+    chosen = dict(options, **_PATIENT) if patient else dict(options)
+    if hosts:
+        chosen.update(
+            {name: ",".join(each) for name, each in zip(("host", "port"), zip(*hosts, strict=True), strict=True)}
+        )
+    connection = BoundedConnection.connect(*args, **chosen)
+    connection.breaker = breaker
+    _prepare_nothing_behind_pooler(connection)
+    return connection
 
 
 def _check_idle(engine: Engine, breaker: Breaker, connection: Any, used: float) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Event
+from time import monotonic
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -12,10 +13,11 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
 from tokenapp.db.breaker import Breaker
-from tokenapp.db.deadline import SERVER_TIMEOUT_MS
+from tokenapp.db.deadline import SERVER_TIMEOUT_MS, deadline
 
+_PATIENCE: Final = SERVER_TIMEOUT_MS / 1000  # seconds
 CONNECT: Final[Mapping[str, Any]] = {
-    "timeout": SERVER_TIMEOUT_MS / 1000,
+    "timeout": _PATIENCE,
     "isolation_level": None,
     "check_same_thread": False,
 }
@@ -43,10 +45,17 @@ def set_up(engine: Engine, _breaker: Breaker) -> None:
             seen.set()
 
     @event.listens_for(engine, "checkout")
-    def check_file(_connection: Any, record: Any, _proxy: Any) -> None:
+    def check_file(connection: Any, record: Any, _proxy: Any) -> None:
         # An open connection keeps a file that was deleted or replaced, and what it writes there is lost.
         if _identity(path) != record.info["file"]:
             raise DisconnectionError("the database file was deleted or replaced")
+        ends_at = deadline.get()
+        left = _PATIENCE if ends_at is None else ends_at - monotonic()
+        if left < _PATIENCE:  # an earlier statement of the request waited for the lock
+            connection.execute(f"PRAGMA busy_timeout={max(1, int(left * 1000))}")
+            record.info["hurried"] = True
+        elif record.info.pop("hurried", False):
+            connection.execute(f"PRAGMA busy_timeout={SERVER_TIMEOUT_MS}")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

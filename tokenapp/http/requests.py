@@ -3,7 +3,8 @@
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, Final
+from time import monotonic
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -200,20 +201,20 @@ def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: st
 
 
 def _body() -> bytes:
-    body: bytes = _receive_body() if g.state.body is None else g.state.body
-    db.start_budget()  # a client that sends slowly takes no time from the database
-    return body
+    return _receive_body() if g.state.body is None else cast("bytes", g.state.body)
 
 
 def _receive_body() -> bytes:
     # One byte more than allowed: a chunked body that is cut at the limit looks like one that ends there.
     request.max_content_length = MAX_BODY + 1
+    began = monotonic()
     try:
         raw = request.get_data(cache=False)
     except HTTPException:
         raise
     except Exception as error:  # noqa: BLE001 -- each server has its own exception for a malformed body
         raise errors.InvalidRequest(reason=type(error).__name__, detail=_TRUNCATED) from None
+    db.extend_budget(monotonic() - began)  # a client that sends slowly takes no time from the database
     if len(raw) > MAX_BODY:
         raise errors.RequestTooLarge
     if len(raw) < (request.content_length or 0):
