@@ -48,7 +48,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        """Connect, but not past the request's deadline; psycopg's own limit is at least 2 s."""
+        """Connect within the request's time; psycopg's own limit is at least 2 s."""
         steps = super()._connect_gen(conninfo)
         try:
             wanted = next(steps)
@@ -161,7 +161,7 @@ def set_up(engine: Engine, breaker: Breaker) -> None:
 def _open(
     args: Any, options: Mapping[str, Any], hosts: list[_Host], breaker: Breaker, *, patient: bool
 ) -> BoundedConnection:
-    """Connect, and make sure that the server answers: a pooler accepts connections without it."""
+    """Connect, and wait for an answer: a pooler accepts connections without one."""
     chosen = dict(options, **_PATIENT) if patient else dict(options)
     if hosts:
         chosen.update(
