@@ -40,20 +40,53 @@ def test_secret_and_file_both_set_is_a_problem(name: str, tmp_path: Path) -> Non
     assert problems_of(environ, tmp_path) == [f"{plain} and {name} are both set"]
 
 
-def test_unreadable_file_is_a_problem(tmp_path: Path) -> None:
-    latin = tmp_path / "latin"
-    latin.write_bytes(b"\xff" * 40)
-    for path in (tmp_path / "none", tmp_path, latin, latin / "below"):
-        [problem] = problems_of(production(ACCESS_TOKEN_SECRET_FILE=str(path)), tmp_path)
-        assert problem.startswith("ACCESS_TOKEN_SECRET_FILE cannot be read: ")
+CONTENTS: Final = {
+    "no text": (b"\n", "it is empty"),
+    "UTF-8 with BOM": (b"\xef\xbb\xbf" + STRONG.encode(), "it begins with a byte order mark (BOM); save it as UTF-8"),
+    "UTF-16": (STRONG.encode("utf-16"), "it is UTF-16 text"),
+    "UTF-16, big-endian": (b"\xfe\xff" + STRONG.encode("utf-16-be"), "it is UTF-16 text"),
+    "UTF-16 without BOM": (STRONG.encode("utf-16-le"), "it is UTF-16 text"),
+    "Latin-1": ("Zür1ch-".encode("latin-1") + STRONG.encode(), "it is not UTF-8 text"),
+    "in quotes": (f'"{STRONG}"\n'.encode(), "its text must be written without quotes"),
+    "in single quotes": (f"'{STRONG}'\r\n".encode(), "its text must be written without quotes"),
+    "in typographic quotes": (f"\u201c{STRONG}\u201d".encode(), "its text must be written without quotes"),
+    "zero-width space": (f"{STRONG}\u200b\n".encode(), "its text contains the invisible character U+200B"),
+    "two lines": (f"{STRONG}\n{STRONG}\n".encode(), "its text contains the invisible character U+000A"),
+}
 
 
-def test_empty_file_contains_no_secret(tmp_path: Path) -> None:
-    path = tmp_path / "empty"
-    path.write_text("\n")
-    environ = {"TOKENAPP_ISSUER": "https://a.example", "SECRET_KEY_FILE": str(path)}
-    [problem] = problems_of(environ, tmp_path)
-    assert problem.startswith("SECRET_KEY is not set")
+@pytest.mark.parametrize("name", ["SECRET_KEY_FILE", "DATABASE_URL_FILE"])
+@pytest.mark.parametrize(("content", "sentence"), CONTENTS.values(), ids=CONTENTS)
+def test_file_that_contains_no_plain_text_is_the_one_problem(
+    name: str, content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    environ = {key: value for key, value in production().items() if key != name.removesuffix("_FILE")}
+    [problem] = problems_of({**environ, name: str(tmp_path / "secret")}, tmp_path)
+    assert problem.startswith(f"{name} cannot be read: {sentence}")
+    assert STRONG not in problem
+
+
+@pytest.mark.parametrize("name", sorted(FILE_SETTINGS))
+@pytest.mark.parametrize("env", ["production", "development"])
+def test_file_that_does_not_exist_is_not_replaced_by_a_default(name: str, env: str, tmp_path: Path) -> None:
+    environ = {key: value for key, value in production().items() if key != name.removesuffix("_FILE")}
+    problems = problems_of({**environ, "TOKENAPP_ENV": env, name: "/nonexistent/secret"}, tmp_path / "instance")
+    assert problems == [f"{name} cannot be read: the file does not exist"]
+    assert not (tmp_path / "instance/secret_key").exists()
+
+
+def test_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(STRONG)
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "below", "Not a directory")):
+        problems = problems_of(production(ACCESS_TOKEN_SECRET_FILE=str(path)), tmp_path)
+        assert problems == [f"ACCESS_TOKEN_SECRET_FILE cannot be read: {reason}"]
+
+
+def test_name_of_a_file_in_quotes_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(STRONG[::-1])
+    problems = problems_of(production(ACCESS_TOKEN_SECRET_FILE=f'"{tmp_path}/secret"'), tmp_path)
+    assert problems == ["ACCESS_TOKEN_SECRET_FILE must be written without quotes"]
 
 
 def test_empty_file_name_is_ignored(tmp_path: Path) -> None:

@@ -35,6 +35,106 @@ def test_unknown_name_with_the_prefix_is_a_problem(tmp_path: Path) -> None:
     assert problems == [f"{name} is not a setting" for name in sorted(UNKNOWN)]
 
 
+PLATFORM: Final = {
+    "TOKENAPP_SERVICE_HOST": "10.96.12.7",
+    "TOKENAPP_SERVICE_PORT": "80",
+    "TOKENAPP_SERVICE_PORT_HTTP": "80",
+    "TOKENAPP_SERVICE_PORT_HTTP_METRICS": "9464",
+    "TOKENAPP_PORT": "tcp://10.96.12.7:80",
+    "TOKENAPP_NAME": "/web/tokenapp",
+    "TOKENAPP_ENV_PATH": "/usr/local/bin:/usr/bin",
+    "TOKENAPP_ENV_npm_config_loglevel": "warn",
+    "TOKENAPP_1_PORT": "tcp://172.17.0.5:80",
+    "TOKENAPP_1_NAME": "/web/tokenapp_1",
+    "TOKENAPP_1_ENV_LANG": "C.UTF-8",
+    "TOKENAPP_POSTGRES_SERVICE_HOST": "10.96.12.8",
+    "TOKENAPP_POSTGRES_SERVICE_PORT": "5432",
+    "TOKENAPP_POSTGRES_PORT": "tcp://10.96.12.8:5432",
+    "TOKENAPP_POSTGRES_PORT_5432_TCP_ADDR": "10.96.12.8",
+    **{
+        f"TOKENAPP_PORT_{port}_{protocol}{end}": value
+        for port, protocol in (("80", "TCP"), ("443", "TCP"), ("53", "UDP"), ("9899", "SCTP"))
+        for end, value in {"": "tcp://10.96.12.7:80", "_ADDR": "10.96.12.7", "_PORT": port, "_PROTO": "tcp"}.items()
+    },
+}
+
+
+def test_variables_of_a_platform_are_ignored(tmp_path: Path) -> None:
+    assert load(production(**PLATFORM), tmp_path) == load(production(), tmp_path)
+
+
+NOT_PLATFORM: Final = (
+    *("TOKENAPP_SERVICE", "TOKENAPP_SERVICE_HOSTS", "TOKENAPP_SERVICE_URL", "TOKENAPP_BIND_PORT", "TOKENAPP_HOST"),
+    *("TOKENAPP_PORT_80", "TOKENAPP_PORT_80_QUIC", "TOKENAPP_PORT_80_TCP_X", "TOKENAPP_COOKIE_NAME", "TOKENAPP_ENVS"),
+)
+
+
+@pytest.mark.parametrize("name", NOT_PLATFORM)
+def test_name_that_no_platform_sets_is_a_problem(name: str, tmp_path: Path) -> None:
+    assert problems_of(production(**{name: "80"}), tmp_path) == [f"{name} is not a setting"]
+
+
+def test_mistaken_name_of_the_port_is_a_problem(tmp_path: Path) -> None:
+    assert problems_of(production(TOKENAPP_PORT="8080"), tmp_path) == ["TOKENAPP_PORT is not a setting: use PORT"]
+
+
+# Each setting, by a value other than its default.
+EXAMPLES: Final = {
+    "PORT": "8080",
+    "SCRIPT_NAME": "/",
+    "WEB_CONCURRENCY": "3",
+    "DATABASE_URL": "postgresql://u@h/name",
+    "SECRET_KEY": secrets.token_urlsafe(48),
+    "ACCESS_TOKEN_SECRET": secrets.token_urlsafe(48),
+    "REFRESH_TOKEN_SECRET_FALLBACKS": secrets.token_urlsafe(48),
+    "RATELIMIT_STORAGE_URI": "redis://h",
+    "TOKENAPP_ENV": "production",
+    "TOKENAPP_ISSUER": "https://login.example.com",
+    "TOKENAPP_AUDIENCE": "https://api.example.com",
+    "TOKENAPP_BIND": "unix:/run/tokenapp.sock",
+    "TOKENAPP_ACCESS_LIFETIME": "5m",
+    "TOKENAPP_REVOCATION_DELAY": "2s",
+    "TOKENAPP_ALLOWED_ORIGINS": "https://app.example.com,https://b.example.com",
+    "TOKENAPP_TRUSTED_PROXIES": "10.0.0.1",
+    "TOKENAPP_LOG_FORMAT": "text",
+    "TOKENAPP_METRICS_BIND": "127.0.0.1:9464",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_value_is_trimmed(name: str, tmp_path: Path) -> None:
+    plain = load(production(**{name: EXAMPLES[name]}), tmp_path)
+    assert load(production(**{name: f" \t{EXAMPLES[name]}\xa0\r\n"}), tmp_path) == plain
+
+
+QUOTES: Final = ("''", "``", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019")
+
+
+@pytest.mark.parametrize(
+    ("name", "quotes"), [*((name, '""') for name in EXAMPLES), *(("SECRET_KEY", quotes) for quotes in QUOTES)]
+)
+def test_value_in_quotes_is_a_problem_that_says_so(name: str, quotes: str, tmp_path: Path) -> None:
+    value = f"{quotes[0]}{EXAMPLES[name]}{quotes[1]}"
+    assert problems_of(production(**{name: value}), tmp_path) == [f"{name} must be written without quotes"]
+
+
+def test_value_that_is_valid_but_for_one_quote_is_a_problem_that_says_so(tmp_path: Path) -> None:
+    for name, value in (("TOKENAPP_ENV", '"production'), ("TOKENAPP_ALLOWED_ORIGINS", 'https://a.example,"https://b"')):
+        assert problems_of(production(**{name: value}), tmp_path) == [f"{name} must be written without quotes"]
+
+
+INVISIBLE: Final = ("\u200b", "\u2060", "\u200e", "\xad", "\x07")
+
+
+@pytest.mark.parametrize(
+    ("name", "character"), [*((name, "\ufeff") for name in EXAMPLES), *(("SECRET_KEY", each) for each in INVISIBLE)]
+)
+def test_invisible_character_is_a_problem_that_names_it(name: str, character: str, tmp_path: Path) -> None:
+    for value in (character + EXAMPLES[name], EXAMPLES[name] + character):
+        problems = problems_of(production(**{name: value}), tmp_path)
+        assert problems == [f"{name} contains the invisible character U+{ord(character):04X}"]
+
+
 def test_token_lifetime_longer_than_the_session_is_a_problem(tmp_path: Path) -> None:
     problems = problems_of(production(TOKENAPP_REFRESH_LIFETIME="31d"), tmp_path)
     assert problems == ["TOKENAPP_REFRESH_LIFETIME is longer than TOKENAPP_SESSION_LIFETIME"]

@@ -94,8 +94,6 @@ NOT_NUMBERS: Final = (
     "0x10",
     "1e3",
     "ten",
-    " 1",
-    "1 ",
     "1,",
     "٣",
     "\uff11",
@@ -144,7 +142,7 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     "REFRESH_TOKEN_SECRET": ("\udcff" * 40,),
     "REFRESH_TOKEN_SECRET_FALLBACKS": ("\udcff" * 40,),
     "RATELIMIT_STORAGE_URI": ("x", "redis://", "http://h", "memory://", "redis://h:0", "redis://h:65536", "unix://"),
-    "TOKENAPP_ENV": ("dev", "Development", "prod", "PRODUCTION", "test", " production", "1"),
+    "TOKENAPP_ENV": ("dev", "Development", "prod", "PRODUCTION", "test", "1"),
     "TOKENAPP_ISSUER": (
         *NOT_WEB_URLS,
         *MALFORMED_URLS,
@@ -162,12 +160,12 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     "TOKENAPP_SESSION_LIFETIME": (*NOT_DURATIONS, "59", "0", "3661d"),
     "TOKENAPP_MAX_SESSIONS": (*NOT_NUMBERS, "0", "10001"),
     "TOKENAPP_REFRESH_GRACE": (*NOT_DURATIONS, "601", "11m"),
-    "TOKENAPP_REVOCATION_DELAY": ("0", "0.04", "61", "-1", "nan", "inf", "1e1", "1m", "s", "1_0", "٣", " 1", "one"),
+    "TOKENAPP_REVOCATION_DELAY": ("0", "0.04", "61", "-1", "nan", "inf", "1e1", "1m", "s", "1_0", "٣", "1 0", "one"),
     "TOKENAPP_JWKS_LIFETIME": (*NOT_DURATIONS, "0", "25h"),
     "TOKENAPP_ADDRESS_FAILURES": (*NOT_NUMBERS, "0", "100001"),
     "TOKENAPP_METRICS_BIND": ("x", "9464", ":9464", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:9464"),
     "TOKENAPP_PASSWORD_MIN_LENGTH": (*NOT_NUMBERS, "7", "65"),
-    "TOKENAPP_INVALID_TOKEN_STATUS": ("400", "200", "40\uff13", "forbidden", "403 "),
+    "TOKENAPP_INVALID_TOKEN_STATUS": ("400", "200", "40\uff13", "forbidden"),
     "TOKENAPP_ALLOWED_ORIGINS": (
         *NOT_WEB_URLS,
         *MALFORMED_URLS,
@@ -207,5 +205,8 @@ def test_valid_value_is_read(name: str, tmp_path: Path) -> None:
 def test_invalid_value_is_one_problem_that_does_not_show_the_value(name: str, tmp_path: Path) -> None:
     found = [problems_of(production(**{name: text}), tmp_path) for text in INVALID[name]]
     assert [[problem.split()[0] for problem in problems] for problems in found] == [[name]] * len(found)
-    # The sentence is the same for every value, so it does not contain the value.
-    assert found == found[:1] * len(found)
+    # The sentence is the same for every value, so it does not contain the value. Only quotes and invisible characters
+    # have sentences of their own.
+    special = ("must be written without quotes", "contains the invisible character")
+    others = [problems for problems in found if not any(sentence in problems[0] for sentence in special)]
+    assert others == others[:1] * len(others)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine import URL
 
-from tokenapp.config import checks
+from tokenapp.config import checks, environment
 from tokenapp.config.settings import FILE_SETTINGS, SETTINGS, Setting, Settings
 
 __all__ = [
@@ -51,14 +51,16 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
     Raises:
         ConfigError: with all problems.
     """
-    problems = _find_unknown(environ)
-    raw = _raw_values(environ, problems)
+    problems = [*environment.find_unknown(environ)]
+    texts = environment.read(environ, problems)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Settings):
         setting: Setting = field.metadata["setting"]
-        text = raw.get(setting.name) or setting.default
+        text = texts[setting.name]
+        if text is None:
+            continue
         try:
-            values[field.name] = None if text is None else setting.read(text)
+            values[field.name] = _read(setting, text or setting.default)
         except ValueError as error:
             problems.append(f"{setting.name} {error}")
     env = values.get("env")
@@ -79,24 +81,21 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
     return Settings(**values)
 
 
-def _find_unknown(environ: Mapping[str, str]) -> list[str]:
-    known = {setting.name for setting in SETTINGS} | FILE_SETTINGS
-    names = sorted(name for name in environ if name.startswith("TOKENAPP_"))
-    return [f"{name} is not a setting" for name in names if name not in known]
+def _read(setting: Setting, text: str | None) -> Any:
+    try:
+        return None if text is None else setting.read(text)
+    except ValueError:
+        if text is None or not _is_readable(setting, environment.without_quotes(text)):
+            raise
+    raise ValueError(environment.WITHOUT_QUOTES)
 
 
-def _raw_values(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    raw = {setting.name: environ[setting.name] for setting in SETTINGS if setting.name in environ}
-    for file_setting in sorted(FILE_SETTINGS & environ.keys()):
-        name, path = file_setting.removesuffix("_FILE"), environ[file_setting]
-        if path and raw.get(name):
-            problems.append(f"{name} and {file_setting} are both set")
-        elif path:
-            try:
-                raw[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{file_setting} cannot be read: {type(error).__name__}")
-    return raw
+def _is_readable(setting: Setting, text: str) -> bool:
+    try:
+        setting.read(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _default_database(instance: Path, problems: list[str]) -> URL:
