@@ -20,6 +20,8 @@ Kind = Literal[
     "user_disabled",
     "user_enabled",
     "user_unlocked",
+    "user_renamed",
+    "user_deleted",
     "password_changed",
     "sign_in",
     "sign_in_failed",
@@ -30,6 +32,7 @@ Kind = Literal[
     "key_created",
     "key_retired",
     "client_created",
+    "client_secret_rotated",
     "client_deleted",
     "client_failed",
     "events_pruned",
@@ -143,6 +146,22 @@ def list_events(
         page = page.where(AuditEvent.kind == kind)
     with db.reading() as session:
         return session.scalars(page).all()
+
+
+def latest(user_id: str, kinds: Sequence[Kind]) -> datetime | None:
+    """Return when the latest event of one of these kinds happened to a user."""
+    own = sa.select(AuditEvent.at).where(AuditEvent.user_id == user_id, AuditEvent.kind.in_(kinds))
+    rows = db.execute_now(own.order_by(AuditEvent.id.desc()).limit(1))
+    return rows[0].at if rows else None
+
+
+def erase(writer: orm.Session, user_id: str) -> None:
+    """Remove the addresses from all events of a deleted user.
+
+    The request ids are removed too, because the log has the address of each request.
+    """
+    erased = {"ip_address": None, "request_id": None}
+    writer.connection().execute(sa.update(AuditEvent).where(AuditEvent.user_id == user_id).values(erased))
 
 
 def prune(now: datetime, keep: timedelta) -> Iterator[int]:

@@ -16,7 +16,8 @@ Right = Literal["introspect", "revoke", "feed"]
 class User(Base):
     """A person who signs in. `id` is the ``sub`` of the tokens and is never reused.
 
-    `hash_kind` is the algorithm and cost of the password hash.
+    `hash_kind` is the algorithm and cost of the password hash. The row of a deleted user stays, without personal data.
+    It counts as disabled, so that nothing has to ask for `deleted_at` to reject the user.
     """
 
     __tablename__ = "users"
@@ -28,6 +29,7 @@ class User(Base):
     credentials_changed_at: Mapped[datetime] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
     disabled_at: Mapped[datetime | None] = mapped_column(Instant)
+    deleted_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class Session(Base):
@@ -112,7 +114,8 @@ class AuditEvent(Base):
 class Client(Base):
     """Another service with credentials for the OAuth routes.
 
-    Only a digest of its secret is stored. `rights` are separated by spaces.
+    Only a digest of its secret is stored, and of the previous one while that is still accepted. `rights` are separated
+    by spaces. `last_used_at` is to the minute.
     """
 
     __tablename__ = "clients"
@@ -122,6 +125,9 @@ class Client(Base):
     secret_hash: Mapped[str] = mapped_column(sa.String(64))
     rights: Mapped[str] = mapped_column(sa.String(64), server_default=sa.text("''"))
     created_at: Mapped[datetime] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
+    previous_secret_hash: Mapped[str | None] = mapped_column(sa.String(64))
+    previous_secret_until: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class Throttle(Base):

@@ -130,7 +130,7 @@ def _record_failure(failure: _Failure, now: datetime) -> None:
     """Record a failed attempt; from the fifth on once an hour, with a count."""
     user_id = failure.user.id if failure.user else None
     if failure.number > lockout.FREE_FAILURES:
-        about = failure.sid or failure.name
+        about = failure.sid or user_id or failure.name
         audit.count("sign_in_failed", now, about=about, user_id=user_id, sid=failure.sid, reason=failure.reason)
     else:
         audit.record_alone("sign_in_failed", now, user_id=user_id, sid=failure.sid, reason=failure.reason)

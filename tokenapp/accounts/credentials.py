@@ -52,7 +52,7 @@ def upgrade_hash(user: User, hashed: str) -> None:
 @db.retried
 def _set_password(user: User, hashed: str, now: datetime) -> int:
     with db.writing() as session:
-        if _store_password(session, user, hashed, now, User.id == user.id):
+        if _store_password(session, user, hashed, now, sa.and_(User.id == user.id, User.deleted_at.is_(None))):
             audit.record(session, "password_changed", now, user_id=user.id)
         return len(revoke_where(session, Session.user_id == user.id, "password_changed", now))
 

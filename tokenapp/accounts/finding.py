@@ -1,6 +1,6 @@
 """Find users by name, by id, and page by page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -9,17 +9,23 @@ from tokenapp.accounts.names import canonical
 from tokenapp.models import User
 
 
-def find(username: str) -> User:
-    """Return the user with that name, in any spelling.
+def find(subject: str, *, deleted: bool = False) -> User:
+    """Return the user with that name, in any spelling, or with that id.
+
+    Args:
+        deleted: whether the id may be that of a deleted user.
 
     Raises:
-        errors.UserNotFound
+        errors.UserNotFound: no user has it, or it is the name of one and the id of another.
     """
+    named = sa.or_(User.username == canonical(subject), User.id == subject)
     with db.reading() as session:
-        user = session.scalars(sa.select(User).where(User.username == canonical(username))).one_or_none()
-    if user is None:
+        users = session.scalars(sa.select(User).where(named, sa.true() if deleted else User.deleted_at.is_(None))).all()
+    if len(users) > 1:  # a name that was chosen to be mistaken for an id
+        raise errors.UserNotFound(detail="That is the name of one user and the id of another. Use their other ones.")
+    if not users:
         raise errors.UserNotFound
-    return user
+    return users[0]
 
 
 def get(user_id: str) -> User:
@@ -30,7 +36,7 @@ def get(user_id: str) -> User:
     """
     with db.reading() as session:
         user = session.get(User, user_id)
-    if user is None:
+    if user is None or user.deleted_at is not None:
         raise errors.UserNotFound
     return user
 
@@ -50,15 +56,27 @@ def get_active(user_id: str) -> User:
     return user
 
 
-def list_users(*, after: str = "", limit: int = 1000) -> Sequence[User]:
-    """Return one page of users by name, starting after the name `after`."""
+def list_users(*, search: str = "", after: str = "", limit: int = 1000) -> Sequence[User]:
+    """Return one page of the users whose name contains `search`.
+
+    They are sorted by name, starting after the name `after`.
+    """
+    page = sa.select(User).where(User.username > after, User.deleted_at.is_(None)).order_by(User.username).limit(limit)
+    if search:
+        page = page.where(User.username.contains(canonical(search), autoescape=True))
     with db.reading() as session:
-        page = sa.select(User).where(User.username > after).order_by(User.username).limit(limit)
         return session.scalars(page).all()
+
+
+def names_of(user_ids: Iterable[str]) -> Mapping[str, str]:
+    """Return the names of the users with these ids, without those of deleted ones."""
+    named = sa.select(User.id, User.username).where(User.id.in_(set(user_ids)), User.deleted_at.is_(None))
+    return {row.id: row.username for row in db.execute_now(named)}
 
 
 def with_unverifiable_hash(*, limit: int) -> Sequence[str]:
     """Return names of users whose password hash is malformed or too expensive."""
     with db.reading() as session:
-        names = sa.select(User.username).where(User.hash_kind == "").order_by(User.username).limit(limit)
+        names = sa.select(User.username).where(User.hash_kind == "", User.deleted_at.is_(None))
+        names = names.order_by(User.username).limit(limit)
         return session.scalars(names).all()

@@ -1,10 +1,12 @@
-"""Disable, enable and unlock users."""
+"""Disable, enable, unlock and rename users."""
 
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from tokenapp import audit, db
+from tokenapp import audit, db, errors
+from tokenapp.accounts.names import check_username
 from tokenapp.models import Session, User
 from tokenapp.sessions import revoke_where
 from tokenapp.throttle import lockout
@@ -24,7 +26,8 @@ def disable(user: User, now: datetime) -> int:
 def enable(user: User, now: datetime) -> None:
     """Enable `user`. The sessions that `disable` revoked stay revoked."""
     with db.writing() as session:
-        enabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_not(None)).values(disabled_at=None)
+        disabled = (User.id == user.id, User.disabled_at.is_not(None), User.deleted_at.is_(None))
+        enabling = sa.update(User).where(*disabled).values(disabled_at=None)
         if session.connection().execute(enabling).rowcount:
             audit.record(session, "user_enabled", now, user_id=user.id)
 
@@ -35,3 +38,29 @@ def unlock(user: User, now: datetime) -> None:
     with db.writing() as session:
         session.execute(lockout.clearing("password", user.username))
         audit.record(session, "user_unlocked", now, user_id=user.id)
+
+
+@db.retried
+def rename(user: User, username: str, now: datetime) -> str:
+    """Give `user` another name, and return it in its canonical form.
+
+    Sessions go on: the ``username`` claim follows with the next refresh. The failed attempts on both names are cleared,
+    because they were those of other people or of a person who has identified themselves to an operator.
+
+    Raises:
+        errors.UsernameRejected, errors.UsernameTaken, errors.UserNotFound: nothing was written.
+    """
+    name = check_username(username)
+    with db.writing() as session:
+        renaming = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(username=name)
+        try:
+            renamed = session.connection().execute(renaming).rowcount
+        except IntegrityError:
+            raise errors.UsernameTaken from None
+        if not renamed:
+            raise errors.UserNotFound
+        if name != user.username:
+            for each in (user.username, name):
+                session.execute(lockout.clearing("password", each))
+            audit.record(session, "user_renamed", now, user_id=user.id)
+    return name

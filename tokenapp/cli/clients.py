@@ -1,6 +1,6 @@
 """``flask clients``: the client credentials of other services."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
@@ -8,10 +8,13 @@ import msgspec
 from tokenapp import clients
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
-from tokenapp.cli.input import Text
-from tokenapp.models import Right
+from tokenapp.cli.input import Age, Text, confirm
+from tokenapp.models import Client, Right
 
-group = Group("clients", help="Other services that may introspect and revoke tokens: create, list, delete.")
+_COLUMNS = ("id", "name", "rights", "created_at", "last_used_at")
+_CLIENT = click.argument("subject", metavar="CLIENT", type=Text())
+
+group = Group("clients", help="Other services that may introspect and revoke tokens: create, list, rotate, delete.")
 
 
 class ClientRecord(msgspec.Struct, rename="camel"):
@@ -21,10 +24,11 @@ class ClientRecord(msgspec.Struct, rename="camel"):
     name: str
     rights: list[str]
     created_at: datetime
+    last_used_at: datetime | None
 
 
-class NewClient(ClientRecord):
-    """A new client with its secret, which is shown only once."""
+class NewSecret(ClientRecord):
+    """A client with its new secret, which is shown only once."""
 
     secret: str
 
@@ -38,25 +42,40 @@ class NewClient(ClientRecord):
 def create(name: str, *, rights: tuple[Right, ...], as_json: bool) -> None:
     """Create credentials for the service NAME. The secret is shown only once."""
     client, secret = clients.create(name, rights, datetime.now(UTC))
-    output.show_one(
-        NewClient(client.id, client.name, client.rights.split(), client.created_at, secret), as_json=as_json
-    )
+    output.show_one(NewSecret(**msgspec.structs.asdict(_record(client)), secret=secret), as_json=as_json)
 
 
 @group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_clients(*, as_json: bool) -> None:
-    """List the clients, oldest first."""
-    records = (
-        ClientRecord(client.id, client.name, client.rights.split(), client.created_at)
-        for client in clients.list_clients()
-    )
-    output.show_list(records, ("id", "name", "rights", "created_at"), as_json=as_json)
+    """List the clients, oldest first, with the minute of their last use."""
+    output.show_list(map(_record, clients.list_clients()), _COLUMNS, as_json=as_json)
+
+
+@group.command("rotate")
+@_CLIENT
+@click.option("--overlap", type=Age(), default="0s", show_default=True, help="How long the old secret is accepted.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def rotate(subject: str, overlap: timedelta, *, as_json: bool) -> None:
+    """Give the client CLIENT a new secret, which is shown only once.
+
+    The old secret is rejected from now on, or when the overlap ends. At most one old secret is accepted.
+    """
+    client = clients.find(subject)
+    secret = clients.rotate_secret(client.id, overlap, datetime.now(UTC))
+    output.show_one(NewSecret(**msgspec.structs.asdict(_record(client)), secret=secret), as_json=as_json)
 
 
 @group.command("delete")
-@click.argument("client_id", metavar="ID", type=Text())
-def delete(client_id: str) -> None:
-    """Delete the client ID. Its credentials are rejected from now on."""
-    clients.delete(client_id, datetime.now(UTC))
-    click.echo(f"Deleted {client_id}.")
+@_CLIENT
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete(subject: str, *, yes: bool) -> None:
+    """Delete the client CLIENT. Its credentials are rejected from now on."""
+    client = clients.find(subject)
+    confirm(f"This deletes the client {client.name} ({client.id}). Continue?", yes=yes)
+    clients.delete(client.id, datetime.now(UTC))
+    click.echo(f"Deleted {client.id}.")
+
+
+def _record(client: Client) -> ClientRecord:
+    return ClientRecord(client.id, client.name, client.rights.split(), client.created_at, client.last_used_at)

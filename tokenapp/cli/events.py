@@ -51,7 +51,7 @@ def list_events(
     name: str | None, sid: str | None, kind: str | None, age: timedelta, *, follow: bool, as_json: bool
 ) -> None:
     """List the events of the audit log, oldest first."""
-    user_id = accounts.find(name).id if name is not None else None
+    user_id = accounts.find(name, deleted=True).id if name is not None else None
     records = _events(datetime.now(UTC) - age, user_id, sid, kind)
     if not follow:
         output.show_list(records, _COLUMNS, as_json=as_json)

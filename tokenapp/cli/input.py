@@ -13,6 +13,9 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_AGE: Final = timedelta(days=3660)
 
 
+LIMIT: Final = click.option("--limit", type=click.IntRange(min=1), metavar="NUMBER", help="List at most this many.")
+
+
 def is_storable(text: str) -> bool:
     """Return whether a database can store `text`."""
     # Python decodes bytes that are not UTF-8 into lone surrogates.

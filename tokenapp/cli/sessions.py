@@ -25,7 +25,7 @@ class SessionRecord(msgspec.Struct, rename="camel"):
     """A session without the ids of its tokens."""
 
     id: str
-    username: str
+    username: str | None
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime
@@ -41,7 +41,7 @@ class SessionRecord(msgspec.Struct, rename="camel"):
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_sessions(name: str | None, *, everything: bool, as_json: bool) -> None:
     """List the live sessions, oldest first."""
-    user_id = accounts.find(name).id if name is not None else None
+    user_id = accounts.find(name, deleted=True).id if name is not None else None
     records = all_sessions(datetime.now(UTC), user_id, live=not everything)
     output.show_list(records, _COLUMNS_OF_ALL if everything else _COLUMNS, as_json=as_json)
 
@@ -130,7 +130,7 @@ def _revoke_each(sids: tuple[str, ...]) -> None:
         raise click.ClickException("Session not found: " + ", ".join(unknown) + ".")
 
 
-def _record(session: Session, username: str) -> SessionRecord:
+def _record(session: Session, username: str | None) -> SessionRecord:
     return SessionRecord(
         id=session.id,
         username=username,

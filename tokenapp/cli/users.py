@@ -1,35 +1,45 @@
-"""``flask users``: create, import, list, disable, enable and unlock users."""
+"""``flask users``: create, import, list, show, change and delete users."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import BinaryIO
 
 import click
 import msgspec
 
-from tokenapp import accounts, errors
+from tokenapp import accounts, audit, errors
 from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
-from tokenapp.cli.input import Text, read_password
+from tokenapp.cli.input import LIMIT, Text, confirm, read_password
 from tokenapp.models import User
+from tokenapp.throttle import lockout
 
 _COLUMNS = ("username", "id", "created_at", "disabled_at")
 
-group = Group("users", help="Users: create, import, list, disable, enable, unlock, set passwords.")
+group = Group("users", help="Users: create, import, list, show, change, delete.")
 
 
 class UserRecord(msgspec.Struct, rename="camel"):
     """A user without the password hash."""
 
     id: str
-    username: str
+    username: str | None
     created_at: datetime
     disabled_at: datetime | None
 
 
 class UserDetails(UserRecord):
-    """A user with data that needs another query."""
+    """A user with data that needs other queries.
 
+    `failures` are consecutive. A deleted user has no name.
+    """
+
+    deleted_at: datetime | None
+    password_changed_at: datetime | None
+    last_sign_in_at: datetime | None
+    failures: int
+    locked_until: datetime | None
     live_sessions: int
 
 
@@ -53,22 +63,46 @@ def create(name: str, *, if_missing: bool) -> None:
 
 
 @group.command("list")
+@click.option("--search", type=Text(), default="", help="Only users whose name contains this text.")
+@LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_users(*, as_json: bool) -> None:
-    """List all users, sorted by name."""
-    output.show_list(map(_record, _all_users()), _COLUMNS, as_json=as_json)
+def list_users(search: str, limit: int | None, *, as_json: bool) -> None:
+    """List the users, sorted by name."""
+    users = islice(_all_users(search), limit)
+    output.show_list(map(_record, users), _COLUMNS, as_json=as_json)
 
 
 @group.command("show")
 @click.argument("name", type=Text())
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(name: str, *, as_json: bool) -> None:
-    """Show the user NAME and the number of their live sessions."""
-    user = accounts.find(name)
-    live = sum(1 for _ in sessions.all_sessions(datetime.now(UTC), user.id, live=True))
-    record = _record(user)
-    details = UserDetails(record.id, record.username, record.created_at, record.disabled_at, live)
+    """Show the user NAME: state, lockout, last sign-in and live sessions."""
+    now = datetime.now(UTC)
+    user = accounts.find(name, deleted=True)
+    state = lockout.state("password", user.username, now)
+    details = UserDetails(
+        **msgspec.structs.asdict(_record(user)),
+        deleted_at=user.deleted_at,
+        password_changed_at=None if user.deleted_at else user.credentials_changed_at,
+        last_sign_in_at=audit.latest(user.id, ("sign_in",)),
+        failures=state.failures,
+        locked_until=state.locked_until,
+        live_sessions=sum(1 for _ in sessions.all_sessions(now, user.id, live=True)),
+    )
     output.show_one(details, as_json=as_json)
+
+
+@group.command("rename")
+@click.argument("name", type=Text())
+@click.argument("new_name", type=Text())
+def rename(name: str, new_name: str) -> None:
+    """Give the user NAME the name NEW_NAME. Their sessions go on.
+
+    Access tokens have the new name from the next refresh on. The failed sign-ins on both names are cleared.
+    """
+    user = accounts.find(name)
+    renamed = accounts.rename(user, new_name, datetime.now(UTC))
+    click.echo(f"Renamed the user {user.username} to {renamed}.")
 
 
 @group.command("disable")
@@ -96,6 +130,21 @@ def unlock(name: str) -> None:
     user = accounts.find(name)
     accounts.unlock(user, datetime.now(UTC))
     click.echo(f"Unlocked {user.username}.")
+
+
+@group.command("delete")
+@click.argument("name", type=Text())
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete(name: str, *, yes: bool) -> None:
+    """Delete the user NAME for good, and revoke all of their sessions.
+
+    Name, password, addresses and browsers are erased, from the audit log too. The id stays and is never used again. The
+    name can be given to another user.
+    """
+    user = accounts.find(name)
+    confirm(f"This deletes the user {user.username} ({user.id}) for good. Continue?", yes=yes)
+    revoked = accounts.delete(user, datetime.now(UTC))
+    click.echo(f"Deleted the user {user.username} ({user.id}) and revoked {output.count(revoked, 'session')}.")
 
 
 @group.command("set-password")
@@ -139,13 +188,13 @@ def _create(username: str) -> None:
     accounts.create(accounts.NewUser(username, read_password()), datetime.now(UTC))
 
 
-def _all_users() -> Iterator[User]:
-    """Yield all users, reading one page at a time."""
-    page = accounts.list_users()
+def _all_users(search: str) -> Iterator[User]:
+    """Yield the users whose name contains `search`, reading one page at a time."""
+    page = accounts.list_users(search=search)
     while page:
         yield from page
-        page = accounts.list_users(after=page[-1].username)
+        page = accounts.list_users(search=search, after=page[-1].username)
 
 
 def _record(user: User) -> UserRecord:
-    return UserRecord(user.id, user.username, user.created_at, user.disabled_at)
+    return UserRecord(user.id, None if user.deleted_at else user.username, user.created_at, user.disabled_at)

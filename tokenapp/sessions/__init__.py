@@ -1,6 +1,7 @@
 """Sessions: opened by a sign-in, rotated, revoked, listed and pruned."""
 
 from tokenapp.models import Device
+from tokenapp.sessions.erasure import erase_devices, ids_of
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since
 from tokenapp.sessions.listing import exists, get, latest_of, list_sessions, page_of
 from tokenapp.sessions.opening import open_session, reauthenticate, replace_sessions, unchanged
@@ -25,8 +26,10 @@ __all__ = [
     "Device",
     "Reason",
     "count_prunable",
+    "erase_devices",
     "exists",
     "get",
+    "ids_of",
     "is_active",
     "latest_of",
     "list_sessions",

@@ -20,9 +20,14 @@ def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> S
 
 def list_sessions(
     now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
-) -> Sequence[tuple[Session, str]]:
-    """Return one page of sessions with their user names, oldest first."""
-    page = sa.select(Session, User.username).join(User, User.id == Session.user_id)
+) -> Sequence[tuple[Session, str | None]]:
+    """Return one page of sessions with their user names, oldest first.
+
+    A deleted user has no name.
+    """
+    page = sa.select(Session, sa.case((User.deleted_at.is_(None), User.username))).join(
+        User, User.id == Session.user_id
+    )
     page = page.where(Session.id > after).order_by(Session.id).limit(limit)
     if user_id is not None:
         page = page.where(Session.user_id == user_id)

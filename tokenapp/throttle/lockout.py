@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -32,6 +32,13 @@ _LABELS: Final[Mapping[Purpose, str]] = {"password": "throttle ", "session": "th
 _DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
 _LONGEST_TURN: Final = 2.0
 _locks: Final = [threading.Lock() for _ in range(64)]
+
+
+class State(NamedTuple):
+    """The consecutive failures on an account, and until when attempts are rejected."""
+
+    failures: int
+    locked_until: datetime | None
 
 
 def wait_after(failures: int) -> timedelta:
@@ -74,12 +81,20 @@ def count_attempt(purpose: Purpose, name: str, now: datetime) -> int:
     parameters |= {f"wait_{failures}": now - wait_after(failures) for failures in _DOUBLINGS}
     if counted := db.execute_now(_counting(db.current().engine.dialect.name), parameters):
         return int(counted[0][0])
-    rows = db.execute_now(sa.select(Throttle.failures, Throttle.last_failed_at).where(Throttle.account == account))
-    wait = timedelta(seconds=1)
-    if rows:
-        failures, last = rows[0].failures, rows[0].last_failed_at
-        wait = last + (LOCK_TIME if failures >= LOCK_AFTER else wait_after(failures)) - now
+    locked_until = state(purpose, name, now).locked_until
+    wait = locked_until - now if locked_until else timedelta(seconds=1)
     raise errors.TooManyAttempts(reason="account", retry_after=max(1, -(-wait // timedelta(seconds=1))))
+
+
+def state(purpose: Purpose, name: str, now: datetime) -> State:
+    """Return the state of an account."""
+    own = Throttle.account == _account(purpose, name)
+    rows = db.execute_now(sa.select(Throttle.failures, Throttle.last_failed_at).where(own))
+    if not rows:
+        return State(0, None)
+    failures, last = rows[0].failures, rows[0].last_failed_at
+    ends_at = last + (LOCK_TIME if failures >= LOCK_AFTER else wait_after(failures))
+    return State(failures, ends_at if ends_at > now else None)
 
 
 def undo_attempt(purpose: Purpose, name: str, failures: int, now: datetime) -> None:

@@ -1,0 +1,47 @@
+"""Delete users: a row without personal data stays, so that no id is reused."""
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from tokenapp import audit, db, errors, sessions
+from tokenapp.models import Session, User
+from tokenapp.throttle import lockout
+
+# A canonical name has no capital letters, so this is never taken.
+_PLACEHOLDER: Final = "DELETED "
+
+
+def delete(user: User, now: datetime) -> int:
+    """Delete `user` and revoke their sessions; return how many were live.
+
+    One transaction erases name and password, and the addresses and browsers in their sessions and audit events. The
+    name is free afterwards. The id, the times of creation and deletion, and the kinds and times of the events stay.
+
+    Raises:
+        errors.UserNotFound: the user was deleted before.
+    """
+    return _delete(user, sessions.ids_of(user.id), now)
+
+
+@db.retried
+def _delete(user: User, sids: list[str], now: datetime) -> int:
+    erased = {
+        "username": _PLACEHOLDER + user.id,
+        "password_hash": "",
+        "hash_kind": "",
+        "credentials_changed_at": now,
+        "disabled_at": now,
+        "deleted_at": now,
+    }
+    with db.writing() as session:
+        deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)
+        if not session.connection().execute(deleting).rowcount:
+            raise errors.UserNotFound
+        session.execute(lockout.clearing("password", user.username))
+        revoked = sessions.revoke_where(session, Session.user_id == user.id, "user_deleted", now)
+        sessions.erase_devices(session, user.id, sids)
+        audit.record(session, "user_deleted", now, user_id=user.id)
+        audit.erase(session, user.id)
+        return len(revoked)
