@@ -16,8 +16,9 @@ Right = Literal["introspect", "revoke", "feed"]
 class User(Base):
     """A person who signs in. `id` is the ``sub`` of the tokens and is never reused.
 
-    `hash_kind` is the algorithm and cost of the password hash. The row of a deleted user stays, without personal data.
-    It counts as disabled, so that nothing has to ask for `deleted_at` to reject the user.
+    `hash_kind` is the algorithm and cost of the password hash; both are empty if the user has no password. The row of a
+    deleted user stays, without personal data. It counts as disabled, so that nothing has to ask for `deleted_at` to
+    reject the user.
     """
 
     __tablename__ = "users"

@@ -71,7 +71,7 @@ def authenticate(given: Credentials, now: datetime) -> User:
         reason = "unknown user" if user is None else "user disabled" if matches else "wrong password"
         _record_failure(_Failure(name, failures, user, None, reason), now)
         raise errors.InvalidCredentials(reason=reason)
-    if passwords.needs_upgrade(user.password_hash):
+    if matches is passwords.Match.AS_SENT or passwords.needs_upgrade(user.password_hash):
         accounts.upgrade_hash(user, passwords.hash_password(given.password))
     return user
 

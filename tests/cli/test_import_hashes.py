@@ -4,6 +4,7 @@ from contextvars import Context
 from functools import partial
 from pathlib import Path
 
+import bcrypt
 import pytest
 import sqlalchemy as sa
 from argon2 import PasswordHasher, Type
@@ -34,14 +35,33 @@ HASHES = {
     "scrypt at its default cost": generate_password_hash(PASSWORD),
     "pbkdf2": generate_password_hash(PASSWORD, "pbkdf2:sha256:1000"),
     "pbkdf2 with sha512": generate_password_hash(PASSWORD, "pbkdf2:sha512:1000"),
+    "bcrypt": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
+    "bcrypt of PHP": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$"),
+    "bcrypt of Java": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, b"2a")).decode(),
     "pbkdf2 with sha1": generate_password_hash(PASSWORD, "pbkdf2:sha1:1000", salt_length=8),
 }
 BASE64 = "c29tZSBzYWx0IGhlcmU"
+BCRYPT = "abcdefghijklmnopqrstuuJ1g6hS8Yp5oZ1gV1bR1qYy7oQ0pS5bK"
+LABELS = {
+    "Django's argon2": ("argon2", "argon2id"),
+    "Django's bcrypt": ("bcrypt$", "bcrypt"),
+    "Nextcloud's argon2id": ("3|", "argon2id"),
+    "Nextcloud's argon2i": ("2|", "argon2i"),
+    "Nextcloud's bcrypt": ("1|", "bcrypt of PHP"),
+    "LDAP's argon2": ("{ARGON2}", "argon2id"),
+    "LDAP's crypt": ("{CRYPT}", "bcrypt of PHP"),
+    "Spring Security's bcrypt": ("{bcrypt}", "bcrypt of Java"),
+    "Dovecot's bcrypt": ("{BLF-CRYPT}", "bcrypt of PHP"),
+}
 INVALID_HASHES = [
     "",
     "plain",
     "md5$salt$5f4dcc3b5aa765d61d8327deb882cf99",
-    "$2b$12$abcdefghijklmnopqrstuuJ1g6hS8Yp5oZ1gV1bR1qYy7oQ0pS5bK",
+    *(f"$2b${cost}${BCRYPT}" for cost in ("03", "15", "31", "4", "32", "1٢")),
+    *(f"$2{version}$12${BCRYPT}" for version in ("", "x", "c", "B")),
+    *(f"$2b$12${changed}" for changed in (BCRYPT[:-1], BCRYPT + "K", BCRYPT[:-1] + "L", BCRYPT.replace("uu", "ut"))),
+    f"bcrypt_sha256$$2b$12${BCRYPT}",
+    f"4|$2y$12${BCRYPT}",
     "scrypt:32768:8:1$salt",
     "scrypt:32768:8:1$salt$" + "0" * 127,
     "scrypt:32768:8:1$salt$" + "G" * 128,
@@ -104,6 +124,36 @@ def test_imported_hash_is_verified_and_upgraded_at_sign_in(app: Flask, tmp_path:
     assert can_sign_in(app)
     assert stored_hash(app, "alice").startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert can_sign_in(app)
+
+
+@pytest.mark.parametrize("program", LABELS)
+@SQLITE
+def test_label_of_another_program_is_removed(app: Flask, tmp_path: Path, program: str) -> None:
+    label, kind = LABELS[program]
+    people = {"username": "alice", "password_hash": label + HASHES[kind]}
+    assert run(app, "users", "import", str(jsonl_file(tmp_path, people))).stdout.startswith("Imported 1 user")
+    assert stored_hash(app, "alice") == HASHES[kind]
+    assert can_sign_in(app)
+
+
+@SQLITE
+def test_bcrypt_hash_of_a_long_password_covers_72_bytes(app: Flask, tmp_path: Path) -> None:
+    password = "é" * 40  # the 72nd byte is within the 36th of 40 characters
+    stored = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
+    run(app, "users", "import", str(jsonl_file(tmp_path, {"username": "alice", "password_hash": stored})))
+    assert not can_sign_in(app, password="é" * 35)
+    assert can_sign_in(app, password=password)
+    assert stored_hash(app, "alice").startswith("$argon2id$")
+    assert not can_sign_in(app, password="é" * 39)
+    assert can_sign_in(app, password=password)
+
+
+@SQLITE
+def test_password_with_a_nul_character_does_not_match_a_bcrypt_hash(app: Flask, tmp_path: Path) -> None:
+    stored = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    run(app, "users", "import", str(jsonl_file(tmp_path, {"username": "alice", "password_hash": stored})))
+    with app.app_context():
+        assert not passwords.verify(stored, "secret\0more", decoy="bcrypt:4")
 
 
 def test_ten_thousand_hashes_are_imported_in_one_run(app: Flask, database_url: str, tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from tokenapp.models import User
 
 @dataclass(frozen=True, slots=True)
 class NewUser:
-    """The data of a new user, with a password or, if imported, a password hash."""
+    """The data of a new user.
+
+    It has a password or, if the user is imported, a password hash or neither.
+    """
 
     username: str
     password: str | None = None
@@ -46,9 +49,9 @@ def check(new: NewUser) -> str:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
     """
     username = check_username(new.username)
-    if new.password_hash is None:
-        passwords.policy.check(new.password or "", username)
-    else:
+    if new.password is not None:
+        passwords.policy.check(new.password, username)
+    elif new.password_hash is not None:
         passwords.kind_of(new.password_hash)
     return username
 
@@ -60,12 +63,12 @@ def draft(new: NewUser, now: datetime) -> User:
         errors.UsernameRejected, errors.PasswordRejected: with the reason as their detail.
     """
     username = check(new)
-    hashed = new.password_hash or passwords.hash_password(new.password or "")
+    hashed = new.password_hash if new.password is None else passwords.hash_password(new.password)
     return User(
         id=db.new_id(now),
         username=username,
-        password_hash=hashed,
-        hash_kind=passwords.kind_of(hashed),
+        password_hash=hashed or "",
+        hash_kind=passwords.kind_of(hashed) if hashed else "",
         credentials_changed_at=now,
         created_at=now,
         disabled_at=None,

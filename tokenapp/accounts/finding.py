@@ -77,6 +77,7 @@ def names_of(user_ids: Iterable[str]) -> Mapping[str, str]:
 def with_unverifiable_hash(*, limit: int) -> Sequence[str]:
     """Return names of users whose password hash is malformed or too expensive."""
     with db.reading() as session:
-        names = sa.select(User.username).where(User.hash_kind == "", User.deleted_at.is_(None))
+        # The hash is empty if the user has no password, as a deleted user.
+        names = sa.select(User.username).where(User.hash_kind == "", User.password_hash != "")
         names = names.order_by(User.username).limit(limit)
         return session.scalars(names).all()

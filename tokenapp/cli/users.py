@@ -163,17 +163,22 @@ def set_password(name: str) -> None:
 @click.argument("file", type=click.File("rb"))
 @click.option("--format", "form", type=click.Choice(user_files.FORMATS), help="Default: by the file's extension.")
 @click.option("--dry-run", is_flag=True, help="Check the lines and show whom they would create.")
+@click.option(
+    "--without-password", is_flag=True, help="Also create users whose password hash is missing or cannot be verified."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with the invalid lines.")
 @click.pass_context
-def import_users(ctx: click.Context, file: BinaryIO, *, form: str | None, dry_run: bool, as_json: bool) -> None:
+def import_users(
+    ctx: click.Context, file: BinaryIO, *, form: str | None, dry_run: bool, without_password: bool, as_json: bool
+) -> None:
     """Create users from FILE, or from standard input if FILE is -.
 
     It contains CSV with a header, or JSON lines. Each line has a username and either a password or a password_hash of
-    argon2 or Werkzeug. All lines are checked first. Then the users of all valid lines are created in one transaction.
-    The exit code is 1 if a line is invalid. A file that is not well-formed CSV is rejected as a whole.
+    argon2, bcrypt or Werkzeug. All lines are checked first. Then the users of all valid lines are created in one
+    transaction. The exit code is 1 if a line is invalid. A file that is not well-formed CSV is rejected as a whole.
     """
     form = form or user_files.format_of(str(getattr(file, "name", "")))
-    report = importing.run(file, form, datetime.now(UTC), dry_run=dry_run)
+    report = importing.run(file, form, datetime.now(UTC), dry_run=dry_run, without_password=without_password)
     if as_json:
         output.show_one(report, as_json=True)
     else:

@@ -2,10 +2,11 @@
 
 from tokenapp.passwords import policy
 from tokenapp.passwords.decoys import kind_for
-from tokenapp.passwords.formats import kind_of
-from tokenapp.passwords.hashing import VerificationUnfinished, hash_password, needs_upgrade, place, verify, watch
+from tokenapp.passwords.formats import kind_of, unlabelled
+from tokenapp.passwords.hashing import Match, VerificationUnfinished, hash_password, needs_upgrade, place, verify, watch
 
 __all__ = [
+    "Match",
     "VerificationUnfinished",
     "hash_password",
     "kind_for",
@@ -13,6 +14,7 @@ __all__ = [
     "needs_upgrade",
     "place",
     "policy",
+    "unlabelled",
     "verify",
     "watch",
 ]

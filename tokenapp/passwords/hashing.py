@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache, lru_cache
 from time import perf_counter, sleep
 from typing import Final, TypeVar
 
+import bcrypt  # cryptography imports it too, so this takes no memory
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerificationError
 from werkzeug.security import check_password_hash, generate_password_hash  # reads the hashes made by Werkzeug
@@ -20,7 +22,7 @@ from tokenapp import config, db, errors
 from tokenapp.passwords.formats import is_verifiable
 from tokenapp.passwords.policy import normalize
 
-_WERKZEUG_METHODS: Final = ("scrypt:", "pbkdf2:")
+_ARGON2: Final = "$argon2"
 _ARGON2_TYPES: Final = {"argon2id": Type.ID, "argon2i": Type.I, "argon2d": Type.D}
 _POOL_THREADS: Final = 2
 _NICENESS: Final = 10
@@ -28,12 +30,26 @@ _RESERVED: Final = 1.0  # seconds of the request that are left to the database
 _MIN_TIMEOUT: Final = 0.05
 _IDLE_AFTER: Final = 0.5  # seconds without a hash that end a burst
 
+_BCRYPT: Final = "$2"
+_BCRYPT_BYTES: Final = 72
+
 _Result = TypeVar("_Result")
 _hashed = threading.Event()
 
 
 class VerificationUnfinished(errors.ServiceUnavailable):
     """The hash was started and not finished in time. It counts as an attempt."""
+
+
+class Match(IntEnum):
+    """The form of a password that matches a hash; `NONE` is false.
+
+    Passwords are hashed in NFC. Other programs hash them as they are sent.
+    """
+
+    NONE = 0
+    NORMALIZED = 1
+    AS_SENT = 2
 
 
 @dataclass(slots=True)
@@ -87,38 +103,52 @@ def hash_password(password: str) -> str:
     return _in_pool(lambda: hasher.hash(normalize(password)))
 
 
-def verify(stored: str | None, password: str, *, decoy: str) -> bool:
-    """Return whether `password` matches the hash `stored`.
+def verify(stored: str | None, password: str, *, decoy: str) -> Match:
+    """Return whether, and in which form, `password` matches the hash `stored`.
+
+    A password that is not in NFC takes two verifications, whatever their results. So the time depends on what was sent,
+    but not on whether the user exists.
 
     Args:
         stored: None for an unknown user; then a hash of the kind `decoy` is verified, which takes the same time. So it
-            is for a hash that is malformed or too expensive, which no password matches.
+            is for a user without a password, and for a hash that is malformed or too expensive. No password matches.
 
     Raises:
         errors.ServiceUnavailable: other hashes took all the time.
         VerificationUnfinished: the hash itself took too long.
     """
+    forms = {Match.NORMALIZED: normalize(password)}
+    if forms[Match.NORMALIZED] != password:
+        forms[Match.AS_SENT] = password
 
-    def compare() -> bool:
+    def compare() -> Match:
         hidden = _decoy_hash(decoy)  # for known users as well, or its first computation would reveal unknown ones
         known = stored if stored is not None and is_verifiable(stored) else None
-        return _matches(known or hidden, normalize(password)) and known is not None
+        matches = [match for match, form in forms.items() if _matches(known or hidden, form)]
+        return matches[0] if matches and known is not None else Match.NONE
 
     return _in_pool(compare)
 
 
 def needs_upgrade(stored: str) -> bool:
     """Return whether `stored` is of another kind or cost than new hashes."""
-    return stored.startswith(_WERKZEUG_METHODS) or _hasher().check_needs_rehash(stored)
+    return not stored.startswith(_ARGON2) or _hasher().check_needs_rehash(stored)
 
 
 def _matches(stored: str, password: str) -> bool:
-    if stored.startswith(_WERKZEUG_METHODS):
+    if stored.startswith(_BCRYPT):
+        return _matches_bcrypt(stored, password)
+    if not stored.startswith(_ARGON2):
         return check_password_hash(stored, password)
     try:
         return PasswordHasher().verify(stored, password)
     except VerificationError:
         return False
+
+
+def _matches_bcrypt(stored: str, password: str) -> bool:
+    # bcrypt reads 72 bytes. Older libraries ignored further ones, where this one raises an exception.
+    return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], stored.encode())
 
 
 def _hasher() -> PasswordHasher:
@@ -131,6 +161,8 @@ def _decoy_hash(kind: str) -> str:
     """Return a hash of `kind` that no password matches."""
     algorithm, *cost = kind.split(":")
     password = secrets.token_urlsafe()
+    if algorithm == "bcrypt":
+        return bcrypt.hashpw(password.encode(), bcrypt.gensalt(int(cost[0]))).decode()
     if algorithm not in _ARGON2_TYPES:
         return generate_password_hash(password, kind)
     memory, passes, lanes = map(int, cost)
