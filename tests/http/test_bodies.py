@@ -47,7 +47,8 @@ MALFORMED: Final = {
     "trailing text": ALICE + b"x",
     "two objects": ALICE + ALICE,
     "trailing NUL": ALICE + b"\x00",
-    "BOM": b"\xef\xbb\xbf" + ALICE,
+    "two BOMs": b"\xef\xbb\xbf" * 2 + ALICE,
+    "BOM after white space": b" \xef\xbb\xbf" + ALICE,
     "UTF-16": ALICE.decode().encode("utf-16"),
     "UTF-32": ALICE.decode().encode("utf-32"),
     "invalid UTF-8": b'{"username":"\xff","password":"x"}',
@@ -87,6 +88,26 @@ def test_malformed_body_is_rejected_and_changes_nothing(shared_app: Flask, body:
     assert (response.status, response.code) == (400, "invalid_request")
     assert response.cookie is None
     assert stored.sessions(shared_app) == before
+
+
+ENCODINGS: Final = {
+    **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"), "is UTF-16 or UTF-32"),
+    **dict.fromkeys(("latin-1", "cp1252"), "is not UTF-8. If it is Latin-1"),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=iso-8859-1"])
+def test_error_of_a_body_in_another_encoding_says_so(shared_app: Flask, encoding: str, charset: str) -> None:
+    body = '{"username":"z\xfcrich","password":"x"}'.encode(encoding)
+    response = login(shared_app, body, {"Content-Type": f"application/json{charset}"})
+    assert (response.status, response.code) == (400, "invalid_request")
+    assert ENCODINGS[encoding] in response.json["message"]
+
+
+def test_byte_order_mark_is_ignored(app: Flask) -> None:
+    create_user(app)
+    assert login(app, b"\xef\xbb\xbf" + ALICE).status == 200
 
 
 WRONG_TYPES: Final[list[Any]] = [None, 0, 1, -1, 1.5, True, False, [], ["alice"], {}, {"$ne": None}, {"$gt": ""}]

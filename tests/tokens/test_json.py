@@ -54,6 +54,8 @@ NOT_STRICT: Final[dict[str, Callable[[bytes], bytes]]] = {
     "with a number of 5000 digits": lambda text: text[:-1] + b',"x":' + b"9" * 5000 + b"}",
     "in an array": lambda text: b"[" + text + b"]",
     "in a string": lambda text: json.dumps(text.decode()).encode(),
+    "nested 65 deep": lambda text: text[:-1] + b',"x":' + b"[" * 64 + b"]" * 64 + b"}",
+    "nested 65 deep in objects": lambda text: text[:-1] + b',"x":' + b'{"":' * 64 + b"0" + b"}" * 64 + b"}",
     "nested 2000 deep": lambda text: text[:-1] + b',"x":' + b"[" * 2000 + b"]" * 2000 + b"}",
     "nested 1000 deep in objects": lambda text: text[:-1] + b',"x":' + b'{"":' * 1000 + b"0" + b"}" * 1000 + b"}",
     "nested and not closed": lambda text: text[:-1] + b',"x":' + b"[" * 4000,
@@ -76,3 +78,8 @@ def test_duplicate_claim_is_rejected(issued: Issued, use: Use, claim: str) -> No
 def test_duplicate_member_inside_a_claim_is_rejected(issued: Issued, use: Use) -> None:
     text = compact(issued.claims(use))
     issued.assert_rejected(issued.sign(use, claims=text[:-1] + b',"x":[{"a":1,"a":1}]}'))
+
+
+def test_claim_may_be_nested_until_the_token_is_64_levels_deep(issued: Issued, use: Use) -> None:
+    text = compact(issued.claims(use))[:-1] + b',"y":"' + b"[" * 100 + b'","x":' + b"[" * 63 + b"]" * 63 + b"}"
+    assert issued.present(use, issued.sign(use, claims=text)).status == 200

@@ -1,5 +1,6 @@
 """Parse and validate requests, and build plain responses."""
 
+import codecs
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -12,7 +13,7 @@ from flask import Request, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.urls import iri_to_uri
 
-from tokenapp import config, db, errors
+from tokenapp import config, db, errors, nesting
 from tokenapp.models import Device
 
 MAX_BODY: Final = 16 * 1024
@@ -28,6 +29,8 @@ _HOP: Final = re.compile(
     r"\[(?P<bracketed>[0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::\d{1,5})?|(?P<ipv4>[0-9.]+)(?::\d{1,5})?|(?P<plain>[0-9A-Fa-f:.]+)(?:%.*)?"
 )
 _TRUNCATED: Final = "The request body is truncated or badly framed."
+_TOO_DEEP: Final = f"The request body is nested more than {nesting.MAX_DEPTH} levels deep."
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def check_framing(current: Request) -> None:
@@ -58,14 +61,15 @@ def parse_json(decoder: msgspec.json.Decoder[Any]) -> Any:
     """
     if not _JSON_TYPE.match(request.headers.get("Content-Type", "")):
         raise errors.UnsupportedMediaType
-    raw = _body()
+    text = _utf8(_body())
+    if nesting.is_too_deep(text):
+        raise errors.InvalidRequest(detail=_TOO_DEEP)
     try:
-        # Decoded here, because msgspec does not check the encoding of fields that it skips.
-        return decoder.decode(raw.decode())
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         # The message names the field and the expected type, and never the value.
         raise errors.InvalidRequest(detail=f"The request body is malformed: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.DecodeError:
         raise errors.InvalidRequest(detail="The request body is not a JSON object.") from None
 
 
@@ -198,6 +202,20 @@ def _convert(fields: list[tuple[str, str]], kind: type[msgspec.Struct], part: st
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise errors.InvalidRequest(detail=f"The {part} is malformed: {error}.") from None
+
+
+def _utf8(raw: bytes) -> str:
+    """Decode a body, with or without a byte order mark.
+
+    msgspec does not check the encoding of fields that it skips.
+    """
+    if raw.startswith(_UTF16) or b"\0" in raw[:4]:
+        raise errors.InvalidRequest(detail="The request body is UTF-16 or UTF-32. It must be UTF-8.")
+    try:
+        return raw.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError:
+        detail = "The request body is not UTF-8. If it is Latin-1 or Windows-1252, convert it to UTF-8."
+        raise errors.InvalidRequest(detail=detail) from None
 
 
 def _body() -> bytes:
