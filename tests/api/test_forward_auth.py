@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Databases, Servers
-from tests.support.app import ROOT, application, create_user
+from tests.support.app import ROOT, application, create_user, make_app
 from tests.support.client import Client, Response, claims_of, sign_in
 from tests.support.concurrency import wait_until
 from tests.support.programs import find_program
@@ -42,6 +42,50 @@ def test_verify_returns_401_without_and_403_with_an_invalid_token(app: Flask) ->
 def test_verify_returns_403_for_two_credentials(app: Flask) -> None:
     # Proxies know no other statuses than success, 401 and 403.
     assert Client(app).send("GET", "/api/verify", bearer="x, Bearer y").code == "access_token_invalid"
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "ANYTHING")
+PATHS = ("/", "/orders/7", "//", "/a//b/", "/..%2fx", "/x%0Ay", "/%00", "/%ff", "/api/login", "/" + "a" * 2000)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_verify_checks_any_method(app: Flask, method: str) -> None:
+    create_user(app)
+    client = sign_in(app)
+    response = client.call(method, "/api/verify")
+    assert (response.status, response.header("X-Auth-Session"), response.body) == (204, client.sid, b"")
+    assert client.call(method, "/api/verify", bearer=None).status == 401
+    assert client.call(method, "/api/verify", bearer="x").status == 403
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:20])
+def test_verify_answers_200_below_its_path_because_envoy_knows_no_other_success(app: Flask, path: str) -> None:
+    create_user(app)
+    client = sign_in(app)
+    for method in ("GET", "POST", "OPTIONS"):
+        response = client.call(method, f"/api/verify{path}?a=b")
+        assert (response.status, response.header("X-Auth-Session"), response.body) == (200, client.sid, b"")
+        assert client.call(method, f"/api/verify{path}", bearer=None).status == 401
+        assert client.call(method, f"/api/verify{path}", bearer="x").status == 403
+
+
+@pytest.mark.parametrize("path", ["/api/verifyx", "/api/verif", "/api/Verify/x"])
+def test_path_beside_verify_is_not_found(app: Flask, path: str) -> None:
+    assert Client(app).send("GET", path).status == 404
+
+
+def test_preflight_to_the_application_is_not_let_through_by_verify(databases: Databases) -> None:
+    app = make_app(databases("sqlite"), TOKENAPP_ALLOWED_ORIGINS="https://app.example.com")
+    headers = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
+    for path in ("/api/verify", "/api/verify/orders"):
+        assert Client(app).send("OPTIONS", path, headers=headers).status == 401
+
+
+def test_paths_of_an_application_make_no_names_in_the_log(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
+    Client(app).send("POST", "/api/verify/orders/7?secret=1")
+    log = capfd.readouterr().err
+    assert "/api/verify/<rest>" in log
+    assert "orders" not in log
 
 
 # The proxy
