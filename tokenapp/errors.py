@@ -124,6 +124,18 @@ class UsernameTaken(TokenappError):
     code, status, message = "username_taken", 409, "The user name is taken."
 
 
+class AddressRejected(TokenappError):
+    """The e-mail address is malformed, or mail cannot be sent to it safely."""
+
+    code, status, message = "address_rejected", 400, "This is not an e-mail address that mail can be sent to."
+
+
+class AddressTaken(TokenappError):
+    """Another user has the e-mail address, possibly in another spelling."""
+
+    code, status, message = "address_taken", 409, "Another account has this e-mail address."
+
+
 class UserNotFound(TokenappError):
     """No user has that name or id."""
 

@@ -19,6 +19,8 @@ class User(Base):
     `hash_kind` is the algorithm and cost of the password hash; both are empty if the user has no password. The row of a
     deleted user stays, without personal data. It counts as disabled, so that nothing has to ask for `deleted_at` to
     reject the user.
+
+    `email` is stored as given. A user with a temporary password must replace it at the next sign-in.
     """
 
     __tablename__ = "users"
@@ -31,6 +33,83 @@ class User(Base):
     created_at: Mapped[datetime] = mapped_column(Instant)
     disabled_at: Mapped[datetime | None] = mapped_column(Instant)
     deleted_at: Mapped[datetime | None] = mapped_column(Instant)
+    email: Mapped[str | None] = mapped_column(sa.String(254))
+    email_verified_at: Mapped[datetime | None] = mapped_column(Instant)
+    locale: Mapped[str | None] = mapped_column(sa.String(16))
+    password_temporary: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+
+
+class LoginName(Base):
+    """A name that belongs to a user: the user name or the address, in canonical form.
+
+    Its primary key is what makes names and addresses unique together. With an address that is not verified, nobody can
+    sign in.
+    """
+
+    __tablename__ = "login_names"
+
+    name: Mapped[str] = mapped_column(sa.String(320), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    signs_in: Mapped[bool]
+
+
+class OneTimeToken(Base):
+    """A token that was mailed to an address; only its SHA-256 digest is stored.
+
+    `address` is the canonical form of `email`. There is one live token per purpose and address.
+    """
+
+    __tablename__ = "one_time_tokens"
+
+    purpose: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    address: Mapped[str] = mapped_column(sa.String(320), primary_key=True)
+    email: Mapped[str] = mapped_column(sa.String(254))
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    user_id: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    locale: Mapped[str | None] = mapped_column(sa.String(16))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
+    used_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class KnownDevice(Base):
+    """A browser or a network from which a user has signed in, as a keyed digest."""
+
+    __tablename__ = "known_devices"
+
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(Instant, index=True)
+
+
+class Mail(Base):
+    """A mail to send, or what is left of one: its text is erased once it is sent.
+
+    `encrypted` holds the recipient, the subject and both texts. `lease` names the claim of the process that sends it.
+    """
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        sa.Index(
+            "ix_mails_queued",
+            "due_at",
+            postgresql_where=sa.text("state = 'queued'"),
+            sqlite_where=sa.text("state = 'queued'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    message_id: Mapped[str] = mapped_column(sa.String(320))
+    kind: Mapped[str] = mapped_column(sa.String(32))
+    user_id: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    encrypted: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    due_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
+    failures: Mapped[int] = mapped_column(default=0)
+    lease: Mapped[str | None] = mapped_column(sa.String(32))
+    result: Mapped[str | None] = mapped_column(sa.String(64))
 
 
 class Session(Base):

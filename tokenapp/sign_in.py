@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Final, NamedTuple
 
-import sqlalchemy as sa
-
 from tokenapp import accounts, audit, db, errors, passwords, sessions
 from tokenapp.models import Device, Grant, User
 from tokenapp.throttle import lockout, rate_limit
@@ -49,11 +47,12 @@ def authenticate(given: Credentials, now: datetime) -> User:
     Raises:
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
     """
-    name = accounts.canonical(given.username)
+    typed = accounts.canonical(given.username)
+    with db.reading() as session:
+        user = session.scalars(accounts.by_name(typed)).one_or_none()
+    name = user.username if user else typed  # so that an account has one count, whichever of its names is used
     with lockout.one_at_a_time(name):
         failures = lockout.count_attempt("password", name, now)
-        with db.reading() as session:
-            user = session.scalars(sa.select(User).where(User.username == name)).one_or_none()
         try:
             matches = passwords.verify(
                 user.password_hash if user else None, given.password, decoy=passwords.kind_for(name)

@@ -1,29 +1,39 @@
 """User accounts: created, found, given new passwords, disabled, renamed, deleted."""
 
-from tokenapp.accounts.creation import NewUser, add_all, check, create, draft, taken
+from tokenapp.accounts.addresses import check_address, check_form, domain_of, is_deliverable
+from tokenapp.accounts.creation import NewUser, add, add_all, check, check_free, create, draft, taken
 from tokenapp.accounts.credentials import change_password, set_password, upgrade_hash
 from tokenapp.accounts.deletion import delete
 from tokenapp.accounts.finding import find, get, get_active, list_users, names_of, with_unverifiable_hash
+from tokenapp.accounts.login_names import by_name, named
 from tokenapp.accounts.names import MAX_USERNAME, canonical, check_username
 from tokenapp.accounts.state import disable, enable, rename, unlock
 
 __all__ = [
     "MAX_USERNAME",
     "NewUser",
+    "add",
     "add_all",
+    "by_name",
     "canonical",
     "change_password",
     "check",
+    "check_address",
+    "check_form",
+    "check_free",
     "check_username",
     "create",
     "delete",
     "disable",
+    "domain_of",
     "draft",
     "enable",
     "find",
     "get",
     "get_active",
+    "is_deliverable",
     "list_users",
+    "named",
     "names_of",
     "rename",
     "set_password",

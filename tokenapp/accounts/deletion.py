@@ -6,7 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tokenapp import audit, db, errors, sessions
-from tokenapp.models import Session, User
+from tokenapp.models import KnownDevice, LoginName, Mail, OneTimeToken, Session, User
 from tokenapp.throttle import lockout
 
 # A canonical name has no capital letters, so this is never taken.
@@ -16,8 +16,9 @@ _PLACEHOLDER: Final = "DELETED "
 def delete(user: User, now: datetime) -> int:
     """Delete `user` and revoke their sessions; return how many were live.
 
-    One transaction erases name and password, and the addresses and browsers in their sessions and audit events. The
-    name is free afterwards. The id, the times of creation and deletion, and the kinds and times of the events stay.
+    One transaction erases names and password, mails and links, and the addresses and browsers in their sessions and
+    audit events. The name is free afterwards. The id, the times of creation and deletion, and the kinds and times of
+    the events stay.
 
     Raises:
         errors.UserNotFound: the user was deleted before.
@@ -34,6 +35,9 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         "credentials_changed_at": now,
         "disabled_at": now,
         "deleted_at": now,
+        "email": None,
+        "email_verified_at": None,
+        "locale": None,
     }
     with db.writing() as session:
         deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)
@@ -42,6 +46,8 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         session.execute(lockout.clearing("password", user.username))
         revoked = sessions.revoke_where(session, Session.user_id == user.id, "user_deleted", now)
         sessions.erase_devices(session, user.id, sids)
+        for kind in (LoginName, OneTimeToken, KnownDevice, Mail):
+            session.execute(sa.delete(kind).where(kind.user_id == user.id))
         audit.record(session, "user_deleted", now, user_id=user.id)
         audit.erase(session, user.id)
         return len(revoked)

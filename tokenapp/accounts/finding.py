@@ -6,11 +6,11 @@ import sqlalchemy as sa
 
 from tokenapp import db, errors
 from tokenapp.accounts.names import canonical
-from tokenapp.models import User
+from tokenapp.models import LoginName, User
 
 
 def find(subject: str, *, deleted: bool = False) -> User:
-    """Return the user with that name, in any spelling, or with that id.
+    """Return the user with that name or address, in any spelling, or that id.
 
     Args:
         deleted: whether the id may be that of a deleted user.
@@ -18,7 +18,8 @@ def find(subject: str, *, deleted: bool = False) -> User:
     Raises:
         errors.UserNotFound: no user has it, or it is the name of one and the id of another.
     """
-    named = sa.or_(User.username == canonical(subject), User.id == subject)
+    owner = sa.select(LoginName.user_id).where(LoginName.name == canonical(subject)).scalar_subquery()
+    named = sa.or_(User.id == owner, User.id == subject)
     with db.reading() as session:
         users = session.scalars(sa.select(User).where(named, sa.true() if deleted else User.deleted_at.is_(None))).all()
     if len(users) > 1:  # a name that was chosen to be mistaken for an id

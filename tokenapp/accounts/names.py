@@ -1,23 +1,24 @@
 """The names of users: one canonical form, and what a new name may contain."""
 
 import unicodedata
+from encodings.idna import ToUnicode
 from typing import Final
 
 from tokenapp import errors
 
 MAX_USERNAME: Final = 64
+_PUNYCODE: Final = "xn--"
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 _SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "CHEROKEE")
 
 
 def canonical(username: str) -> str:
-    """Return the canonical form of `username`: NFKC, casefolded and trimmed."""
-    folded = username
-    for _ in range(3):
-        previous, folded = folded, unicodedata.normalize("NFKC", folded).casefold().strip()
-        if previous == folded:
-            break
-    return folded
+    """Return the canonical form of a user name or address.
+
+    It is NFKC, casefolded and trimmed; a domain in Punycode is decoded.
+    """
+    folded = _fold(username)
+    return _fold(_decoded(folded)) if "@" in folded and _PUNYCODE in folded else folded
 
 
 def check_username(username: str) -> str:
@@ -34,6 +35,27 @@ def check_username(username: str) -> str:
     if len(_scripts(name)) > 1:
         raise errors.UsernameRejected(detail="A user name must not mix scripts that look alike.")
     return name
+
+
+def _fold(name: str) -> str:
+    for _ in range(3):
+        previous, name = name, unicodedata.normalize("NFKC", name).casefold().strip()
+        if previous == name:
+            break
+    return name
+
+
+def _decoded(address: str) -> str:
+    """Return an address with the valid labels of its domain in Unicode."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{'.'.join(_label(label) for label in domain.split('.'))}"
+
+
+def _label(label: str) -> str:
+    try:
+        return ToUnicode(label)
+    except UnicodeError:
+        return label
 
 
 def _scripts(name: str) -> set[str]:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tokenapp import audit, db, errors
+from tokenapp.accounts import login_names
 from tokenapp.accounts.names import check_username
 from tokenapp.models import Session, User
 from tokenapp.sessions import revoke_where
@@ -55,6 +56,7 @@ def rename(user: User, username: str, now: datetime) -> str:
         renaming = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(username=name)
         try:
             renamed = session.connection().execute(renaming).rowcount
+            login_names.store(session, session.scalars(sa.select(User).where(User.id == user.id)))
         except IntegrityError:
             raise errors.UsernameTaken from None
         if not renamed:

@@ -23,12 +23,15 @@ NewPassword = Annotated[
 ]
 
 
-class Me(msgspec.Struct, rename="camel"):
-    """The account of the caller."""
+class Me(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The account of the caller. What is not known is left out."""
 
     id: str
     username: str
     created_at: datetime
+    email: str | None = None
+    email_verified_at: datetime | None = None
+    locale: str | None = None
 
 
 class NewPasswordBody(msgspec.Struct, rename="camel"):
@@ -57,7 +60,8 @@ class AccessResponse(msgspec.Struct, rename="camel"):
 def me(principal: Principal) -> Response:
     """Return the account of the caller."""
     user = accounts.get_active(principal.user_id)
-    return requests.json_response(Me(user.id, user.username, user.created_at))
+    known = Me(user.id, user.username, user.created_at, user.email, user.email_verified_at, user.locale)
+    return requests.json_response(known)
 
 
 @bp.put("/me/password")

@@ -1,5 +1,6 @@
 """``flask users``: create, import, list, show, change and delete users."""
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -29,7 +30,7 @@ class UserRecord(msgspec.Struct, rename="camel"):
     disabled_at: datetime | None
 
 
-class UserDetails(UserRecord):
+class UserDetails(UserRecord, omit_defaults=True):
     """A user with data that needs other queries.
 
     `failures` are consecutive. A deleted user has no name.
@@ -41,19 +42,27 @@ class UserDetails(UserRecord):
     failures: int
     locked_until: datetime | None
     live_sessions: int
+    email: str | None = None
+    email_verified_at: datetime | None = None
+    locale: str | None = None
 
 
 @group.command("create")
 @click.argument("name", type=Text())
+@click.option("--email", type=Text(), help="The address of the user.")
+@click.option("--email-verified", is_flag=True, help="The address is known to be the user's.")
 @click.option("--if-missing", is_flag=True, help="Do nothing if the user exists.")
-def create(name: str, *, if_missing: bool) -> None:
+def create(name: str, *, email: str | None, email_verified: bool, if_missing: bool) -> None:
     """Create the user NAME.
 
-    The password is read from a prompt, or from the first line of standard input if that is not a terminal.
+    The password is read from a prompt, or from the first line of standard input if that is not a terminal. The user can
+    sign in with the address once it is verified.
     """
     username = accounts.check_username(name)
+    if email_verified and email is None:
+        raise click.UsageError("--email-verified needs --email.")
     try:
-        _create(username)
+        _create(accounts.NewUser(username, email=email, email_verified=email_verified))
     except errors.UsernameTaken:
         if not if_missing:
             raise
@@ -88,6 +97,9 @@ def show(name: str, *, as_json: bool) -> None:
         failures=state.failures,
         locked_until=state.locked_until,
         live_sessions=sum(1 for _ in sessions.all_sessions(now, user.id, live=True)),
+        email=user.email,
+        email_verified_at=user.email_verified_at,
+        locale=user.locale,
     )
     output.show_one(details, as_json=as_json)
 
@@ -186,11 +198,12 @@ def import_users(
     ctx.exit(1 if report.invalid else 0)
 
 
-def _create(username: str) -> None:
-    """Create the user. A taken name is an error before the password is read."""
-    if accounts.taken([username]):
-        raise errors.UsernameTaken
-    accounts.create(accounts.NewUser(username, read_password()), datetime.now(UTC))
+def _create(new: accounts.NewUser) -> None:
+    """Create the user; check the names before the password is read."""
+    if new.email is not None:
+        accounts.check_address(new.email)
+    accounts.check_free(new.username, new.email)
+    accounts.create(dataclasses.replace(new, password=read_password()), datetime.now(UTC))
 
 
 def _all_users(search: str) -> Iterator[User]:

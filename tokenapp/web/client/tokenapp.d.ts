@@ -65,6 +65,8 @@ export type ErrorCode =
   | "password_rejected"
   | "username_rejected"
   | "username_taken"
+  | "address_rejected"
+  | "address_taken"
   | "user_not_found"
   | "session_not_found"
   | "too_many_attempts"

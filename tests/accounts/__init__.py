@@ -1,0 +1,1 @@
+"""Tests of accounts: names, addresses and their changes."""
