@@ -4,6 +4,7 @@ import base64
 import os
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 from tokenapp_guard.fetching import FetchError, fetch_json
@@ -12,17 +13,26 @@ from tokenapp_guard.fetching import FetchError, fetch_json
 class Feed:
     """The recently revoked sessions, at most `interval` seconds behind the service.
 
-    A session is kept for `keep` seconds: its last token has then expired.
+    A session is kept for `keep` seconds: its last token has then expired. While that time cannot be determined, all
+    sessions are kept.
     """
 
     def __init__(
-        self, issuer: str, client_id: str, client_secret: str, *, interval: float, patience: float, keep: float
+        self,
+        issuer: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        interval: float,
+        patience: float,
+        keep: Callable[[], float],
     ) -> None:
         credentials = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
         self._headers = {"Authorization": f"Basic {credentials}"}
         self._url = f"{issuer}/api/revocations"
         self._interval, self._patience, self._keep = interval, patience, keep
-        self._kept_until: dict[str, float] = {}
+        self._seen_at: dict[str, float] = {}
+        self._fault: Exception | None = None
         self._cursor: str | None = None
         self._read_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -37,8 +47,8 @@ class Feed:
         """
         self._ensure_thread()
         if self._read_at is None or time.monotonic() - self._read_at > self._patience:
-            raise FetchError("Revoked sessions cannot be fetched at the moment.")
-        return sid in self._kept_until
+            raise FetchError("Revoked sessions cannot be fetched at the moment.") from self._fault
+        return sid in self._seen_at
 
     def _ensure_thread(self) -> None:
         """Start the thread in this process, and again if it ended."""
@@ -68,17 +78,19 @@ class Feed:
         try:
             while self._read_page():
                 pass
-        except (FetchError, KeyError, TypeError):
+            self._read_at = began
+            oldest = began - self._keep()
+        except (FetchError, KeyError, TypeError) as fault:
+            self._fault = fault
             return
-        self._read_at = began
-        self._kept_until = {sid: until for sid, until in self._kept_until.items() if until > began}
+        self._seen_at = {sid: seen for sid, seen in self._seen_at.items() if seen > oldest}
 
     def _read_page(self) -> bool:
         """Read the next page; return whether there are more."""
         query = f"?since={quote(self._cursor)}" if self._cursor else ""
         page = fetch_json(self._url + query, self._headers).document
-        until = time.monotonic() + self._keep
+        now = time.monotonic()
         for item in page["items"]:
-            self._kept_until.setdefault(item["sid"], until)
+            self._seen_at.setdefault(item["sid"], now)
         self._cursor = page["cursor"]
         return bool(page["more"])

@@ -62,7 +62,8 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> Fetched:
             timer.cancel()
         connection.close()
     if not isinstance(document, dict):
-        raise FetchError(url)
+        message = f"{url} returned {response.status} and no JSON object"
+        raise FetchError(message)
     max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
     return Fetched(document, int(max_age[1]) if max_age else None)
 

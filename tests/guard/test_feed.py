@@ -47,7 +47,7 @@ def test_revoked_session_is_rejected_after_the_next_read(app: Flask, service: Se
 def test_feed_is_read_once_per_interval() -> None:
     with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, requested):
         began = monotonic()
-        feed = Feed(address, "id", "secret", interval=0.1, patience=60, keep=60)
+        feed = Feed(address, "id", "secret", interval=0.1, patience=60, keep=lambda: 60)
         assert not feed.is_revoked("any")
         wait_until(lambda: len(requested) >= 6, seconds=20, what="five more reads")
         assert not feed.is_revoked("any")
@@ -121,7 +121,7 @@ def insert_revoked(app: Flask, many: int) -> None:
 
 def test_thread_that_ended_is_started_again() -> None:
     with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, requested):
-        feed = Feed(address, "id", "secret", interval=0.05, patience=60, keep=60)
+        feed = Feed(address, "id", "secret", interval=0.05, patience=60, keep=lambda: 60)
         follow = feed._follow
         feed._follow = lambda: None  # type: ignore[method-assign]  # a thread that ends at once
         assert not feed.is_revoked("any")

@@ -20,16 +20,28 @@ def test_view_gets_the_claims_of_the_token(service: Server) -> None:
         assert shop.orders(token, scheme).json == {"for": "alice"}
 
 
-def test_example_of_the_guide_works(service: Server) -> None:
-    (program,) = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "docs/other-services.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+def programs_of_the_guide() -> list[str]:
+    text = (ROOT / "docs/other-services.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_examples_of_the_guide_work(service: Server) -> None:
+    program, cors = programs_of_the_guide()
     assert program.count("https://login.example.com") == 1
     names: dict[str, Any] = {"__name__": "guide"}
     exec(program.replace("https://login.example.com", issuer_of(service)), names)  # noqa: S102 -- from our own docs
-    client, token = names["app"].test_client(), sign_in(service.port).token
-    assert client.get("/orders", headers={"Authorization": f"Bearer {token}"}).json == {"for": "alice"}
+    exec(cors, names)  # noqa: S102 -- as above
+    client, bearer = names["app"].test_client(), {"Authorization": f"Bearer {sign_in(service.port).token}"}
+    assert client.get("/orders", headers=bearer).json == {"for": "alice"}
     assert client.get("/orders").status_code == 401
+    for origin, allowed in (("https://app.example.com", True), ("https://other.example.com", False)):
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+        preflight = client.options("/orders", headers={"Origin": origin, **asked})
+        response = client.get("/orders", headers={"Origin": origin, **bearer})
+        for each in (preflight, response):
+            assert (each.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+        if allowed:
+            assert preflight.headers["Access-Control-Allow-Headers"].lower() == "authorization"
 
 
 def test_request_without_token_gets_401(service: Server) -> None:

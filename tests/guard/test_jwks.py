@@ -16,7 +16,7 @@ from tests.support.forge import issue
 from tests.support.guarded import Shop, guard_of, stub_server
 from tests.support.server import Server
 from tokenapp import db, keys
-from tokenapp_guard import Guard, jwks
+from tokenapp_guard import Guard, cache, issuer
 from tokenapp_guard.fetching import FetchError
 
 JWKS = "/.well-known/jwks.json"
@@ -25,7 +25,7 @@ JWKS = "/.well-known/jwks.json"
 def test_unknown_key_is_looked_up_once_per_interval(service: Server) -> None:
     token = sign_in(service.port).token
     with stub_server(200, {}, b'{"keys": []}') as (address, requested):
-        shop = Shop(Guard(address, audience="tokenapp-api"))
+        shop = Shop(Guard(address, audience="tokenapp-api", max_lifetime=900))
         assert {shop.orders(token).status_code for _ in range(20)} == {403}
     assert requested == [JWKS]
 
@@ -45,7 +45,7 @@ def test_pending_key_is_published(app: Flask, service: Server) -> None:
 def test_next_key_is_known_when_it_becomes_active(
     databases: Databases, serve: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenapp_guard.jwks.FETCH_INTERVAL", 0.1)
+    monkeypatch.setattr("tokenapp_guard.cache.FETCH_INTERVAL", 0.1)
     settings = {"TOKENAPP_JWKS_LIFETIME": "1s", "TOKENAPP_REVOCATION_DELAY": "0.1"}
     app = make_app(databases("sqlite"), **settings)
     create_user(app)
@@ -69,17 +69,17 @@ def test_next_key_is_known_when_it_becomes_active(
 def test_keys_are_fetched_once_for_many_requests(app: Flask, service: Server) -> None:
     published = service.client.send("GET", JWKS).body
     with stub_server(200, {"Cache-Control": "public, max-age=300"}, published) as (address, requested):
-        shop = Shop(Guard(address, audience="tokenapp-api"))
+        shop = Shop(Guard(address, audience="tokenapp-api", max_lifetime=900))
         token = issue(app, "berta").with_claims("access", iss=address)
         assert {shop.orders(token).status_code for _ in range(50)} == {200}
     assert requested == [JWKS]
 
 
 def test_keys_are_cached_no_longer_than_max_age(app: Flask, service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenapp_guard.jwks.FETCH_INTERVAL", 0.0)
+    monkeypatch.setattr("tokenapp_guard.cache.FETCH_INTERVAL", 0.0)
     published = service.client.send("GET", JWKS).body
     with stub_server(200, {"Cache-Control": "public, max-age=0"}, published) as (address, requested):
-        shop = Shop(Guard(address, audience="tokenapp-api"))
+        shop = Shop(Guard(address, audience="tokenapp-api", max_lifetime=900))
         token = issue(app, "berta").with_claims("access", iss=address)
         assert {shop.orders(token).status_code for _ in range(3)} == {200}
     assert len(requested) == 3
@@ -90,7 +90,7 @@ def test_unusable_key_does_not_affect_the_others(app: Flask, service: Server) ->
     unusable = [7, {}, {"kid": "a"}, {"kid": "b", "alg": "ES256", "kty": "EC", "crv": "P-256", "x": "!", "y": "!"}]
     unusable += [{**published[0], "kid": 7}, {"kid": "c", "alg": "HS256", "kty": "oct", "k": "AAAA"}]
     with stub_server(200, {}, json.dumps({"keys": [*unusable, *published]}).encode()) as (address, _):
-        shop = Shop(Guard(address, audience="tokenapp-api"))
+        shop = Shop(Guard(address, audience="tokenapp-api", max_lifetime=900))
         assert shop.orders(issue(app, "berta").with_claims("access", iss=address)).status_code == 200
 
 
@@ -113,14 +113,14 @@ def test_cached_keys_work_while_the_service_is_unavailable(service: Server) -> N
 def test_keys_are_accepted_for_a_day_without_the_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     clock = [now]
-    monkeypatch.setattr(jwks, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cache, "monotonic", lambda: clock[0])
     document = json.dumps({"keys": [public_jwk("a-key-of-the-issuer")]}).encode()
     with stub_server(200, {}, document) as (address, _):
-        keys_of_issuer = jwks.JWKS(address)
+        keys_of_issuer = issuer.JWKS(address)
         assert keys_of_issuer.find("a-key-of-the-issuer") is not None
-    clock[0] = now + jwks.MAX_STALE - 60
+    clock[0] = now + cache.MAX_STALE - 60
     assert keys_of_issuer.find("a-key-of-the-issuer") is not None
-    clock[0] = now + jwks.MAX_STALE + 60
+    clock[0] = now + cache.MAX_STALE + 60
     with pytest.raises(FetchError):
         keys_of_issuer.find("a-key-of-the-issuer")
 

@@ -1,6 +1,7 @@
 """An application that is protected by the guard, and a stub of the service."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,11 @@ def guard_of(server: Server, **options: Any) -> Guard:
 
 
 @contextmanager
-def stub_server(status: int, headers: dict[str, str], body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Run a server with one response; yield its address and the requested paths."""
+def stub_server(status: int, headers: dict[str, str], body: bytes | dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Run a server with one response; yield its address and the requested paths.
+
+    A `body` that is an object is sent as JSON, as it is at the time of the request.
+    """
     requested: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -53,7 +57,7 @@ def stub_server(status: int, headers: dict[str, str], body: bytes) -> Iterator[t
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
 
         def log_message(self, *_: Any) -> None:
             pass

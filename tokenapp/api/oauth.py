@@ -17,12 +17,15 @@ bp = Blueprint("oauth", __name__)
 
 
 class Metadata(msgspec.Struct):
-    """The server's metadata (RFC 8414)."""
+    """The server's metadata (RFC 8414, with the lifetime of access tokens)."""
 
     issuer: str
     jwks_uri: str
     introspection_endpoint: str
     revocation_endpoint: str
+    tokenapp_access_token_lifetime: Annotated[
+        int, msgspec.Meta(ge=1, description="The longest lifetime of an access token, in seconds.")
+    ]
     response_types_supported: tuple[str, ...] = ()
     grant_types_supported: tuple[str, ...] = ()
     introspection_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
@@ -108,8 +111,15 @@ def jwks() -> Response:
 @endpoint(response=Metadata, cache="key set")
 def metadata() -> Response:
     """Return the server's metadata (RFC 8414)."""
-    issuer = config.current().issuer
-    document = Metadata(issuer, f"{issuer}/.well-known/jwks.json", f"{issuer}/api/introspect", f"{issuer}/api/revoke")
+    settings = config.current()
+    issuer = settings.issuer
+    document = Metadata(
+        issuer,
+        f"{issuer}/.well-known/jwks.json",
+        f"{issuer}/api/introspect",
+        f"{issuer}/api/revoke",
+        settings.access_lifetime,
+    )
     return _cacheable(requests.json_response(document))
 
 
