@@ -30,11 +30,12 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     lifecycle.init_app(app, settings)
     problems.init_app(app)
     app.bind(settings, db.init_app(app, settings))
-    tokens.init_app(app, settings, revocation_list.is_revoked)
+    tokens.init_app(app, settings, revocation_list.is_revoked, problems.render)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     docs.init_app(app, __version__)
     mounting.init_app(app, settings.base_path)
+    app.own_endpoints = frozenset(app.view_functions)
     if "SERVER_SOFTWARE" not in os.environ:  # set by gunicorn
         # A server needs neither the commands nor Alembic. With four workers they take 13 MB.
         from tokenapp import cli  # noqa: PLC0415 -- see above

@@ -51,6 +51,7 @@ class Server:
     port: int = field(default_factory=free_port)
     log: Path = Path(os.devnull)
     command: Sequence[str] = (sys.executable, "-m", "gunicorn")
+    health: str = "/healthz"
 
     def __enter__(self) -> Self:
         env = environment(DATABASE_URL=self.database_url, PORT=str(self.port), **self.settings)
@@ -104,6 +105,6 @@ class Server:
     def _answers(self) -> bool:
         assert self._process.poll() is None, f"it ended: {self.log.read_text() if self.log.is_file() else ''}"
         try:
-            return Client(self.port, timeout=2).send("GET", "/healthz").status == http.client.OK
+            return Client(self.port, timeout=2).send("GET", self.health).status == http.client.OK
         except OSError:
             return False

@@ -185,9 +185,10 @@ class endpoint:  # noqa: N801 -- used as a decorator
             yield _provide("now", partial(datetime.now, UTC))
 
 
-def described(view: Callable[..., Any]) -> endpoint | None:
-    """Return the endpoint of a view."""
-    return vars(view).get(_NAME)
+def described(view: Callable[..., Any] | None) -> endpoint | None:
+    """Return the endpoint of a view, or None for a view that is not the service's."""
+    found = getattr(view, "__dict__", {}).get(_NAME)
+    return found if isinstance(found, endpoint) else None
 
 
 def text(longest: int, description: str) -> msgspec.Meta:

@@ -14,7 +14,7 @@ from tokenapp import audit, config, db
 from tokenapp.config import Settings
 from tokenapp.db import Database
 from tokenapp.http import logs, rate_limit, requests
-from tokenapp.http.principal import RequestState
+from tokenapp.http.principal import RequestState, normalise_scheme
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 # On all responses, except those of gunicorn itself to malformed requests.
@@ -34,9 +34,11 @@ _PREFLIGHT_AGE: Final = 3600
 class App(Flask):
     """Flask with context variables for the settings and the database.
 
-    The domain uses the variables, so that it does not depend on Flask.
+    The domain uses the variables, so that it does not depend on Flask. The views of `own_endpoints` are the service's,
+    and all others those of an application in the same process.
     """
 
+    own_endpoints: frozenset[str] = frozenset()
     variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
 
     def bind(self, settings: Settings, database: Database) -> None:
@@ -68,7 +70,7 @@ class _Context(AppContext):
                 variable.reset(token)
 
 
-def init_app(app: Flask, settings: Settings) -> None:
+def init_app(app: App, settings: Settings) -> None:
     """Register the hooks of every request, the log format and CORS."""
     logs.set_up(settings.log_format)
     headers = (*_HEADERS, _HSTS) if settings.production else _HEADERS
@@ -83,7 +85,12 @@ def init_app(app: Flask, settings: Settings) -> None:
         g.state = RequestState(perf_counter(), given if _REQUEST_ID.fullmatch(given) else own_id, own_id)
         db.deadline.set(monotonic() + db.REQUEST_BUDGET)
         audit.actor.set(_actor)
-        requests.check_framing(current)
+        rule = current.url_rule
+        own = rule is None or rule.endpoint in app.own_endpoints
+        requests.check_framing(current, limited=own)
+        if not own:
+            g.state.own = False
+            normalise_scheme(current)
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn
 
 import jwt
 import msgspec
-from flask import g, request
+from flask import Request, g, request
 from flask_jwt_extended import verify_jwt_in_request
 from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
@@ -37,7 +37,8 @@ class RequestState(msgspec.Struct):
     """The state of one request, at ``flask.g.state``.
 
     `request_id` is the caller's if it sent one; `own_id` is never chosen by a caller. `began` is a `perf_counter` time;
-    `body` was read before the view; `sid` is the session that the request changed.
+    `body` was read before the view; `sid` is the session that the request changed; `own` is false for the views of
+    another application in the same process.
     """
 
     began: float
@@ -49,6 +50,7 @@ class RequestState(msgspec.Struct):
     grant: Grant | None = None
     sid: str | None = None
     error: errors.TokenappError | None = None
+    own: bool = True
 
 
 def authenticate(*, fresh: bool = False) -> Principal:
@@ -72,8 +74,7 @@ def authenticate(*, fresh: bool = False) -> Principal:
         if fresh:  # only now: the holder of a revoked token must not be asked to authenticate again
             verify_jwt_in_request(fresh=True, locations="headers")
     except FreshTokenRequired:
-        challenge = f'error="insufficient_user_authentication", max_age="{tokens.FRESH_FOR}"'
-        raise errors.ReauthenticationRequired(challenge=challenge) from None
+        raise errors.ReauthenticationRequired(challenge=tokens.FRESH_CHALLENGE) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _reject(str(error))
     return principal
@@ -97,6 +98,13 @@ def sids_of_bearer() -> list[str]:
     """Return the session of the request's bearer token, if the token is valid."""
     scheme, token = _authorization()
     return tokens.sids_of(token, "access") if scheme == "bearer" else []
+
+
+def normalise_scheme(current: Request) -> None:
+    """Write ``bearer`` as flask-jwt-extended expects it, for views that use it."""
+    scheme, _, token = current.headers.get("Authorization", "").strip(" \t").partition(" ")
+    if scheme.lower() == "bearer":
+        current.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
 
 
 def _principal(claims: dict[str, Any]) -> Principal:

@@ -1,5 +1,8 @@
 """The one renderer of errors, as problem+json (RFC 9457)."""
 
+import re
+from typing import Final
+
 import msgspec
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
@@ -7,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from tokenapp import config, db, errors
 
 RETRY_SECONDS = 1
+_NOT_IN_CODES: Final = re.compile(r"[^a-z]+")
 _BY_STATUS: dict[int, type[errors.TokenappError]] = {
     kind.status: kind
     for kind in (
@@ -93,11 +97,26 @@ def _set_headers(response: Response, error: errors.TokenappError) -> None:
 
 
 def _render_http_exception(error: HTTPException) -> Response:
+    if not g.state.own:
+        return _render_foreign(error)
     status = error.code or errors.InternalError.status
     is_client_error = status < errors.InternalError.status
     kind = _BY_STATUS.get(status, errors.InvalidRequest if is_client_error else errors.InternalError)
     allow = next((value for name, value in error.get_headers() if name == "Allow"), None)
     return render(kind(allow=allow, reason=error.name))
+
+
+def _render_foreign(error: HTTPException) -> Response:
+    """Return the response for ``abort()`` in a view that is not the service's.
+
+    It keeps the status, the description and the headers that the view chose.
+    """
+    status, detail = error.code or errors.InternalError.status, error.description or error.name
+    code = _NOT_IN_CODES.sub("_", error.name.lower()).strip("_")
+    problem = Problem("about:blank", error.name, status, detail, code, detail, g.state.request_id)
+    response = Response(msgspec.json.encode(problem), status=status, mimetype="application/problem+json")
+    response.headers.extend([pair for pair in error.get_headers() if pair[0] != "Content-Type"])
+    return response
 
 
 def _render_exception(error: Exception) -> Response:

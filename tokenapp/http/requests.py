@@ -33,8 +33,8 @@ _TOO_DEEP: Final = f"The request body is nested more than {nesting.MAX_DEPTH} le
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def check_framing(current: Request) -> None:
-    """Reject bodies over 16 KiB and ambiguous requests, for all routes.
+def check_framing(current: Request, *, limited: bool) -> None:
+    """Reject ambiguous requests and, if `limited`, bodies over 16 KiB.
 
     Ambiguous requests, which not every server rejects, have two ``Host`` headers or a transfer coding other than
     chunked (RFC 9112, 3.2 and 6.1).
@@ -46,6 +46,8 @@ def check_framing(current: Request) -> None:
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     if "," in environ.get("HTTP_HOST", "") or (coding is not None and coding.lower() != "chunked"):
         raise errors.InvalidRequest(reason="two hosts or codings")
+    if not limited:
+        return
     length = current.content_length
     if (length or 0) > MAX_BODY:
         raise errors.RequestTooLarge

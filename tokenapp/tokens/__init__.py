@@ -1,6 +1,7 @@
 """JWTs: minted with the keyring, and verified strictly."""
 
 from tokenapp.tokens.manager import (
+    FRESH_CHALLENGE,
     FRESH_FOR,
     Minted,
     clear_cookie,
@@ -16,6 +17,7 @@ from tokenapp.tokens.manager import (
 from tokenapp.tokens.verification import AccessClaims
 
 __all__ = [
+    "FRESH_CHALLENGE",
     "FRESH_FOR",
     "AccessClaims",
     "Minted",

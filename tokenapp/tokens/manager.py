@@ -29,6 +29,8 @@ from tokenapp.models import Grant, RefreshClaims
 from tokenapp.tokens import verification
 
 FRESH_FOR: Final = 900  # seconds
+FRESH_CHALLENGE: Final = f'error="insufficient_user_authentication", max_age="{FRESH_FOR}"'  # RFC 9470, 3
+Render = Callable[[errors.TokenappError], Response]
 decode: Final = decode_token
 _VALUE: Final = "a-token"
 _AGE: Final = 1234567
@@ -99,8 +101,11 @@ class Manager(JWTManager):
         return verification.verify(encoded_token, now=datetime.now(UTC), allow_expired=allow_expired)
 
 
-def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime], bool]) -> None:
-    """Give `app` its JWTManager; `is_revoked` tells if a session is revoked."""
+def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime], bool], render: Render) -> None:
+    """Give `app` its JWTManager; `is_revoked` tells if a session is revoked.
+
+    `render` makes the responses to errors of the library's own decorators.
+    """
     app.config.update(
         JWT_TOKEN_LOCATION=("headers",),
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_lifetime),
@@ -111,7 +116,24 @@ def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime
         JWT_COOKIE_SAMESITE="Strict",
         JWT_COOKIE_CSRF_PROTECT=False,  # the same-site rule takes its place
     )
-    Manager(app, settings, is_revoked)
+    _render_errors(Manager(app, settings, is_revoked), render)
+
+
+def _render_errors(manager: Manager, render: Render) -> None:
+    """Give the library's errors, for views with ``@jwt_required()``, our form."""
+
+    def invalid(reason: str) -> Response:
+        return render(errors.AccessTokenInvalid(reason=reason))
+
+    manager.unauthorized_loader(lambda reason: render(errors.AccessTokenMissing(reason=reason)))
+    manager.invalid_token_loader(invalid)
+    manager.expired_token_loader(lambda _header, _claims: invalid("token expired"))
+    manager.revoked_token_loader(lambda _header, _claims: invalid("session ended"))
+    manager.token_verification_failed_loader(lambda _header, _claims: invalid("claims rejected"))
+    manager.user_lookup_error_loader(lambda _header, _claims: invalid("unknown user"))
+    manager.needs_fresh_token_loader(
+        lambda _header, _claims: render(errors.ReauthenticationRequired(challenge=FRESH_CHALLENGE))
+    )
 
 
 def mint(grant: Grant, now: datetime) -> Minted:

@@ -95,7 +95,7 @@ _REQUEST_ID: Final = {
 
 def _routes(app: Flask) -> Iterator[tuple[Rule, endpoint]]:
     for rule in app.url_map.iter_rules():
-        operation = described(app.view_functions[rule.endpoint])
+        operation = described(app.view_functions.get(rule.endpoint))
         if operation is not None:
             yield rule, operation
 

@@ -1,0 +1,1 @@
+"""Other applications in the process of the service."""
