@@ -28,6 +28,8 @@ class Visit:
     server: Server
     operations: int = 0
     status: str = ""
+    example: str = ""
+    first: str = ""
     hosts: set[str] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
 
@@ -42,6 +44,8 @@ class Visit:
         self.operations = page.locator(".opblock").count()
         page.locator(f"{LOGIN} .opblock-summary-control").click()
         page.locator(f"{LOGIN} .try-out__btn").click()
+        self.example = page.locator(f"{LOGIN} textarea").input_value()
+        self.first = page.locator(".opblock").first.get_attribute("id") or ""
         page.locator(f"{LOGIN} textarea").fill(json.dumps({"username": "alice", "password": PASSWORD}))
         page.locator(f"{LOGIN} .execute").click()
         self.status = page.locator(f"{LOGIN} .live-responses-table tbody .response-col_status").inner_text()
@@ -70,6 +74,11 @@ def visit(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_page_shows_every_operation(visit: Visit) -> None:
     document = visit.server.client.send("GET", "/openapi.json").json
     assert visit.operations == sum(map(len, document["paths"].values()))
+
+
+def test_page_begins_with_signing_in_as_the_demo_user(visit: Visit) -> None:
+    assert visit.first == LOGIN.removeprefix("#")
+    assert json.loads(visit.example) == {"username": "demo", "password": "only-for-trying-it-here"}
 
 
 def test_request_can_be_sent_from_the_page(visit: Visit) -> None:

@@ -79,7 +79,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 def _codes(response: Mapping[str, Any]) -> list[str]:
     problem = response.get("content", {}).get(_PROBLEM)
-    return [""] if problem is None else list(problem["schema"]["allOf"][1]["properties"]["code"]["enum"])
+    return [""] if problem is None else [*problem["examples"]]
 
 
 def _resolved(document: Mapping[str, Any], header: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ NewPassword = Annotated[
     msgspec.Meta(
         pattern=r"^[^\x00]*$",
         description="The new password, of at most 1,024 bytes in UTF-8.",
+        examples=["several words that are hard to guess"],
         extra_json_schema={"format": "password"},
     ),
 ]

@@ -18,7 +18,7 @@ bp = Blueprint("auth", __name__, url_prefix="/api")
 class LoginBody(msgspec.Struct):
     """The credentials of a user."""
 
-    username: Annotated[str, text(256, "The user name, in any spelling.")]
+    username: Annotated[str, text(256, "The user name, in any spelling.", "demo")]
     password: Annotated[str, password("The password.")]
 
 

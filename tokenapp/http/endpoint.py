@@ -49,6 +49,7 @@ _AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
 }
 _SAME_SITE: Final = {"cookie", "cookie, if any", "cookie or bearer, if any"}
 _NAME: Final = "endpoint"
+_DEMO_PASSWORD: Final = "only-for-trying-it-here"  # noqa: S105 -- of the user that `make run` creates
 
 
 class PathId(NamedTuple):
@@ -191,12 +192,12 @@ def described(view: Callable[..., Any] | None) -> endpoint | None:
     return found if isinstance(found, endpoint) else None
 
 
-def text(longest: int, description: str) -> msgspec.Meta:
+def text(longest: int, description: str, example: str) -> msgspec.Meta:
     """Return the constraints of a text.
 
     It has at most `longest` characters and no NUL, which PostgreSQL cannot store.
     """
-    return msgspec.Meta(max_length=longest, pattern=r"^[^\x00]*$", description=description)
+    return msgspec.Meta(max_length=longest, pattern=r"^[^\x00]*$", description=description, examples=[example])
 
 
 def password(description: str) -> msgspec.Meta:
@@ -205,6 +206,7 @@ def password(description: str) -> msgspec.Meta:
         max_length=1024,
         pattern=r"^[^\x00]*$",
         description=description,
+        examples=[_DEMO_PASSWORD],
         extra_json_schema={"format": "password"},
     )
 

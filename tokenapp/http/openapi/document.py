@@ -14,24 +14,14 @@ from tokenapp import config, errors
 from tokenapp.config import Settings
 from tokenapp.errors import TokenappError
 from tokenapp.http.endpoint import described, endpoint
-from tokenapp.http.openapi import headers
-from tokenapp.http.problems import OAuthError, Problem
+from tokenapp.http.openapi import headers, problems
 
 Object = dict[str, Any]
 
-_PROBLEM_TYPE: Final = "application/problem+json"
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _PATH_VARIABLE: Final = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 _ANY_OF: Final = re.compile(r"'([^']+)'")
 _IMPLIED_METHODS: Final = {"HEAD", "OPTIONS"}
-_HEADERS_OF: Final[Mapping[type[TokenappError], str]] = {
-    errors.AccessTokenMissing: "WWW-Authenticate",
-    errors.AccessTokenInvalid: "WWW-Authenticate",
-    errors.ReauthenticationRequired: "WWW-Authenticate",
-    errors.TooManyAttempts: "Retry-After",
-    errors.ServiceUnavailable: "Retry-After",
-    errors.MethodNotAllowed: "Allow",
-}
 _EVERYWHERE: Final = (errors.NotFound, errors.MethodNotAllowed, errors.InternalError)
 _DESCRIPTION: Final = """\
 Sign in with a password, stay signed in with a rotating refresh token, list and revoke the sessions of an account.
@@ -59,12 +49,15 @@ class _Context:
 
 
 def build(app: Flask, version: str) -> Object:
-    """Return the document for the routes of `app`."""
-    routes = sorted(_routes(app), key=lambda route: route[0].rule)
+    """Return the document for the routes of `app`, in the order of the routes."""
+    routes = [*_routes(app)]
     types = sorted(_types(operation for _, operation in routes), key=lambda kind: kind.__name__)
     references, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     with app.app_context():
         context = _Context(config.current(), dict(zip(types, references, strict=True)))
+    kinds = {kind for _, operation in routes for kind in operation.all_errors}.union(_EVERYWHERE)
+    oauth = {code for _, operation in routes for code in operation.oauth_errors.values()}
+    schemas |= problems.schemas(kinds, oauth, context.settings)
     paths: dict[str, Object] = {}
     for rule, operation in routes:
         for method in sorted((rule.methods or set()) - _IMPLIED_METHODS):
@@ -72,14 +65,17 @@ def build(app: Flask, version: str) -> Object:
             path[method.lower()] = _operation(app, rule, operation, context)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "tokenapp", "version": version, "description": _description(routes, context)},
+        "info": {"title": "tokenapp", "version": version, "description": _description(kinds, context)},
         "servers": [{"url": context.settings.base_path or "/"}],
+        "tags": [{"name": name} for name in dict.fromkeys(_tag(rule) for rule, _ in routes)],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "headers": headers.components(),
             "parameters": {"X-Request-ID": _REQUEST_ID},
-            "responses": {kind.__name__: _problem(kind.status, [kind], context) for kind in _EVERYWHERE[:2]},
+            "responses": {
+                kind.__name__: problems.response(kind.status, [kind], context.settings) for kind in _EVERYWHERE[:2]
+            },
             "securitySchemes": _security_schemes(context.settings),
         },
     }
@@ -100,9 +96,13 @@ def _routes(app: Flask) -> Iterator[tuple[Rule, endpoint]]:
             yield rule, operation
 
 
+def _tag(rule: Rule) -> str:
+    return str(rule.endpoint).partition(".")[0]
+
+
 def _types(operations: Iterable[endpoint]) -> set[type[msgspec.Struct]]:
     parts = (part for each in operations for part in (each.body, each.form, each.response))
-    return {part for part in parts if isinstance(part, type)} | {Problem, OAuthError}
+    return {part for part in parts if isinstance(part, type)}
 
 
 def _operation(app: Flask, rule: Rule, operation: endpoint, context: _Context) -> Object:
@@ -110,7 +110,7 @@ def _operation(app: Flask, rule: Rule, operation: endpoint, context: _Context) -
     summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
     described: Object = {
         "operationId": view.__name__,
-        "tags": [rule.endpoint.partition(".")[0]],
+        "tags": [_tag(rule)],
         "summary": summary.removesuffix("."),
         "parameters": [{"$ref": "#/components/parameters/X-Request-ID"}, *_parameters(rule, operation)],
         "responses": _responses(operation, context),
@@ -148,9 +148,14 @@ def _responses(operation: endpoint, context: _Context) -> Object:
         responses["304"] = {"description": "The version named by `If-None-Match` is current.", "headers": fields}
     by_status: dict[int, list[type[TokenappError]]] = {}
     for kind in operation.all_errors:
-        by_status.setdefault(_status(kind, context), []).append(kind)
-    responses |= {str(status): _problem(status, kinds, context) for status, kinds in sorted(by_status.items())}
-    responses |= {str(status): _oauth_error(code, context) for status, code in operation.oauth_errors.items()}
+        by_status.setdefault(problems.status_of(kind, context.settings), []).append(kind)
+    settings = context.settings
+    responses |= {
+        str(status): problems.response(status, kinds, settings) for status, kinds in sorted(by_status.items())
+    }
+    responses |= {
+        str(status): problems.oauth_response(code, settings) for status, code in operation.oauth_errors.items()
+    }
     if errors.TooManyAttempts in operation.all_errors:
         for status, response in responses.items():
             sure = status in {str(success), str(errors.TooManyAttempts.status)}
@@ -176,58 +181,8 @@ def _success(operation: endpoint, context: _Context) -> Object:
     return {"description": inspect.getdoc(operation.response), "headers": fields, "content": content}
 
 
-def _oauth_error(code: str, context: _Context) -> Object:
-    """Return the response of an OAuth error."""
-    fields = headers.on_every_response(context.settings, cacheable=False)
-    if code == errors.InvalidClient.code:
-        fields["WWW-Authenticate"] = headers.basic_challenge()
-    schema = {"allOf": [context.schemas[OAuthError], {"properties": {"error": {"const": code}}}]}
-    return {
-        "description": f"- `{code}` (RFC 6749, 5.2)",
-        "headers": fields,
-        "content": {"application/json": {"schema": schema}},
-    }
-
-
-def _problem(status: int, kinds: list[type[TokenappError]], context: _Context) -> Object:
-    """Return the response of a status.
-
-    A header is required if all errors of the status have it.
-    """
-    fields = headers.on_every_response(context.settings, cacheable=False)
-    for name in sorted({_HEADERS_OF[kind] for kind in kinds if kind in _HEADERS_OF}):
-        fields[name] = headers.header(name, required=all(_HEADERS_OF.get(kind) == name for kind in kinds))
-    members = {"status": {"const": status}, "code": {"enum": [kind.code for kind in kinds]}}
-    schema = {"allOf": [context.schemas[Problem], {"properties": members}]}
-    examples = {kind.code: {"value": _example(kind, status)} for kind in kinds}
-    return {
-        "description": "\n".join(f"- `{kind.code}`: {inspect.getdoc(kind)}" for kind in kinds),
-        "headers": fields,
-        "content": {_PROBLEM_TYPE: {"schema": schema, "examples": examples}},
-    }
-
-
-def _example(kind: type[TokenappError], status: int) -> Any:
-    problem = Problem(
-        type=f"urn:tokenapp:error:{kind.code}",
-        title=kind.title,
-        status=status,
-        detail=kind.message,
-        code=kind.code,
-        message=kind.message,
-        request_id="Rk3tGmPa-4Xy9sQd",
-    )
-    return msgspec.to_builtins(problem)
-
-
-def _status(kind: type[TokenappError], context: _Context) -> int:
-    """Return the status of an error, which is a setting for one of them."""
-    return context.settings.invalid_token_status if kind is errors.AccessTokenInvalid else kind.status
-
-
-def _description(routes: list[tuple[Rule, endpoint]], context: _Context) -> str:
-    kinds = {kind for _, operation in routes for kind in operation.all_errors}.union(_EVERYWHERE)
-    rows = sorted((_status(kind, context), kind.code, inspect.getdoc(kind)) for kind in kinds)
+def _description(kinds: Iterable[type[TokenappError]], context: _Context) -> str:
+    rows = sorted((problems.status_of(kind, context.settings), kind.code, inspect.getdoc(kind)) for kind in kinds)
     return _DESCRIPTION.format(codes="\n".join(f"| `{code}` | {status} | {when} |" for status, code, when in rows))
 
 

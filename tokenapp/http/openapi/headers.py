@@ -22,7 +22,11 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ETag": ("The version of the document.", _TEXT),
     "Last-Modified": ("When the file was changed.", _TEXT),
     "Content-Disposition": ("The name of the file.", _TEXT),
-    "Vary": ("The response depends on the origin.", {"const": "Origin"}),
+    "Vary": (
+        "The response depends on these headers of the request.",
+        {"enum": ["Accept-Encoding", "Origin", "Accept-Encoding, Origin"]},
+    ),
+    "Content-Encoding": ("The file is compressed.", {"const": "gzip"}),
     "Cross-Origin-Resource-Policy": ("Pages of any origin may load the file.", {"const": "cross-origin"}),
     "Access-Control-Allow-Origin": ("The origin of the request, if it is allowed.", _TEXT),
     "Access-Control-Allow-Credentials": ("Requests may include the cookie.", {"const": "true"}),
@@ -57,6 +61,7 @@ def on_every_response(settings: Settings, *, cacheable: bool) -> dict[str, Heade
     if cacheable:
         headers["Cache-Control"] = _inline("Requires revalidation.", {"const": "public, no-cache"})
         headers["ETag"] = header("ETag")
+        headers |= {name: header(name, required=False) for name in ("Vary", "Content-Encoding")}
     else:
         headers["Cache-Control"] = header("Cache-Control")
     if settings.allowed_origins:
