@@ -133,7 +133,7 @@ def start(stack: ExitStack, kind: str, grace: int) -> Target:
         with app.app_context():
             flask_migrate.upgrade()
         create_user(app, "alice", PASSWORD)
-    settings = {"TOKENAPP_REFRESH_GRACE": str(grace), "TOKENAPP_ISSUER": "http://soak.test"}
+    settings = {"TOKENAPP_REFRESH_GRACE": f"{grace}s", "TOKENAPP_ISSUER": "http://soak.test"}
     server = stack.enter_context(Server(served, settings, log=folder / "server.log"))
     return Target(server, url, grace, postgres, relay)
 

@@ -1,11 +1,24 @@
 """The WSGI application that servers and the command line load."""
 
+import os
 import sys
 
-from tokenapp import create_app
-from tokenapp.config import ConfigError
+from flask import Flask
 
-try:
-    app = create_app()
-except ConfigError as fault:
-    sys.exit(str(fault))
+from tokenapp import create_app
+from tokenapp.config import ConfigError, env_files
+
+
+def _load() -> Flask:
+    try:
+        env_files.load()
+        if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or "SERVER_SOFTWARE" in os.environ:
+            return create_app()
+    except ConfigError as fault:
+        sys.exit(str(fault))
+    from tokenapp import cli  # noqa: PLC0415 -- a server does not need the commands
+
+    return cli.load()
+
+
+app = _load()

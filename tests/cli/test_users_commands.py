@@ -138,6 +138,26 @@ def test_terminal_prompts_twice_for_the_password_without_showing_it(database_url
     assert can_sign_in(app)
 
 
+@pytest.mark.parametrize(("command", "was"), [("create", None), ("set-password", PASSWORD)])
+@SQLITE
+def test_terminal_asks_again_until_the_password_is_strong(
+    database_url: str, app: Flask, command: str, was: str | None
+) -> None:
+    if was:
+        create_user(app)
+    with Terminal(database_url, "users", command, "alice") as terminal:
+        for weak, reason in (("short", "at least 15 characters"), ("alice alice alice", "too easy to guess")):
+            terminal.wait_for("Password: ")
+            terminal.shown = ""
+            terminal.type(weak)
+            terminal.wait_for(reason)
+        for prompt in ("Password: ", "Repeat for confirmation: "):
+            terminal.wait_for(prompt)
+            terminal.type(NEW_PASSWORD)
+        assert terminal.end() == 0
+    assert can_sign_in(app, password=NEW_PASSWORD)
+
+
 @SQLITE
 def test_ctrl_c_at_the_prompt_is_an_error_of_one_line(database_url: str, app: Flask) -> None:
     with Terminal(database_url, "users", "create", "alice") as terminal:

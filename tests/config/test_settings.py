@@ -138,7 +138,7 @@ def test_invisible_character_is_a_problem_that_names_it(name: str, character: st
 def test_token_lifetime_longer_than_the_session_is_a_problem(tmp_path: Path) -> None:
     problems = problems_of(production(TOKENAPP_REFRESH_LIFETIME="31d"), tmp_path)
     assert problems == ["TOKENAPP_REFRESH_LIFETIME is longer than TOKENAPP_SESSION_LIFETIME"]
-    problems = problems_of(production(TOKENAPP_SESSION_LIFETIME="60", TOKENAPP_REFRESH_LIFETIME="60"), tmp_path)
+    problems = problems_of(production(TOKENAPP_SESSION_LIFETIME="60s", TOKENAPP_REFRESH_LIFETIME="60s"), tmp_path)
     assert problems == ["TOKENAPP_ACCESS_LIFETIME is longer than TOKENAPP_SESSION_LIFETIME"]
 
 
@@ -217,3 +217,11 @@ def test_printed_settings_show_no_secret(tmp_path: Path) -> None:
     for value in (*secret.values(), LEAK):
         assert value not in repr(settings)
     assert "auth.example.com" in repr(settings)
+
+
+def test_duration_without_a_unit_is_an_error_that_states_the_units(tmp_path: Path) -> None:
+    (problem,) = problems_of(production(TOKENAPP_ACCESS_LIFETIME="15"), tmp_path)
+    assert problem == (
+        "TOKENAPP_ACCESS_LIFETIME must be a number with its unit "
+        "(90s for seconds, 15m for minutes, 12h for hours or 7d for days), from 10s to 1d"
+    )

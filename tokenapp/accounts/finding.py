@@ -58,13 +58,14 @@ def get_active(user_id: str) -> User:
 
 
 def list_users(*, search: str = "", after: str = "", limit: int = 1000) -> Sequence[User]:
-    """Return one page of the users whose name contains `search`.
+    """Return one page of the users whose name or address contains `search`.
 
     They are sorted by name, starting after the name `after`.
     """
     page = sa.select(User).where(User.username > after, User.deleted_at.is_(None)).order_by(User.username).limit(limit)
     if search:
-        page = page.where(User.username.contains(canonical(search), autoescape=True))
+        found = (column.icontains(canonical(search), autoescape=True) for column in (User.username, User.email))
+        page = page.where(sa.or_(*found))
     with db.reading() as session:
         return session.scalars(page).all()
 

@@ -8,11 +8,12 @@ import msgspec
 from tokenapp import clients
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
+from tokenapp.cli.completion import CLIENT
 from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.models import Client, Right
 
 _COLUMNS = ("id", "name", "rights", "created_at", "last_used_at")
-_CLIENT = click.argument("subject", metavar="CLIENT", type=Text())
+_CLIENT = click.argument("subject", metavar="CLIENT", type=CLIENT)
 
 group = Group("clients", help="Other services that may introspect and revoke tokens: create, list, rotate, delete.")
 

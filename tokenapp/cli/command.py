@@ -10,7 +10,7 @@ import click
 import psycopg
 from flask.cli import AppGroup
 
-from tokenapp import audit, db, errors
+from tokenapp import audit, config, db, errors
 
 
 class Interrupted(click.ClickException):
@@ -22,6 +22,20 @@ class Interrupted(click.ClickException):
 class Command(click.Command):
     """A command whose errors are printed in one line, without a traceback."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. A name that begins with a dash needs no ``--`` before it.
+
+        What is no option becomes an argument, if the command has one left.
+        """
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            ctx.ignore_unknown_options = True
+            try:
+                return super().parse_args(ctx, list(args))
+            except click.UsageError:
+                raise error from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and convert every error that is not a bug to one line."""
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -30,6 +44,8 @@ class Command(click.Command):
         audit.actor.set(lambda: audit.Actor(operator=operator and operator[:64]))
         try:
             return super().invoke(ctx)
+        except config.ConfigError as error:
+            sys.exit(str(error))
         except errors.TokenappError as error:
             raise click.ClickException(error.detail) from None
         except (KeyboardInterrupt, click.Abort):

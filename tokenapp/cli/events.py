@@ -11,6 +11,7 @@ import msgspec
 from tokenapp import accounts, audit
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
+from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.db import first_id
 from tokenapp.models import AuditEvent
@@ -41,7 +42,7 @@ class EventRecord(msgspec.Struct, rename="camel"):
 
 
 @group.command("list")
-@click.option("--user", "name", type=Text(), help="Only events of this user.")
+@click.option("--user", "name", type=USER, help="Only events of this user.")
 @click.option("--session", "sid", type=Text(), help="Only events of this session.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only events of this kind.")
 @click.option("--since", "age", type=Age(), default="1d", show_default=True, help="Maximum age.")

@@ -3,9 +3,13 @@
 import re
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import click
+
+from tokenapp import errors
+from tokenapp.passwords import policy
 
 MAX_PASSWORD_LINE: Final = 16 * 1024
 _AGE: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
@@ -48,18 +52,32 @@ class Age(click.ParamType[timedelta]):
         return age
 
 
-def read_password() -> str:
+def read_password(username: str) -> str:
     """Read a new password from a prompt, or from the first line of a piped stdin.
+
+    The prompt asks again until the password is strong enough.
 
     Raises:
         click.ClickException: the password is missing or not text.
     """
     if sys.stdin is not None and sys.stdin.isatty():
-        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        password: str = click.prompt(
+            "Password", hide_input=True, confirmation_prompt=True, err=True, value_proc=partial(_strong, username)
+        )
     else:
         password = _first_line()
     if not is_storable(password):
         raise click.ClickException("The password contains a NUL character or is not valid UTF-8.")
+    return password
+
+
+def _strong(username: str, password: str) -> str:
+    """Return `password`; if it is weak, the prompt says why and asks again."""
+    if is_storable(password):
+        try:
+            policy.check(password, username)
+        except errors.PasswordRejected as error:
+            raise click.UsageError(error.detail) from None
     return password
 
 

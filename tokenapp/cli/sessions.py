@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tokenapp import accounts, sessions
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
+from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.history import explain
 from tokenapp.models import Session
@@ -36,7 +37,7 @@ class SessionRecord(msgspec.Struct, rename="camel"):
 
 
 @group.command("list")
-@click.option("--user", "name", type=Text(), help="Only the sessions of this user.")
+@click.option("--user", "name", type=USER, help="Only the sessions of this user.")
 @click.option("--all", "everything", is_flag=True, help="Include revoked and expired sessions.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_sessions(name: str | None, *, everything: bool, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def list_sessions(name: str | None, *, everything: bool, as_json: bool) -> None:
 
 @group.command("revoke")
 @click.argument("sids", metavar="[SID]...", type=Text(), nargs=-1)
-@click.option("--user", "name", type=Text(), help="Revoke all sessions of this user.")
+@click.option("--user", "name", type=USER, help="Revoke all sessions of this user.")
 @click.option("--everyone", is_flag=True, help="Revoke all sessions of all users.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def revoke(sids: tuple[str, ...], name: str | None, *, everyone: bool, yes: bool) -> None:
@@ -90,7 +91,7 @@ def prune(age: timedelta, *, dry_run: bool) -> None:
 
 
 @group.command("why")
-@click.argument("subject", metavar="SID|NAME", type=Text())
+@click.argument("subject", metavar="SID|NAME", type=USER)
 def why(subject: str) -> None:
     """Explain why a session ended, or what state a user's latest sessions are in."""
     for sentence in explain(subject, datetime.now(UTC)):

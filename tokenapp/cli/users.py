@@ -12,6 +12,7 @@ import msgspec
 from tokenapp import accounts, audit, errors
 from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
+from tokenapp.cli.completion import USER
 from tokenapp.cli.input import LIMIT, Text, confirm, read_password
 from tokenapp.models import User
 from tokenapp.throttle import lockout
@@ -72,7 +73,7 @@ def create(name: str, *, email: str | None, email_verified: bool, if_missing: bo
 
 
 @group.command("list")
-@click.option("--search", type=Text(), default="", help="Only users whose name contains this text.")
+@click.option("--search", type=Text(), default="", help="Only users whose name or address contains this text.")
 @LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_users(search: str, limit: int | None, *, as_json: bool) -> None:
@@ -82,7 +83,7 @@ def list_users(search: str, limit: int | None, *, as_json: bool) -> None:
 
 
 @group.command("show")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(name: str, *, as_json: bool) -> None:
     """Show the user NAME: state, lockout, last sign-in and live sessions."""
@@ -105,7 +106,7 @@ def show(name: str, *, as_json: bool) -> None:
 
 
 @group.command("rename")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 @click.argument("new_name", type=Text())
 def rename(name: str, new_name: str) -> None:
     """Give the user NAME the name NEW_NAME. Their sessions go on.
@@ -118,7 +119,7 @@ def rename(name: str, new_name: str) -> None:
 
 
 @group.command("disable")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 def disable(name: str) -> None:
     """Disable the user NAME and revoke all of their sessions."""
     user = accounts.find(name)
@@ -127,7 +128,7 @@ def disable(name: str) -> None:
 
 
 @group.command("enable")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 def enable(name: str) -> None:
     """Enable the user NAME. Revoked sessions stay revoked."""
     user = accounts.find(name)
@@ -136,7 +137,7 @@ def enable(name: str) -> None:
 
 
 @group.command("unlock")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 def unlock(name: str) -> None:
     """End the lockout of the user NAME after failed sign-ins."""
     user = accounts.find(name)
@@ -145,7 +146,7 @@ def unlock(name: str) -> None:
 
 
 @group.command("delete")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def delete(name: str, *, yes: bool) -> None:
     """Delete the user NAME for good, and revoke all of their sessions.
@@ -160,14 +161,14 @@ def delete(name: str, *, yes: bool) -> None:
 
 
 @group.command("set-password")
-@click.argument("name", type=Text())
+@click.argument("name", type=USER)
 def set_password(name: str) -> None:
     """Set a new password for the user NAME and revoke all of their sessions.
 
     The password is read from a prompt, or from the first line of standard input if that is not a terminal.
     """
     user = accounts.find(name)
-    revoked = accounts.set_password(user, read_password(), datetime.now(UTC))
+    revoked = accounts.set_password(user, read_password(user.username), datetime.now(UTC))
     click.echo(f"Changed the password of {user.username} and revoked {output.count(revoked, 'session')}.")
 
 
@@ -203,7 +204,7 @@ def _create(new: accounts.NewUser) -> None:
     if new.email is not None:
         accounts.check_address(new.email)
     accounts.check_free(new.username, new.email)
-    accounts.create(dataclasses.replace(new, password=read_password()), datetime.now(UTC))
+    accounts.create(dataclasses.replace(new, password=read_password(new.username)), datetime.now(UTC))
 
 
 def _all_users(search: str) -> Iterator[User]:

@@ -86,11 +86,15 @@ def whole_number(low: int, high: int) -> Reader[int]:
 
 
 def duration(low: int, high: int) -> Reader[int]:
-    """Return a reader of durations from `low` to `high` seconds."""
+    """Return a reader of durations from `low` to `high` seconds.
 
-    @_error(f"must be a duration such as 90, 90s, 15m, 12h or 7d, from {low} to {high} seconds")
+    A number without a unit is an error, because it could be seconds or minutes. Only 0 needs none.
+    """
+    units = "90s for seconds, 15m for minutes, 12h for hours or 7d for days"
+
+    @_error(f"must be a number with its unit ({units}), from {_with_unit(low)} to {_with_unit(high)}")
     def read(raw: str) -> int:
-        number, unit = _match(r"(\d{1,9})([smhd]?)", raw).groups()
+        number, unit = _match(r"(\d{1,9}(?=[smhd])|0+(?![smhd]))([smhd]?)", raw).groups()
         return _between(low, int(number) * _UNIT_SECONDS[unit], high)
 
     return read
@@ -192,6 +196,12 @@ def limit_server(raw: str) -> str:
     _between(1, int(match["port"] or 1), _MAX_PORT)
     scheme = match["tcp"].replace("valkey", "redis") if match["tcp"] else "unix"
     return scheme + raw[raw.index(":") :]
+
+
+def _with_unit(seconds: int) -> str:
+    """Return a duration with the largest unit of which it is a whole number."""
+    unit = next(unit for unit in "dhms" if seconds % _UNIT_SECONDS[unit] == 0) if seconds else ""
+    return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
 
 
 def _require(condition: bool) -> None:  # noqa: FBT001 -- it reads as an assertion

@@ -16,11 +16,12 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn
 from sqlalchemy.orm import configure_mappers
 
 from tokenapp import passwords
-from tokenapp.config import INSTANCE, ConfigError, load
+from tokenapp.config import INSTANCE, ConfigError, env_files, load
 from tokenapp.http import logs
 from tokenapp.server import allocator, metrics_listener
 
 try:
+    env_files.load()
     _settings = load(os.environ, INSTANCE)
 except ConfigError as _error:
     sys.exit(str(_error))

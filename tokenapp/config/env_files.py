@@ -1,0 +1,66 @@
+"""The files ``.env`` and ``.flaskenv``, for the server and the commands alike.
+
+Flask reads them for its commands, and looks for them in the parent folders too. A server does not look there, and a
+setting from a forgotten file must not send the commands to another database.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+
+from tokenapp.config import ConfigError
+from tokenapp.config.settings import FILE_SETTINGS, SETTINGS
+
+_NAMES: Final = (".env", ".flaskenv")  # the first has precedence, as for Flask
+_SETTINGS: Final = frozenset(setting.name for setting in SETTINGS) | FILE_SETTINGS
+
+
+def load() -> None:
+    """Add the variables of the current folder's files to the environment.
+
+    Variables that are set already have precedence.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    if not _skipped():
+        for name in _NAMES:
+            for variable, value in _read(Path(name)).items():
+                os.environ.setdefault(variable, value)
+
+
+def check_parents() -> None:
+    """Check that Flask read no setting from a file in a parent folder.
+
+    Raises:
+        ConfigError: with those settings.
+    """
+    problems = [] if _skipped() else [problem for name in _NAMES for problem in _find_foreign(name)]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _find_foreign(name: str) -> Iterator[str]:
+    here = Path.cwd()
+    path = next((folder / name for folder in (here, *here.parents) if (folder / name).is_file()), None)
+    if path is None or path.parent == here:
+        return
+    for variable, value in _read(path).items():
+        if variable in _SETTINGS and os.environ.get(variable) == value:
+            yield f"{variable} is from {path}: move that file to the current folder, or set FLASK_SKIP_DOTENV=1"
+
+
+def _read(path: Path) -> Mapping[str, str]:
+    try:
+        values = dotenv_values(path, encoding="utf-8-sig") if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {type(error).__name__}"]) from None
+    return {variable: value for variable, value in values.items() if value is not None}
+
+
+def _skipped() -> bool:
+    """Return whether ``FLASK_SKIP_DOTENV`` is set, as Flask reads it."""
+    return os.environ.get("FLASK_SKIP_DOTENV", "").lower() not in {"", "0", "false", "no"}
