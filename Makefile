@@ -19,7 +19,7 @@ run: $(VENV)/.runs
 	@$(DEVELOPMENT) $(PY) -m flask --app wsgi db upgrade
 	@users=$$($(DEVELOPMENT) $(PY) -m flask --app wsgi users list --json) && { test "$$users" != "[]" || \
 		echo "$(DEMO_PASSWORD)" | $(DEVELOPMENT) $(PY) -m flask --app wsgi users create demo --if-missing; }
-	@echo "tokenapp: http://localhost:$${PORT:-3005} (README.md shows how to sign in; Ctrl-C stops it)"
+	@echo "tokenapp: http://localhost:$${PORT:-3005}$${SCRIPT_NAME:-} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
 # About twelve minutes on two cores.

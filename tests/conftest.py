@@ -33,6 +33,7 @@ _SLOW_FILES = {
     "test_openapi_fuzz.py",
     "test_openapi_responses.py",
     "test_packaging.py",
+    "test_readme.py",
     "test_startup.py",
     "test_state_machine.py",
 }
