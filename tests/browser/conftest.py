@@ -13,6 +13,7 @@ from tests.support.account_scenes import Site, Visitor
 from tests.support.app import ROOT, application, create_user
 from tests.support.chromium import launch
 from tests.support.client import sign_in
+from tests.support.firefox import launch_firefox
 from tests.support.programs import find_program
 from tests.support.proxy import Proxy
 from tests.support.server import Server
@@ -35,6 +36,26 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     """Give the browser."""
     with launch(playwright) as browser:
         yield browser
+
+
+@pytest.fixture(scope="package", params=["chromium", "firefox"])
+def engine(
+    request: pytest.FixtureRequest, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """Give each browser in turn."""
+    if request.param == "chromium":
+        yield request.getfixturevalue("browser")
+    else:
+        with launch_firefox(playwright, tmp_path_factory.mktemp("firefox")) as browser:
+            yield browser
+
+
+@pytest.fixture
+def either(engine: Browser) -> Iterator[BrowserContext]:
+    """Give a context without cookies of each browser in turn."""
+    context = engine.new_context(no_viewport=True)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="package")

@@ -1,10 +1,12 @@
 """Headless Chromium, which sends no requests of its own."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
 from tests.support.programs import find_program
 
@@ -40,3 +42,17 @@ def launch(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
         yield browser
     finally:
         browser.close()
+
+
+@contextmanager
+def launch_without_cookies(playwright: Playwright, folder: Path) -> Iterator[BrowserContext]:
+    """Start Chromium with a profile in `folder` whose settings block all cookies."""
+    (folder / "Default").mkdir()
+    settings = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (folder / "Default/Preferences").write_text(json.dumps(settings))
+    program = find_program("chromium")
+    context = playwright.chromium.launch_persistent_context(folder, executable_path=program, args=_ARGUMENTS)
+    try:
+        yield context
+    finally:
+        context.close()

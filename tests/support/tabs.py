@@ -21,12 +21,13 @@ SHORT_TIMERS: Final = (
     "{ const start = setTimeout; window.setTimeout = (work, delay, ...more) => start(work, delay / 20, ...more); }"
 )
 _SIGN_IN: Final = "([name, password]) => client.signIn(name, password)"
-_START: Final = """async () => {
+_START: Final = """async options => {
     const { createClient } = await import("/static/tokenapp.js");
     window.client?.close();
-    window.client = createClient();
+    window.client = createClient(options);
+    window.changes = [];
     window.reasons = [];
-    client.onChange(({ reason }) => reasons.push(reason));
+    client.onChange(change => { changes.push(change); reasons.push(change.reason); });
     window.call = (path, init) => client.fetch(path, init).then(response => response.status, error => error.name);
     window.burst = (many, path) => Promise.all(Array.from({ length: many }, () => call(path)));
     window.failureOf = promise => promise.then(() => null, each => [each.status, each.code, each.retryAfter]);
@@ -80,9 +81,9 @@ def reload(page: Page) -> None:
     create_client(page)
 
 
-def create_client(page: Page) -> None:
+def create_client(page: Page, **options: Any) -> None:
     """Create a client in a tab, in place of a former one."""
-    page.evaluate(_START)
+    page.evaluate(_START, options)
 
 
 def sign_in(page: Page, credentials: tuple[str, str] = ALICE) -> Any:
@@ -93,6 +94,16 @@ def sign_in(page: Page, credentials: tuple[str, str] = ALICE) -> Any:
 def sign_in_failure(page: Page, credentials: tuple[str, str] = ALICE) -> Any:
     """Sign in and return the status, code and `Retry-After` of the error, or None."""
     return page.evaluate(f"credentials => failureOf(({_SIGN_IN})(credentials))", credentials)
+
+
+def show(page: Page) -> None:
+    """Tell a tab that it is shown, as when the user returns to it."""
+    page.evaluate("void document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def return_to(page: Page) -> None:
+    """Tell a tab that it was restored from the back/forward cache."""
+    page.evaluate("void dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
 
 
 def state_of(page: Page) -> list[str | None]:

@@ -83,6 +83,7 @@ class Client {
   #endedSessions = new Set();
   #rejectedToken = null;
   #hasLostCookie = false;
+  #isLockDenied = false;
   #refreshing = null;
   #queue = Promise.resolve();
   #pendingSignIns = 0;
@@ -149,13 +150,14 @@ class Client {
     this.#skipDelay?.();
     return this.#enqueue(async () => {
       this.#pendingSignIns -= 1;
-      if (this.#hasLostCookie && areCookiesOff()) throw cookiesBlocked(this.#base);
       return this.#withoutRefresh(async () => {
+        const isDoubtful = this.#isCookieDoubtful();
+        if (isDoubtful && this.#hasLostCookie) throw cookiesBlocked(this.#base); // without opening another session
         const since = Date.now();
-        const token = tokenFrom(await this.#request("/api/login", { body: { username, password } }), since);
-        const mayLackCookie = this.#hasLostCookie || areCookiesOff() || isOtherSite(this.#base);
-        const kept = mayLackCookie ? await this.#confirmCookie(token) : { ...token, isNew: true };
-        this.#acceptToken(kept, this.#nextEpoch());
+        let token = tokenFrom(await this.#request("/api/login", { body: { username, password } }), since);
+        if (isDoubtful || this.#hasLostCookie) token = await this.#confirmCookie(token);
+        else token.isNew = true;
+        this.#acceptToken(token, this.#nextEpoch());
         return this.user;
       });
     });
@@ -337,6 +339,11 @@ class Client {
   }
 
   // Cookies.
+
+  /** Whether the browser seems not to keep the cookie of a session. One that denies storage denies locks as well. */
+  #isCookieDoubtful() {
+    return globalThis.navigator?.cookieEnabled === false || this.#isLockDenied || isOtherSite(this.#base);
+  }
 
   /** Refresh with the cookie of a new session. Rejects if the browser did not keep the cookie. */
   async #confirmCookie(token) {
@@ -538,8 +545,10 @@ class Client {
     try {
       const signal = AbortSignal.timeout(LOCK_TIMEOUT);
       await globalThis.navigator?.locks?.request(this.#sharedName, { signal }, begin);
-    } catch {
-      // The lock failed, or the work did: then its result rejects.
+      this.#isLockDenied = false;
+    } catch (error) {
+      // If it is an error of the work, the result rejects with it.
+      this.#isLockDenied = !result && error.name === "SecurityError";
     }
     return begin();
   }
@@ -692,10 +701,6 @@ function openChannel(name, receive) {
   } catch {
     return null;
   }
-}
-
-function areCookiesOff() {
-  return globalThis.navigator?.cookieEnabled === false;
 }
 
 /** Whether the page is of another site than the service, as far as the names tell. Its cookie would not be kept. */

@@ -1,0 +1,95 @@
+"""The options of the browser client, checked with Node when the client is created."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.support.app import ROOT
+from tests.support.programs import find_program
+
+MODULE = ROOT / "tokenapp/web/client/tokenapp.js"
+PAGE = "globalThis.location = new URL('https://app.example.com/page?a=b#c');"
+WRONG = {
+    "without a page": ("undefined", "give baseUrl"),
+    "without a base": ("{ origins: [] }", "give baseUrl"),
+    "host and port": ("{ baseUrl: 'localhost:4150' }", "localhost:4150"),
+    "host": ("{ baseUrl: 'login.example.com' }", "login.example.com"),
+    "empty": ("{ baseUrl: '' }", "baseUrl"),
+    "other scheme": ("{ baseUrl: 'ftp://login.example.com' }", "ftp:"),
+    "password": ("{ baseUrl: 'https://a:b@login.example.com' }", "baseUrl"),
+    "query": ("{ baseUrl: 'https://login.example.com/?a=b' }", "query"),
+    "not a URL": ("{ baseUrl: 'https://' }", "baseUrl"),
+    "origins as a string": ("{ baseUrl, origins: 'https://api.example.com' }", "list"),
+    "origins as an object": ("{ baseUrl, origins: {} }", "list"),
+    "origins as null": ("{ baseUrl, origins: null }", "list"),
+    "origin without a scheme": ("{ baseUrl, origins: ['localhost:4150'] }", "origins"),
+    "all origins": ("{ baseUrl, origins: ['*'] }", "origins"),
+    "relative origin": ("{ baseUrl, origins: ['/api'] }", "origins"),
+    "refresh": ("{ baseUrl, refresh: 'never' }", "when-used"),
+    "misspelt option": ("{ baseURL: baseUrl }", "baseURL"),
+}
+BASES = {
+    "https://login.example.com": "https://login.example.com",
+    "https://login.example.com/": "https://login.example.com",
+    "https://example.com/auth": "https://example.com/auth",
+    "https://example.com/auth/": "https://example.com/auth",
+    "HTTP://LOCALHOST:4150": "http://localhost:4150",
+    "http://[::1]:4150/a/b": "http://[::1]:4150/a/b",
+}
+
+
+def run(script: str) -> Any:
+    """Run a module with Node, and return what it prints as JSON."""
+    code = f"import {{ createClient }} from '{MODULE.as_uri()}'; {script}"
+    command = [find_program("node"), "--input-type=module", "--eval", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def messages(*options: str, before: str = "") -> list[str]:
+    """Return the messages of the errors of `createClient`."""
+    script = f"""{before}
+        const baseUrl = "https://login.example.com";
+        const messages = [{", ".join(f"() => createClient({each})" for each in options)}].map(call => {{
+            try {{ call(); }} catch (error) {{ return `${{error.name}}: ${{error.message}}`; }}
+        }});
+        console.log(JSON.stringify(messages));"""
+    return list(run(script))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, str]:
+    """Give the message for each wrong option."""
+    return dict(zip(WRONG, messages(*(options for options, _ in WRONG.values())), strict=True))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_option_is_an_error_at_once(found: dict[str, str], case: str) -> None:
+    assert found[case].startswith("TypeError: ")
+    assert WRONG[case][1] in found[case]
+
+
+def test_base_may_have_a_path() -> None:
+    script = (
+        f"console.log(JSON.stringify({json.dumps(list(BASES))}.map(baseUrl => createClient({{ baseUrl }}).baseUrl)))"
+    )
+    assert run(script) == list(BASES.values())
+
+
+def test_base_is_the_origin_of_the_page() -> None:
+    script = "console.log(JSON.stringify([undefined, '/', '/auth'].map(baseUrl => createClient({ baseUrl }).baseUrl)))"
+    origin = "https://app.example.com"
+    assert run(PAGE + script) == [origin, origin, f"{origin}/auth"]
+
+
+def test_page_without_an_origin_needs_a_base() -> None:
+    (message,) = messages("{}", before="globalThis.location = new URL('about:blank');")
+    assert "give baseUrl" in message
+
+
+def test_server_that_renders_pages_has_no_user() -> None:
+    script = """const client = createClient({ baseUrl: 'http://127.0.0.1:1' });
+    console.log(JSON.stringify([client.state, client.user, client.sessionEndsAt]));"""
+    assert run(script) == ["unknown", None, None]
