@@ -103,6 +103,13 @@ def test_cookie_expires_with_its_token(client: Client) -> None:
     assert began <= claims_of(token)["iat"] <= time.time()
 
 
+def test_access_token_states_the_end_of_its_session(client: Client) -> None:
+    login = client.login()
+    claims = claims_of(login.json["accessToken"])
+    assert claims["session_expiry"] - claims["auth_time"] == 30 * 24 * 3600
+    assert claims_of(client.refresh().json["accessToken"])["session_expiry"] == claims["session_expiry"]
+
+
 def test_user_name_is_accepted_in_every_spelling(client: Client) -> None:
     for username in ("ALICE", " alice ", "Alice", "\uff41lice"):
         assert claims_of(client.login(username).json["accessToken"])["username"] == "alice"
