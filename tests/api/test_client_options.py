@@ -1,4 +1,4 @@
-"""The options of the browser client, checked with Node when the client is created."""
+"""The options of the browser client, checked when it is created, with Node."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The browser client recognises that the browser does not keep the cookie of the service."""
+"""The browser client recognises that the cookie of a session is not kept."""
 
 from collections.abc import Iterator
 

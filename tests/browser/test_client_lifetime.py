@@ -1,4 +1,4 @@
-"""The browser client: how long sessions last, and what it notices of pages of another origin."""
+"""The browser client: how long sessions last, and pages of another origin."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,13 +34,13 @@ EVENTS = {"shown": show, "restored from the back/forward cache": return_to}
 
 @pytest.fixture
 def account(server: Server) -> Iterator[Proxy]:
-    """Give another origin of the same site, whose pages have the same cookie but share nothing else."""
+    """Give another origin of the same site: its pages share the cookie only."""
     with Proxy(server.port) as other:
         yield other
 
 
 def end_in(seconds: int, site: Site, page: Page) -> None:
-    """Let the session of a tab, as if it were an hour old, end in some seconds, whatever its user does."""
+    """Let the session of a tab, as if it were an hour old, end in some seconds."""
     sid, now = page.evaluate("client.user.sessionId"), datetime.now(UTC)
     end = now + timedelta(seconds=seconds)
     values = {"authenticated_at": now - timedelta(hours=1), "ends_at": end, "expires_at": end}

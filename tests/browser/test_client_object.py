@@ -1,4 +1,4 @@
-"""The browser client as an object: its functions and values can be used without it, and closing it is final."""
+"""The browser client as an object: its functions and values, and its end."""
 
 import threading
 

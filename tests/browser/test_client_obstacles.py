@@ -1,4 +1,4 @@
-"""The browser client in browsers that refuse something: channels, locks, storage, large requests."""
+"""The browser client where browsers refuse channels, locks or requests."""
 
 import threading
 

@@ -46,7 +46,7 @@ def launch(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
 
 @contextmanager
 def launch_without_cookies(playwright: Playwright, folder: Path) -> Iterator[BrowserContext]:
-    """Start Chromium with a profile in `folder` whose settings block all cookies."""
+    """Start Chromium with a profile that blocks all cookies, in `folder`."""
     (folder / "Default").mkdir()
     settings = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (folder / "Default/Preferences").write_text(json.dumps(settings))

@@ -26,7 +26,10 @@ _TEXT, _MASKED = 0x81, 0x80
 
 @contextmanager
 def launch_firefox(playwright: Playwright, folder: Path, **preferences: bool | float | str) -> Iterator[Browser]:
-    """Start Firefox, or skip the test if it is not installed. `folder` is for temporary files."""
+    """Start Firefox, or skip the test if it is not installed.
+
+    `folder` is for temporary files.
+    """
     program = find_program("firefox-esr")
     launcher = folder / "firefox"
     launcher.write_text(f'#!/bin/sh\ncd {_ROOT} && exec {sys.executable} -m {__name__} {program} "$@"\n')
