@@ -36,7 +36,7 @@ def verify(principal: Principal, rest: str | None = None) -> Response:
     The headers of the response name the user and the session. Proxies handle success, 401 and 403, so every problem
     with the credential is one of these. Any method and any path below this one are checked in the same way. That
     includes OPTIONS, because the proxy would take a success as the permission to pass the request on. Below this path
-    the status is 200 instead of 204: Envoy, which adds the path, takes every other status as a refusal.
+    the status is 200 instead of 204: Envoy, which adds the path, treats every other status as a denial.
     """
     response = requests.no_content()
     if rest is not None:

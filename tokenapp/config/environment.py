@@ -25,7 +25,7 @@ _BOMS_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def find_unknown(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for every variable that looks like a setting and is none."""
+    """Yield a sentence for every unknown variable that begins like a setting."""
     known = {setting.name for setting in SETTINGS} | FILE_SETTINGS
     for name in sorted(name for name in environ if name.startswith("TOKENAPP_")):
         if name not in known and not _is_of_platform(name, environ[name]):
@@ -76,7 +76,7 @@ def _checked(label: str, text: str) -> str:
     """Return `text` without white space around it.
 
     Raises:
-        ValueError: it is in quotes, or contains something that nobody sees.
+        ValueError: it is in quotes, or contains an invisible character.
     """
     text = text.strip()
     invisible = next((each for each in text if each != " " and unicodedata.category(each) in _INVISIBLE), None)

@@ -34,7 +34,8 @@ Request bodies are JSON objects of at most 16 KiB; unknown fields are ignored. E
 {codes}
 
 A path that is not listed here returns `not_found`, and a method that a path does not support, `method_not_allowed`.
-`HEAD` is supported wherever `GET` is, and `OPTIONS` everywhere. `internal_error` is always a bug.
+`HEAD` is supported wherever `GET` is, and `OPTIONS` everywhere except at `/api/verify`, which checks requests of any
+method. `internal_error` is always a bug.
 
 Requests that are not valid HTTP are rejected by the HTTP server, with its own response and without these headers.
 """
