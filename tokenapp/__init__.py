@@ -33,6 +33,10 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
     tokens.init_app(app, settings, revocation_list.is_revoked, problems.render)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    if settings.sends_mail:
+        from tokenapp.api import mail_routes  # noqa: PLC0415 -- without mail, nothing of it is loaded
+
+        mail_routes.init_app(app, settings)
     docs.init_app(app, __version__)
     mounting.init_app(app, settings.base_path)
     app.own_endpoints = frozenset(app.view_functions)

@@ -20,6 +20,10 @@ Kind = Literal[
     "user_disabled",
     "user_enabled",
     "user_unlocked",
+    "user_locked",
+    "user_invited",
+    "address_changed",
+    "address_change_undone",
     "user_renamed",
     "user_deleted",
     "password_changed",
@@ -51,6 +55,10 @@ class Actor:
     operator: str | None = None
 
 
+# Called with the events of a transaction, to write what follows from them; None without mail.
+observer: Final[ContextVar[Callable[[orm.Session, Sequence[dict[str, Any]]], None] | None]] = ContextVar(
+    "observer", default=None
+)
 # The function that returns the current actor. It is called only when an event is written.
 actor: Final[ContextVar[Callable[[], Actor]]] = ContextVar("actor", default=Actor)
 
@@ -112,6 +120,8 @@ def record_all(writer: orm.Session, rows: list[dict[str, Any]]) -> None:
     """Add events, made by `event`, to the transaction of `writer`."""
     if rows:
         writer.connection().execute(sa.insert(AuditEvent), rows)
+        if (observe := observer.get()) is not None:
+            observe(writer, rows)
 
 
 def event(

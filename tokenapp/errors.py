@@ -136,6 +136,18 @@ class AddressTaken(TokenappError):
     code, status, message = "address_taken", 409, "Another account has this e-mail address."
 
 
+class LinkInvalid(TokenappError):
+    """The link from a mail is unknown, used, replaced, ended or expired."""
+
+    code, status, message = "link_invalid", 400, "This link is invalid, has expired, or was used before."
+
+
+class PasswordChangeRequired(TokenappError):
+    """The password is right but temporary: sign in with it and `newPassword`."""
+
+    code, status, message = "password_change_required", 401, "Please choose a new password."
+
+
 class UserNotFound(TokenappError):
     """No user has that name or id."""
 

@@ -11,10 +11,11 @@ MAX_SESSION_FAILURES: Final = 20
 
 
 class Credentials(NamedTuple):
-    """What a person signs in with."""
+    """What a person signs in with; `new_password` replaces a temporary password."""
 
     username: str
     password: str
+    new_password: str | None = None
 
 
 class _Failure(NamedTuple):
@@ -32,9 +33,19 @@ def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str 
 
     Raises:
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
+        errors.PasswordChangeRequired: the password is temporary, and there is no new one.
+        errors.PasswordRejected: the new password violates the policy, or does not differ.
+        errors.InvalidRequest: there is a new password, but the current one is not temporary.
     """
     user = authenticate(given, now)
     rate_limit.count_sign_in(user.id)
+    if user.password_temporary:
+        if given.new_password is None:
+            raise errors.PasswordChangeRequired
+        _check_differs(given.new_password, given.password)
+        user = accounts.replace_temporary(user, given.new_password, now)
+    elif given.new_password is not None:
+        raise errors.InvalidRequest(detail="`newPassword` can only replace a temporary password.")
     return sessions.open_session(user, now, device, amr=("pwd",), replaces=replaces)
 
 
@@ -93,8 +104,7 @@ def change_password(user_id: str, sid: str, current: str, new: str, now: datetim
         errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
     user = _confirm(user_id, sid, current, now)
-    if passwords.policy.normalize(new) == passwords.policy.normalize(current):
-        raise errors.PasswordRejected(detail="The new password must differ from the current one.")
+    _check_differs(new, current)
     return accounts.change_password(user, sid, new, now, device)
 
 
@@ -125,6 +135,11 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
     return user
 
 
+def _check_differs(new: str, current: str) -> None:
+    if passwords.policy.normalize(new) == passwords.policy.normalize(current):
+        raise errors.PasswordRejected(detail="The new password must differ from the current one.")
+
+
 def _record_failure(failure: _Failure, now: datetime) -> None:
     """Record a failed attempt; from the fifth on once an hour, with a count."""
     user_id = failure.user.id if failure.user else None
@@ -133,3 +148,5 @@ def _record_failure(failure: _Failure, now: datetime) -> None:
         audit.count("sign_in_failed", now, about=about, user_id=user_id, sid=failure.sid, reason=failure.reason)
     else:
         audit.record_alone("sign_in_failed", now, user_id=user_id, sid=failure.sid, reason=failure.reason)
+    if failure.number == lockout.LOCK_AFTER and failure.sid is None:
+        audit.record_alone("user_locked", now, user_id=user_id)

@@ -22,3 +22,6 @@ def _load() -> Flask:
 
 
 app = _load()
+
+if "granian" in sys.modules:  # it loads this module in each worker; gunicorn starts the thread after the fork
+    app.extensions.get("tokenapp.mail", lambda: None)()

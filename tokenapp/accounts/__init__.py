@@ -1,8 +1,16 @@
 """User accounts: created, found, given new passwords, disabled, renamed, deleted."""
 
 from tokenapp.accounts.addresses import check_address, check_form, domain_of, is_deliverable
+from tokenapp.accounts.changes import end_links, set_address
 from tokenapp.accounts.creation import NewUser, add, add_all, check, check_free, create, draft, taken
-from tokenapp.accounts.credentials import change_password, set_password, upgrade_hash
+from tokenapp.accounts.credentials import (
+    change_password,
+    remove_password,
+    replace_temporary,
+    reset_password,
+    set_password,
+    upgrade_hash,
+)
 from tokenapp.accounts.deletion import delete
 from tokenapp.accounts.finding import find, get, get_active, list_users, names_of, with_unverifiable_hash
 from tokenapp.accounts.login_names import by_name, named
@@ -28,6 +36,7 @@ __all__ = [
     "domain_of",
     "draft",
     "enable",
+    "end_links",
     "find",
     "get",
     "get_active",
@@ -35,7 +44,11 @@ __all__ = [
     "list_users",
     "named",
     "names_of",
+    "remove_password",
     "rename",
+    "replace_temporary",
+    "reset_password",
+    "set_address",
     "set_password",
     "taken",
     "unlock",

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from tokenapp import audit, db, errors, passwords
+from tokenapp.accounts import login_names
+from tokenapp.accounts.changes import end_links
 from tokenapp.models import Device, Grant, Session, User
 from tokenapp.sessions import replace_sessions, revoke_where, unchanged
 from tokenapp.throttle import lockout
@@ -14,16 +16,19 @@ from tokenapp.throttle import lockout
 _CHANGED: Final = "credentials changed during sign-in"
 
 
-def set_password(user: User, password: str, now: datetime) -> int:
+def set_password(user: User, password: str, now: datetime, *, temporary: bool = False) -> int:
     """Replace the password of `user` and revoke all their sessions.
 
     It is one transaction. Returns how many sessions were live.
+
+    Args:
+        temporary: whether the user must replace it at the next sign-in.
 
     Raises:
         errors.PasswordRejected: nothing was written.
     """
     passwords.policy.check(password, user.username)
-    return _set_password(user, passwords.hash_password(password), now)
+    return _set_password(user, passwords.hash_password(password), now, temporary=temporary)
 
 
 def change_password(user: User, sid: str, password: str, now: datetime, device: Device) -> Grant:
@@ -49,10 +54,60 @@ def upgrade_hash(user: User, hashed: str) -> None:
     db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed, hash_kind=passwords.kind_of(hashed)))
 
 
+def replace_temporary(user: User, password: str, now: datetime) -> User:
+    """Replace the temporary password of a user who was just authenticated with it.
+
+    Returns the user as stored then.
+
+    Raises:
+        errors.PasswordRejected: nothing was written.
+        errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime.
+    """
+    passwords.policy.check(password, user.username)
+    changed = _replace_temporary(user, passwords.hash_password(password), now)
+    if changed is None:
+        raise errors.InvalidCredentials(reason=_CHANGED)
+    return changed
+
+
+def reset_password(session: orm.Session, user: User, hashed: str, now: datetime) -> None:
+    """Replace the password of a user who has proven their address.
+
+    In the transaction of `session` all sessions of the user are revoked, and all links end. Proving the address also
+    verifies it.
+    """
+    _store_password(session, user, hashed, now, User.id == user.id)
+    end_links(session, user.id, keep_undo=False)
+    if user.email_verified_at is None:
+        user.email_verified_at = now
+        login_names.store(session, [user])
+    revoke_where(session, Session.user_id == user.id, "password_reset", now)
+    audit.record(session, "password_changed", now, user_id=user.id, reason="reset")
+
+
+def remove_password(session: orm.Session, user: User, now: datetime) -> None:
+    """Leave `user` without a password and sessions, because others may know it."""
+    user.password_hash, user.hash_kind, user.credentials_changed_at = "", "", now
+    user.password_temporary = False
+    end_links(session, user.id, keep_undo=False)
+    revoke_where(session, Session.user_id == user.id, "address_change_undone", now)
+
+
 @db.retried
-def _set_password(user: User, hashed: str, now: datetime) -> int:
+def _replace_temporary(user: User, hashed: str, now: datetime) -> User | None:
+    with db.writing() as session:
+        if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
+            return None
+        audit.record(session, "password_changed", now, user_id=user.id)
+        return session.scalars(sa.select(User).where(User.id == user.id)).one()
+
+
+@db.retried
+def _set_password(user: User, hashed: str, now: datetime, *, temporary: bool) -> int:
     with db.writing() as session:
         if _store_password(session, user, hashed, now, sa.and_(User.id == user.id, User.deleted_at.is_(None))):
+            if temporary:
+                session.execute(sa.update(User).where(User.id == user.id).values(password_temporary=True))
             audit.record(session, "password_changed", now, user_id=user.id)
         return len(revoke_where(session, Session.user_id == user.id, "password_changed", now))
 
@@ -76,8 +131,10 @@ def _store_password(session: orm.Session, user: User, hashed: str, now: datetime
         "password_hash": hashed,
         "hash_kind": passwords.kind_of(hashed),
         "credentials_changed_at": now,
+        "password_temporary": False,
     }
     if not session.connection().execute(sa.update(User).where(who).values(change)).rowcount:
         return False
     session.execute(lockout.clearing("password", user.username))
+    end_links(session, user.id, keep_undo=True)
     return True

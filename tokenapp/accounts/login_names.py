@@ -1,12 +1,15 @@
 """The names by which users sign in: user names and addresses, in one namespace."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 from tokenapp.accounts.names import canonical
 from tokenapp.models import LoginName, User
+
+_BATCH: Final = 500
 
 
 def by_name(name: str) -> sa.Select[User]:
@@ -29,10 +32,10 @@ def store(session: orm.Session, users: Iterable[User]) -> None:
     """
     session.flush()
     changed = [*users]
-    session.execute(sa.delete(LoginName).where(LoginName.user_id.in_([user.id for user in changed])))
-    rows = [row for user in changed for row in _rows(user)]
-    if rows:
-        session.execute(sa.insert(LoginName), rows)
+    for start in range(0, len(changed), _BATCH):
+        some = changed[start : start + _BATCH]
+        session.execute(sa.delete(LoginName).where(LoginName.user_id.in_([user.id for user in some])))
+        session.execute(sa.insert(LoginName), [row for user in some for row in _rows(user)])
 
 
 def _rows(user: User) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tokenapp import audit, db, errors
 from tokenapp.accounts import login_names
+from tokenapp.accounts.changes import end_links
 from tokenapp.accounts.names import check_username
 from tokenapp.models import Session, User
 from tokenapp.sessions import revoke_where
@@ -20,6 +21,7 @@ def disable(user: User, now: datetime) -> int:
         disabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now)
         if session.connection().execute(disabling).rowcount:
             audit.record(session, "user_disabled", now, user_id=user.id)
+        end_links(session, user.id, keep_undo=False)
         return len(revoke_where(session, Session.user_id == user.id, "user_disabled", now))
 
 

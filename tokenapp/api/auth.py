@@ -7,6 +7,7 @@ import msgspec
 from flask import Blueprint, Response, g
 
 from tokenapp import errors, sessions, sign_in, tokens
+from tokenapp.api.account import NewPassword
 from tokenapp.http import principal, requests
 from tokenapp.http.endpoint import endpoint, password, text
 from tokenapp.http.principal import Principal
@@ -15,11 +16,12 @@ from tokenapp.models import Grant
 bp = Blueprint("auth", __name__, url_prefix="/api")
 
 
-class LoginBody(msgspec.Struct):
-    """The credentials of a user."""
+class LoginBody(msgspec.Struct, rename="camel"):
+    """The credentials of a user, with a new password if theirs is temporary."""
 
     username: Annotated[str, text(256, "The user name, in any spelling.", "demo")]
     password: Annotated[str, password("The password.")]
+    new_password: NewPassword | None = None
 
 
 class TokenResponse(msgspec.Struct, rename="camel"):
@@ -52,7 +54,7 @@ class Greeting(msgspec.Struct):
     credential="cookie, if any",
     cookie="set",
     rate_limited=True,
-    errors=(errors.InvalidCredentials,),
+    errors=(errors.InvalidCredentials, errors.PasswordChangeRequired, errors.PasswordRejected),
 )
 def login(body: LoginBody, now: datetime) -> Response:
     """Sign in with a password.
@@ -61,7 +63,7 @@ def login(body: LoginBody, now: datetime) -> Response:
     """
     replaced = tokens.sids_of_cookies(most=1)
     grant = sign_in.sign_in(
-        sign_in.Credentials(body.username, body.password),
+        sign_in.Credentials(body.username, body.password, body.new_password),
         requests.device(),
         now,
         replaces=replaced[0] if replaced else None,

@@ -11,11 +11,11 @@ from flask import Flask
 from flask_migrate import Migrate
 
 from tokenapp import config, create_app, db
-from tokenapp.cli import clients, doctor, events, keys, serve, sessions, users, version
+from tokenapp.cli import clients, doctor, events, keys, mail, serve, sessions, users, version
 from tokenapp.config import env_files
 
 COMMANDS = (
-    *(module.group for module in (users, sessions, events, keys, clients)),
+    *(module.group for module in (users, sessions, events, keys, clients, mail)),
     doctor.doctor,
     serve.serve,
 )

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from tokenapp import accounts, audit
-from tokenapp.cli import output
+from tokenapp.cli import mail, output
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Age, Text, confirm
@@ -77,6 +77,7 @@ def prune(age: timedelta, *, dry_run: bool, yes: bool) -> None:
     confirm(f"Delete events older than {age.days} days?", yes=yes)
     lockout.prune(now, timedelta(days=30))
     rate_limit.prune(now)
+    mail.prune(now)
     try:
         with output.progress("Deleting") as advance:
             for batch in audit.prune(now, age):

@@ -162,13 +162,15 @@ def delete(name: str, *, yes: bool) -> None:
 
 @group.command("set-password")
 @click.argument("name", type=USER)
-def set_password(name: str) -> None:
+@click.option("--temporary", is_flag=True, help="The user must choose a new password at the next sign-in.")
+def set_password(name: str, *, temporary: bool) -> None:
     """Set a new password for the user NAME and revoke all of their sessions.
 
     The password is read from a prompt, or from the first line of standard input if that is not a terminal.
     """
     user = accounts.find(name)
-    revoked = accounts.set_password(user, read_password(user.username), datetime.now(UTC))
+    password = read_password(user.username)
+    revoked = accounts.set_password(user, password, datetime.now(UTC), temporary=temporary)
     click.echo(f"Changed the password of {user.username} and revoked {output.count(revoked, 'session')}.")
 
 

@@ -72,6 +72,8 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
         values["issuer"] = local if env == "development" else ""
     if values.get("secret_key") == "" and env == "development":
         values["secret_key"] = _development_secret(instance, problems)
+    if values.get("registration", "invalid") is None:
+        values["registration"] = "open" if env == "development" else "closed"
     problems += checks.check_secrets(values, strict=env != "development")
     problems += checks.check_limits(values)
     if env == "production":

@@ -81,6 +81,9 @@ def check_production(values: Mapping[str, Any]) -> Iterator[str]:
     if values.get("password_passes", inf) < MIN_PASSWORD_PASSES:
         yield f"TOKENAPP_PASSWORD_PASSES must be at least {MIN_PASSWORD_PASSES} in production"
 
+    if values.get("smtp", "invalid") is None and values.get("registration") in {"invite", "open"}:
+        yield "TOKENAPP_REGISTRATION needs TOKENAPP_SMTP_URL"
+
 
 def _is_weak(value: str) -> bool:
     return (

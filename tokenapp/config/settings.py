@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
+from tokenapp.config import mail
 from tokenapp.config import readers as read
 from tokenapp.config.checks import MAX_PASSWORD_MEMORY
+from tokenapp.config.mail import Sender, SmtpServer
 
 T = TypeVar("T")
 
@@ -189,6 +191,40 @@ class Settings:
         read.whole_number(1, 100),
         "argon2id passes. At least 2 in production. Memory times passes is at most 1048576.",
     )
+
+    smtp: SmtpServer | None = setting(  # noqa: RUF009 -- as above
+        "TOKENAPP_SMTP_URL",
+        "",
+        mail.smtp_server,
+        "SMTP server, such as `smtps://user:password@host`. Without it, production has no registration or reset.",
+        secret=True,
+    )
+    mail_from: Sender | None = setting(  # noqa: RUF009 -- as above
+        "TOKENAPP_MAIL_FROM", "", mail.sender, "Sender of mail. Default: `tokenapp@` and the host of the issuer."
+    )
+    registration: str = setting(
+        "TOKENAPP_REGISTRATION",
+        None,
+        read.one_of("closed", "invite", "open"),
+        "Who can register: nobody, invited people, or everyone. Default: `closed`, in development `open`.",
+    )
+    registration_domains: tuple[str, ...] = setting(
+        "TOKENAPP_REGISTRATION_DOMAINS", "", mail.domains, "Domains whose addresses can register. Default: all."
+    )
+    mail_client_limit: int = setting(
+        "TOKENAPP_MAIL_CLIENT_LIMIT",
+        "20",
+        read.whole_number(1, 1_000_000),
+        "Mails per hour that one client address can request.",
+    )
+    mail_daily_limit: int = setting(
+        "TOKENAPP_MAIL_DAILY_LIMIT", "2000", read.whole_number(1, 10_000_000), "Mails per day that all can request."
+    )
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether mail is sent or, in development, printed."""
+        return self.smtp is not None or not self.production
 
     @property
     def production(self) -> bool:

@@ -78,6 +78,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         cacheable: whether the response has an ETag and may be stored and revalidated.
         cache: an exception from that: for the lifetime of the JWK set, or immutable for versioned files.
         media_type: of a response that is not plain JSON.
+        accepted: whether the response says only that the request was accepted (202).
         redirect: whether the response is a redirect.
         headers: more headers of a successful response.
     """
@@ -96,12 +97,15 @@ class endpoint:  # noqa: N801 -- used as a decorator
     cache: Literal["key set", "revalidated or immutable"] | None = None
     media_type: str = "application/json"
     redirect: bool = False
+    accepted: bool = False
     headers: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
         """The status of a successful response."""
-        return 302 if self.redirect else 200 if self.response else 204
+        if self.redirect:
+            return 302
+        return 202 if self.accepted else 200 if self.response else 204
 
     @property
     def _same_site(self) -> bool:

@@ -98,6 +98,11 @@ def post_fork(_server: Any, _worker: Any) -> None:
     os.environ.pop("SCRIPT_NAME", None)
 
 
+def post_worker_init(worker: Any) -> None:
+    """Start the thread that sends mail, if there is mail."""
+    worker.wsgi.extensions.get("tokenapp.mail", lambda: None)()
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     """Clear the connection count of an exited worker, and merge its metrics."""
     worker.clear_count()

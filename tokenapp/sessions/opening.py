@@ -76,6 +76,13 @@ def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Dev
     return opened(session, user.username)
 
 
+def open_first(writer: orm.Session, user: User, now: datetime, device: Device) -> Grant:
+    """Open the first session of a new user, in the transaction that creates them."""
+    session = _new_session(user.id, now, device, ("pwd",))
+    add_session(writer, session, "sign_in", now)
+    return opened(session, user.username)
+
+
 def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions that `user` is active and has the same credentials."""
     return (

@@ -67,6 +67,8 @@ export type ErrorCode =
   | "username_taken"
   | "address_rejected"
   | "address_taken"
+  | "link_invalid"
+  | "password_change_required"
   | "user_not_found"
   | "session_not_found"
   | "too_many_attempts"

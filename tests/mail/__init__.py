@@ -1,0 +1,1 @@
+"""Tests of what depends on mail: registration, resets, notices, the outbox."""

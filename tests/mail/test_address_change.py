@@ -1,0 +1,125 @@
+"""A new address is proven first, and the previous one can undo the change."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from flask import Flask
+
+from tests.mail.conftest import register
+from tests.support.app import PASSWORD
+from tests.support.client import Client, Response
+from tests.support.commandline import NEW_PASSWORD, can_sign_in
+from tests.support.mailbox import Mailbox, deliver
+
+OLD, NEW = "alice@example.com", "alice@example.org"
+
+
+def post(app: Flask, path: str, **payload: str) -> Response:
+    return Client(app).send("POST", f"/api/{path}", payload=payload)
+
+
+def change(app: Flask, mailbox: Mailbox, client: Client, email: str = NEW) -> Response:
+    """Ask for a new address and confirm it."""
+    assert client.call("POST", "/api/me/email", payload={"email": email}).status == 202
+    deliver(app)
+    reply = post(app, "me/email/complete", token=mailbox.token("email"))
+    deliver(app)
+    return reply
+
+
+def email_of(client: Client) -> str:
+    return str(client.call("GET", "/api/me").json["email"])
+
+
+def test_address_changes_once_the_new_one_is_proven(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    alice.call("POST", "/api/me/email", payload={"email": NEW})
+    deliver(app)
+    assert mailbox.recipients()[-1] == NEW
+    assert email_of(alice) == OLD
+    assert post(app, "me/email/complete", token=mailbox.token("email")).status == 204
+    assert email_of(alice) == NEW
+    assert can_sign_in(app, NEW)
+    assert not can_sign_in(app, OLD)
+
+
+def test_change_needs_a_fresh_sign_in(app: Flask, alice: Client) -> None:
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=16)):
+        assert alice.refresh().status == 200
+        reply = alice.call("POST", "/api/me/email", payload={"email": NEW})
+    assert reply.code == "reauthentication_required"
+    assert Client(app).call("POST", "/api/me/email", payload={"email": NEW}).code == "access_token_missing"
+
+
+def test_address_of_somebody_else_is_not_revealed(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    register(app, mailbox, "bob")
+    mailbox.clear()
+    replies = [alice.call("POST", "/api/me/email", payload={"email": each}) for each in ("bob@example.com", NEW)]
+    assert replies[0].body == replies[1].body
+    deliver(app)
+    assert sorted(mailbox.recipients()) == [NEW, "bob@example.com"]
+    assert email_of(alice) == OLD
+
+
+def test_address_that_was_taken_meanwhile_is_an_error(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    alice.call("POST", "/api/me/email", payload={"email": "bob@example.com"})
+    deliver(app)
+    token = mailbox.token("email")
+    register(app, mailbox, "bob")
+    assert post(app, "me/email/complete", token=token).code == "address_taken"
+    assert email_of(alice) == OLD
+
+
+def test_previous_address_undoes_the_change(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    assert change(app, mailbox, alice).status == 204
+    assert mailbox.recipients()[-1] == OLD
+    assert post(app, "email-change/undo", token=mailbox.token("undo")).status == 204
+    deliver(app)
+    assert alice.refresh().code == "refresh_token_revoked"
+    assert not can_sign_in(app)
+    reset = {"token": mailbox.token("reset"), "newPassword": NEW_PASSWORD}
+    assert mailbox.recipients()[-1] == OLD
+    assert post(app, "password-reset/complete", **reset).status == 204
+    assert can_sign_in(app, OLD, NEW_PASSWORD)
+
+
+def test_undo_works_after_the_thief_changes_more(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    change(app, mailbox, alice)
+    token = mailbox.token("undo")
+    payload = {"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD}
+    assert alice.call("PUT", "/api/me/password", payload=payload).status == 204
+    alice.login(NEW, NEW_PASSWORD)
+    assert change(app, mailbox, alice, "thief@example.net").status == 204
+    assert post(app, "email-change/undo", token=token).status == 204
+    assert not can_sign_in(app, "alice", NEW_PASSWORD)
+
+
+def test_address_that_replaced_another_one_does_not_undo_the_undo(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    change(app, mailbox, alice)
+    first = mailbox.token("undo")
+    change(app, mailbox, alice, "third@example.net")
+    second = mailbox.token("undo")
+    assert post(app, "email-change/undo", token=first).status == 204
+    assert post(app, "email-change/undo", token=second).code == "link_invalid"
+
+
+@pytest.mark.parametrize(("days", "status"), [(6, 204), (8, 400)])
+def test_undo_works_for_7_days(app: Flask, mailbox: Mailbox, alice: Client, days: int, status: int) -> None:
+    change(app, mailbox, alice)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
+        assert post(app, "email-change/undo", token=mailbox.token("undo")).status == status
+
+
+def test_change_of_password_ends_a_pending_change(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    alice.call("POST", "/api/me/email", payload={"email": NEW})
+    deliver(app)
+    alice.call("PUT", "/api/me/password", payload={"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD})
+    assert post(app, "me/email/complete", token=mailbox.token("email")).code == "link_invalid"
+
+
+def test_change_ends_a_pending_reset(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    post(app, "password-reset", email=OLD)
+    deliver(app)
+    token = mailbox.token("reset")
+    change(app, mailbox, alice)
+    assert post(app, "password-reset/complete", token=token, newPassword=NEW_PASSWORD).code == "link_invalid"

@@ -1,0 +1,157 @@
+"""A new password by a link in a mail."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+import time_machine
+from flask import Flask
+
+from tests.mail.conftest import register
+from tests.support.app import PASSWORD
+from tests.support.client import Client, Response, sign_in
+from tests.support.commandline import NEW_PASSWORD, can_sign_in, run
+from tests.support.mailbox import Mailbox, deliver, text_of
+from tokenapp import accounts, db
+from tokenapp.models import User
+
+ADDRESS = "alice@example.com"
+
+
+def ask(app: Flask, email: str = ADDRESS) -> Response:
+    return Client(app).send("POST", "/api/password-reset", payload={"email": email})
+
+
+def complete(app: Flask, token: str, password: str = NEW_PASSWORD) -> Response:
+    payload = {"token": token, "newPassword": password}
+    return Client(app).send("POST", "/api/password-reset/complete", payload=payload)
+
+
+def token_for(app: Flask, mailbox: Mailbox, email: str = ADDRESS) -> str:
+    assert ask(app, email).status == 202
+    deliver(app)
+    return mailbox.token("reset")
+
+
+def test_reset_replaces_the_password(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    reply = complete(app, token_for(app, mailbox))
+    assert (reply.status, reply.body, reply.cookie) == (204, b"", None)
+    assert can_sign_in(app, password=NEW_PASSWORD)
+    assert not can_sign_in(app)
+
+
+def test_reset_revokes_every_session(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    other = sign_in(app)
+    assert complete(app, token_for(app, mailbox)).status == 204
+    assert {client.refresh().code for client in (alice, other)} == {"refresh_token_revoked"}
+    shown = run(app, "sessions", "why", other.sid).stdout
+    assert "link that was mailed" in shown
+
+
+def test_reset_leaves_other_users_alone(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    bob = register(app, mailbox, "bob")
+    assert complete(app, token_for(app, mailbox)).status == 204
+    assert bob.refresh().status == 200
+    assert can_sign_in(app, "bob")
+
+
+def test_unknown_address_gets_no_mail(app: Flask, mailbox: Mailbox) -> None:
+    ask(app, "unknown@example.com")
+    deliver(app)
+    assert mailbox.attempts == 0
+
+
+def test_link_works_once(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    token = token_for(app, mailbox)
+    assert [complete(app, token, f"{NEW_PASSWORD} {number}").status for number in range(3)] == [204, 400, 400]
+    assert can_sign_in(app, password=f"{NEW_PASSWORD} 0")
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(59, 204), (61, 400)])
+def test_link_works_for_an_hour(app: Flask, mailbox: Mailbox, alice: Client, minutes: int, status: int) -> None:
+    del alice
+    token = token_for(app, mailbox)
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes)):
+        assert complete(app, token).status == status
+
+
+def test_link_still_works_after_a_weak_password(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    token = token_for(app, mailbox)
+    assert complete(app, token, "short").code == "password_rejected"
+    assert complete(app, token).status == 204
+
+
+@pytest.mark.parametrize("change", ["password", "operator", "disabled", "disabled and enabled", "deleted"])
+def test_link_ends_with_a_change_of_the_account(app: Flask, mailbox: Mailbox, alice: Client, change: str) -> None:
+    token = token_for(app, mailbox)
+    if change == "password":
+        payload = {"currentPassword": PASSWORD, "newPassword": "another long passphrase 17"}
+        assert alice.call("PUT", "/api/me/password", payload=payload).status == 204
+    elif change == "operator":
+        run(app, "users", "set-password", "alice", stdin="another long passphrase 17\n")
+    elif change == "deleted":
+        run(app, "users", "delete", "alice", "--yes")
+    else:
+        run(app, "users", "disable", "alice")
+        if change == "disabled and enabled":
+            run(app, "users", "enable", "alice")
+    assert complete(app, token).code == "link_invalid"
+    assert not can_sign_in(app, password=NEW_PASSWORD)
+
+
+def test_disabled_user_gets_no_mail(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    run(app, "users", "disable", "alice")
+    mailbox.clear()
+    assert ask(app).status == 202
+    deliver(app)
+    assert mailbox.recipients() == []
+
+
+def test_reset_proves_an_address_that_an_operator_gave(app: Flask, mailbox: Mailbox) -> None:
+    with app.app_context():
+        accounts.create(accounts.NewUser("alice", PASSWORD, email=ADDRESS), datetime.now(UTC))
+    assert not can_sign_in(app, ADDRESS)
+    assert complete(app, token_for(app, mailbox)).status == 204
+    assert can_sign_in(app, ADDRESS, NEW_PASSWORD)
+
+
+def test_reset_unlocks_a_locked_account(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    for _ in range(5):
+        Client(app).login(password="a wrong password")
+    assert Client(app).login(ADDRESS).status == 429
+    assert complete(app, token_for(app, mailbox)).status == 204
+    assert can_sign_in(app, password=NEW_PASSWORD)
+
+
+def test_reset_is_an_audit_event_without_the_token(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    token = token_for(app, mailbox)
+    complete(app, token)
+    listed = run(app, "events", "list", "--json").stdout
+    assert token not in listed
+    assert '"password_changed"' in listed
+    assert '"reset"' in listed
+
+
+def test_mail_goes_to_the_stored_address_and_names_the_user(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    mailbox.clear()
+    ask(app, "\uff21LICE@Example.com")
+    deliver(app)
+    assert mailbox.recipients() == [ADDRESS]
+    assert "alice" in text_of(mailbox.messages[0])
+
+
+def test_registration_token_does_not_reset_a_password(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    del alice
+    Client(app).send("POST", "/api/register", payload={"email": "bob@example.com"})
+    deliver(app)
+    assert complete(app, mailbox.token("register")).code == "link_invalid"
+    with app.app_context():
+        assert len(db.execute_now(sa.select(User.id))) == 1

@@ -1,0 +1,107 @@
+"""An SMTP server that keeps what it receives, or misbehaves."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any, Literal, Self, cast
+
+from aiosmtpd.controller import Controller
+from flask import Flask
+
+from tests.support.server import free_port
+from tokenapp.mail import delivery
+
+Behaviour = Literal["accept", "drop after data", "4xx", "5xx", "hang", "slow"]
+TOKEN = r"[A-Za-z0-9_-]{43}"
+
+
+class Mailbox:
+    """A server on a port of its own; `envelopes` has the recipients of each message."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.behaviour: Behaviour = "accept"
+        self.messages: list[EmailMessage] = []
+        self.envelopes: list[list[str]] = []
+        self.attempts = 0
+        self._controller: Any = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The value of the setting for this server."""
+        return f"smtp://127.0.0.1:{self.port}"
+
+    def open(self) -> None:
+        """Start to listen."""
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, enable_SMTPUTF8=True)
+        self._controller.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 -- aiosmtpd's name
+        """Receive a message, or do what the behaviour says."""
+        del session
+        self.attempts += 1
+        if self.behaviour == "hang":
+            await asyncio.sleep(20)
+        if self.behaviour == "slow":
+            await asyncio.sleep(2)
+        if self.behaviour in {"4xx", "5xx"}:
+            return "451 try again later" if self.behaviour == "4xx" else "550 no such mailbox"
+        self.messages.append(message_from_bytes(envelope.content, policy=default))
+        self.envelopes.append(list(envelope.rcpt_tos))
+        if self.behaviour == "drop after data":
+            server.transport.abort()
+        return "250 OK"
+
+    def clear(self) -> None:
+        """Forget what was received, and behave well."""
+        self.messages.clear()
+        self.envelopes.clear()
+        self.behaviour, self.attempts = "accept", 0
+
+    def recipients(self) -> list[str]:
+        """Return the recipients of all messages, in their order."""
+        return [address for envelope in self.envelopes for address in envelope]
+
+    def token(self, purpose: str) -> str:
+        """Return the token of the newest link of a purpose."""
+        for each in reversed(self.messages):
+            found = re.search(rf"/account#{purpose}=({TOKEN})", text_of(each))
+            if found:
+                return found[1]
+        message = f"no link for {purpose} in {len(self.messages)} messages"
+        raise AssertionError(message)
+
+
+def text_of(message: EmailMessage) -> str:
+    """Return the plain text of a message."""
+    return str(cast("EmailMessage", message.get_body(("plain",))).get_content())
+
+
+def html_of(message: EmailMessage) -> str:
+    """Return the HTML of a message."""
+    return str(cast("EmailMessage", message.get_body(("html",))).get_content())
+
+
+def deliver(app: Flask, now: datetime | None = None) -> int:
+    """Deliver what is due, in this process; return how many mails that were."""
+    number = 0
+    with app.app_context():
+        while delivery.deliver(now or datetime.now(UTC)):
+            number += 1
+    return number

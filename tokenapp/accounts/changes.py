@@ -1,0 +1,30 @@
+"""Change the address of a user, and end their links, in a given transaction."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from tokenapp.accounts import login_names
+from tokenapp.models import OneTimeToken, User
+
+
+def set_address(session: orm.Session, user: User, email: str, now: datetime) -> None:
+    """Give `user` a proven address.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another user has it.
+    """
+    user.email, user.email_verified_at = email, now
+    login_names.store(session, [user])
+
+
+def end_links(session: orm.Session, user_id: str, *, keep_undo: bool) -> None:
+    """End the links that were mailed to a user.
+
+    Args:
+        keep_undo: whether a previous address can still undo its replacement. Otherwise someone who has changed the
+            address could end that by changing the password, too.
+    """
+    which = sa.delete(OneTimeToken).where(OneTimeToken.user_id == user_id)
+    session.execute(which.where(OneTimeToken.purpose != "undo") if keep_undo else which)

@@ -1,0 +1,26 @@
+"""What exists only with mail: its routes, the notices, and the thread that sends."""
+
+from tokenapp import audit, notices
+from tokenapp.api import address_change, password_reset, personal_data, registration
+from tokenapp.config import Settings
+from tokenapp.http.lifecycle import App
+from tokenapp.mail import delivery, sender
+
+EXTENSION = "tokenapp.mail"
+
+
+def init_app(app: App, settings: Settings) -> None:
+    """Register the routes that the settings allow, and how a worker starts to send."""
+    for module in (password_reset, address_change, personal_data):
+        app.register_blueprint(module.bp)
+    if settings.registration != "closed":
+        app.register_blueprint(registration.bp)
+    if settings.registration == "open":
+        app.register_blueprint(registration.open_bp)
+    app.variables += ((audit.observer, notices.write),)
+
+    def start() -> None:
+        with app.app_context():
+            sender.start(delivery.deliver)
+
+    app.extensions[EXTENSION] = start

@@ -1,0 +1,109 @@
+"""``flask mail`` and ``flask users invite``: outgoing mail."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from tokenapp import config
+from tokenapp.cli import output, users
+from tokenapp.cli.command import Group
+from tokenapp.cli.input import Text
+from tokenapp.models import Mail
+
+_COLUMNS = ("id", "kind", "state", "created_at", "due_at", "failures", "result")
+
+group = Group("mail", help="Outgoing mail: list, test, retry.")
+
+
+class MailRecord(msgspec.Struct, rename="camel"):
+    """A mail without its recipient and its texts."""
+
+    id: str
+    kind: str
+    state: str
+    created_at: datetime
+    due_at: datetime
+    failures: int
+    result: str | None
+    user_id: str | None
+    message_id: str
+
+
+@group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_mails(*, as_json: bool) -> None:
+    """List the mails of the last week: queued, sent, failed and expired ones."""
+    _check_configured()
+    output.show_list(map(_record, _all_mails()), _COLUMNS, as_json=as_json)
+
+
+@group.command("test")
+@click.argument("address", type=Text())
+def test(address: str) -> None:
+    """Send a test mail to ADDRESS now, and print the server's error if it fails."""
+    _check_configured()
+    from tokenapp import accounts, db  # noqa: PLC0415 -- as below
+    from tokenapp.mail import delivery, outbox, texts  # noqa: PLC0415 -- loaded only if mail is configured
+
+    now = datetime.now(UTC)
+    content = texts.render("test", accounts.check_address(address), texts.LANGUAGES[0])
+    try:
+        delivery.send(content, outbox.message_id(db.new_id(now)), now)
+    except delivery.FAULTS as error:
+        message = f"The mail was not sent: {delivery.describe(error)}."
+        raise click.ClickException(message) from None
+    click.echo("Sent.")
+
+
+@group.command("retry")
+def retry() -> None:
+    """Try all queued mails again now, instead of after their wait."""
+    _check_configured()
+    from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
+
+    click.echo(f"Queued {output.count(outbox.retry(datetime.now(UTC)), 'mail')} for now.")
+
+
+@users.group.command("invite")
+@click.argument("email", type=Text())
+@click.option("--locale", type=Text(), help="The language of the mail, such as de. Default: en.")
+def invite(email: str, locale: str | None) -> None:
+    """Mail EMAIL a link with which that person creates an account."""
+    _check_configured()
+    from tokenapp import registration  # noqa: PLC0415 -- as above
+
+    if config.current().registration == "closed":
+        raise click.ClickException("Registration is closed: set TOKENAPP_REGISTRATION to invite or open.")
+    registration.invite(email, locale, datetime.now(UTC))
+    click.echo(f"Invited {email}.")
+
+
+def prune(now: datetime) -> None:
+    """Delete mails and links after a week, and known devices after a year."""
+    if config.current().sends_mail:
+        from tokenapp import notices, one_time_tokens  # noqa: PLC0415 -- as above
+        from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
+
+        for each in (outbox, one_time_tokens, notices):
+            each.prune(now)
+
+
+def _check_configured() -> None:
+    if not config.current().sends_mail:
+        raise click.ClickException("Mail is not configured: set TOKENAPP_SMTP_URL.")
+
+
+def _all_mails() -> Iterator[Mail]:
+    """Yield all mails, reading one page at a time."""
+    from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
+
+    page = outbox.list_mails()
+    while page:
+        yield from page
+        page = outbox.list_mails(after=page[-1].id)
+
+
+def _record(mail: Mail) -> MailRecord:
+    return MailRecord(**{name: getattr(mail, name) for name in MailRecord.__struct_fields__})

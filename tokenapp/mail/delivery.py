@@ -1,0 +1,173 @@
+"""Deliver one mail: to the SMTP server or, in development, to the terminal."""
+
+import logging
+import smtplib
+import ssl
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenapp import config
+from tokenapp.config.mail import SmtpServer
+from tokenapp.mail import outbox
+from tokenapp.mail.outbox import Claimed, Content
+
+TIMEOUT: Final = 5.0  # seconds for each step, which together stay within the lease
+FAULTS: Final = (OSError, smtplib.SMTPException, ValueError)
+_PERMANENT: Final = 500
+_AUTHENTICATION: Final = range(530, 540)
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """The function that counts deliveries, set by the metrics."""
+
+    count: Callable[[str], object] = staticmethod(lambda _result: None)
+
+
+watch: Final = Watch()
+
+
+def deliver(now: datetime) -> bool:
+    """Deliver the mail that has waited longest; return whether there was one."""
+    mail = outbox.claim(now)
+    if mail is None:
+        return False
+    result = _deliver(mail, now)
+    if result is not None:
+        watch.count(result)
+        log.info("mail %s of kind %s: %s", mail.id, mail.kind, result)
+    return True
+
+
+def check_server() -> None:
+    """Connect to the SMTP server and sign in, without sending anything.
+
+    Raises:
+        OSError, smtplib.SMTPException: the server cannot be used.
+    """
+    with _connect(_server()):
+        pass
+
+
+def send(content: Content, message_id: str, created_at: datetime) -> None:
+    """Send a mail now.
+
+    Raises:
+        OSError, smtplib.SMTPException: it was not sent, or it is not known whether it was.
+    """
+    message = compose(content, message_id, created_at)
+    if config.current().smtp is None:
+        sys.stderr.write(f"\nMail to {content.to}: {content.subject}\n\n{content.text}\n")
+        sys.stderr.flush()
+        return
+    with _connect(_server()) as connection:
+        connection.send_message(message)
+
+
+def describe(error: Exception) -> str:
+    """Describe an error without the server's text, which may name the recipient."""
+    code = _code(error)
+    return type(error).__name__ if code is None else f"SMTP {code}"
+
+
+def compose(content: Content, message_id: str, created_at: datetime) -> EmailMessage:
+    """Return the message, with a text and an HTML part."""
+    settings = config.current()
+    origin = settings.mail_from
+    host = urlsplit(settings.issuer).hostname
+    message = EmailMessage(policy=SMTP)
+    message["From"] = (
+        Address(origin.name, addr_spec=origin.address)
+        if origin
+        else Address("tokenapp", "tokenapp", host or "localhost")
+    )
+    message["To"] = _recipient(content.to or "")
+    message["Subject"] = content.subject
+    message["Date"] = format_datetime(created_at)
+    message["Message-ID"] = message_id
+    message["Auto-Submitted"] = "auto-generated"
+    message["Content-Language"] = content.language
+    message.set_content(content.text)
+    message.add_alternative(content.html, subtype="html")
+    return message
+
+
+def _deliver(mail: Claimed, now: datetime) -> str | None:
+    """Deliver a claimed mail, and return the result; None if nothing was to be sent."""
+    if now >= mail.expires_at:
+        outbox.finish(mail, "expired", "expired")
+        return "expired"
+    content = outbox.content_of(mail)
+    if content is None:
+        outbox.finish(mail, "failed", "undecryptable")
+        return "failed"
+    if content.to is None:
+        outbox.finish(mail, "sent", "no recipient")
+        return None
+    try:
+        send(content, mail.message_id, mail.created_at)
+    except FAULTS as error:
+        if _is_permanent(error):
+            outbox.finish(mail, "failed", describe(error))
+            return "failed"
+        return {"queued": "retried"}.get(state := outbox.postpone(mail, now, describe(error)), state)
+    outbox.finish(mail, "sent", "sent")
+    return "sent"
+
+
+def _recipient(address: str) -> Address:
+    """Return the stored address for a header, its domain in ASCII."""
+    local, _, domain = address.rpartition("@")
+    return Address(username=local, domain=domain if domain.isascii() else domain.encode("idna").decode())
+
+
+def _server() -> SmtpServer:
+    server = config.current().smtp
+    if server is None:
+        raise OSError("no SMTP server is set")
+    return server
+
+
+def _connect(server: SmtpServer) -> smtplib.SMTP:
+    """Connect to the server, verify its certificate, and sign in."""
+    host = urlsplit(config.current().issuer).hostname
+    context = ssl.create_default_context()
+    if server.security == "tls":
+        connection: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, host, timeout=TIMEOUT, context=context)
+    else:
+        connection = smtplib.SMTP(server.host, server.port, host, TIMEOUT)
+    try:
+        if server.security == "starttls":
+            connection.starttls(context=context)
+        if server.username:
+            connection.login(server.username, server.password)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Return whether the server rejects this mail for good.
+
+    A wrong password of the server, or a server that is closed, is not the fault of the mail.
+    """
+    if isinstance(error, smtplib.SMTPNotSupportedError | ValueError):
+        return True
+    if isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError):
+        return False
+    code = _code(error)
+    return code is not None and code >= _PERMANENT and code not in _AUTHENTICATION
+
+
+def _code(error: Exception) -> int | None:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return next(iter(error.recipients.values()))[0] if error.recipients else None
+    return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else None

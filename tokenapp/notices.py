@@ -1,0 +1,83 @@
+"""Notices: mails about what happened to an account, written with its audit event."""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tokenapp import db
+from tokenapp.encryption import keyed_digest
+from tokenapp.mail import limits, outbox, texts
+from tokenapp.mail.limits import OverLimitError
+from tokenapp.models import KnownDevice, Session, User
+from tokenapp.sessions.device_names import describe
+from tokenapp.throttle.rate_limit import network_of
+
+KEPT: Final = timedelta(days=365)
+_DEVICES_READ: Final = 1000
+_VERSIONS: Final = re.compile(r"[\d._]+")
+# The kinds of mail, by kind and reason of the event; None stands for every reason.
+_KINDS: Final[Mapping[tuple[str, str | None], str]] = {
+    ("password_changed", None): "password_changed",
+    ("session_ended", "reuse"): "reuse",
+    ("user_locked", None): "locked",
+    ("sign_in", None): "new_device",
+}
+
+
+def write(writer: orm.Session, events: Sequence[Mapping[str, Any]]) -> None:
+    """Add the notices about `events` to their transaction.
+
+    Only a verified address gets notices.
+    """
+    for event in events:
+        kind = _KINDS.get((event["kind"], event["reason"])) or _KINDS.get((event["kind"], None))
+        if kind is None or event["user_id"] is None:
+            continue
+        user = writer.get(User, event["user_id"])
+        if user is None or user.email is None or user.email_verified_at is None:
+            continue
+        device = ""
+        if kind == "new_device":
+            writer.flush()
+            session = writer.get(Session, event["sid"])
+            if session is None or not _is_new(writer, session, event["at"]):
+                continue
+            device = describe(session.user_agent)
+        with suppress(OverLimitError):
+            limits.count_notice(writer, user.id, kind, event["at"])
+            values = {"name": user.username, "when": texts.moment(event["at"]), "device": device}
+            values["address"] = event["ip_address"] or "?"
+            content = texts.render(kind, user.email, texts.language_of(user.locale), **values)
+            outbox.enqueue(writer, kind, content, event["at"], user_id=user.id)
+
+
+def prune(now: datetime) -> int:
+    """Delete known devices of a year ago; return how many."""
+    old = sa.delete(KnownDevice).where(KnownDevice.created_at < now - KEPT).returning(KnownDevice.digest)
+    return len(db.execute_now(old))
+
+
+def _is_new(writer: orm.Session, session: Session, now: datetime) -> bool:
+    """Return whether the browser or the network of a sign-in is new for its user.
+
+    The first sign-in of a user is not: there is nothing to compare it with.
+    """
+    browser = _VERSIONS.sub("", session.user_agent or "")
+    network = network_of(session.ip_address or "")
+    seen = {keyed_digest(f"device {session.user_id} {part}") for part in (f"browser {browser}", f"network {network}")}
+    mine = sa.select(KnownDevice.digest).where(KnownDevice.user_id == session.user_id).limit(_DEVICES_READ)
+    known = set(writer.scalars(mine))
+    if seen <= known:
+        return False
+    insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
+    rows: list[dict[str, Any]] = [
+        {"user_id": session.user_id, "digest": digest, "created_at": now} for digest in sorted(seen - known)
+    ]
+    writer.execute(insert(KnownDevice).values(rows).on_conflict_do_nothing())
+    return bool(known)
