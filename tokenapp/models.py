@@ -26,7 +26,7 @@ class User(Base):
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    username: Mapped[str] = mapped_column(sa.String(128), unique=True)
+    username: Mapped[str] = mapped_column(sa.String(254), unique=True)
     password_hash: Mapped[str] = mapped_column(sa.String(512))
     hash_kind: Mapped[str] = mapped_column(sa.String(64), server_default=sa.text("''"), index=True)
     credentials_changed_at: Mapped[datetime] = mapped_column(Instant)

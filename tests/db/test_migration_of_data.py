@@ -18,7 +18,7 @@ from tokenapp.keys import lifecycle
 PREVIOUS: Final = "0003"
 ADDED: Final = {
     *("amr", "last_ip_address", "last_user_agent", "hash_kind", "operator", "count"),
-    *("email", "email_verified_at", "locale", "password_temporary"),
+    *("deleted_at", "email", "email_verified_at", "locale", "password_temporary"),
 }
 RENAMED: Final = {"credentials_changed_at": "password_changed_at", "encrypted": "sealed"}
 # Keys that the version before 0004 stored, encrypted under the SECRET_KEY of the tests.

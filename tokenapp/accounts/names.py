@@ -5,8 +5,9 @@ from encodings.idna import ToUnicode
 from typing import Final
 
 from tokenapp import errors
+from tokenapp.accounts.joiners import is_joiner_in_context
 
-MAX_USERNAME: Final = 64
+MAX_USERNAME: Final = 254
 _PUNYCODE: Final = "xn--"
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 _SCRIPTS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "CHEROKEE")
@@ -30,9 +31,9 @@ def check_username(username: str) -> str:
     name = canonical(username)
     if not 1 <= len(name) <= MAX_USERNAME:
         raise errors.UsernameRejected(detail=f"A user name must have 1 to {MAX_USERNAME} characters.")
-    if any(unicodedata.category(char).startswith(_INVISIBLE_CATEGORIES) for char in name):
+    if any(_is_invisible(name, place) for place in range(len(name))):
         raise errors.UsernameRejected(detail="A user name must not contain control or invisible characters.")
-    if len(_scripts(name)) > 1:
+    if any(len(_scripts(side)) > 1 for side in name.split("@")):
         raise errors.UsernameRejected(detail="A user name must not mix scripts that look alike.")
     return name
 
@@ -56,6 +57,11 @@ def _label(label: str) -> str:
         return ToUnicode(label)
     except UnicodeError:
         return label
+
+
+def _is_invisible(name: str, place: int) -> bool:
+    invisible = unicodedata.category(name[place]).startswith(_INVISIBLE_CATEGORIES)
+    return invisible and not is_joiner_in_context(name, place)
 
 
 def _scripts(name: str) -> set[str]:

@@ -19,7 +19,7 @@ bp = Blueprint("auth", __name__, url_prefix="/api")
 class LoginBody(msgspec.Struct, rename="camel"):
     """The credentials of a user, with a new password if theirs is temporary."""
 
-    username: Annotated[str, text(256, "The user name, in any spelling.", "demo")]
+    username: Annotated[str, text(1024, "The user name, in any spelling.", "demo")]
     password: Annotated[str, password("The password.")]
     new_password: NewPassword | None = None
 
