@@ -37,6 +37,10 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
         from tokenapp.api import mail_routes  # noqa: PLC0415 -- without mail, nothing of it is loaded
 
         mail_routes.init_app(app, settings)
+    if settings.device_binding != "off":
+        from tokenapp.api import device_binding  # noqa: PLC0415 -- optional
+
+        device_binding.init_app(app)
     docs.init_app(app, __version__)
     mounting.init_app(app, settings.base_path)
     app.own_endpoints = frozenset(app.view_functions)

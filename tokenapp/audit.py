@@ -32,6 +32,8 @@ Kind = Literal[
     "reauthenticated",
     "refresh_ahead",
     "refresh_elsewhere",
+    "refresh_unproved",
+    "session_bound",
     "session_ended",
     "key_created",
     "key_retired",

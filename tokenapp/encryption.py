@@ -50,8 +50,21 @@ def decrypt(encrypted: bytes, *, purpose: str, context: str) -> tuple[bytes, boo
 
 def keyed_digest(text: str) -> str:
     """Return a digest of `text`, keyed with ``SECRET_KEY``, in base64url."""
-    key = config.current().secret_key.encode()
-    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
+    return _digest(config.current().secret_key, text)
+
+
+def matches_digest(digest: str, text: str) -> bool:
+    """Return whether `digest` is that of `text` under a current or former key."""
+    settings = config.current()
+    given = digest.encode(errors="replace")
+    return any(
+        hmac.compare_digest(given, _digest(secret_key, text).encode())
+        for secret_key in (settings.secret_key, *settings.secret_key_fallbacks)
+    )
+
+
+def _digest(secret_key: str, text: str) -> str:
+    return base64.urlsafe_b64encode(hmac.digest(secret_key.encode(), text.encode(), hashlib.sha256)).decode()
 
 
 def _cipher(secret_key: str, purpose: str) -> AESGCM:

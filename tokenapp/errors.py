@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-Outcome = Literal["revoked", "ahead", "reuse"]
+Outcome = Literal["revoked", "ahead", "reuse", "unproved", "late"]
 
 
 class TokenappError(Exception):
@@ -14,6 +14,7 @@ class TokenappError(Exception):
         retry_after: seconds after which a retry makes sense.
         challenge: parameters of the ``WWW-Authenticate`` challenge (RFC 6750, 3).
         allow: the methods that the path supports.
+        device_challenge: what the key of a bound session must sign.
         sid: the session that the error is about, for the log.
         outcome: tells errors of one class apart in the metrics.
     """
@@ -35,6 +36,7 @@ class TokenappError(Exception):
         retry_after: int | None = None,
         challenge: str | None = None,
         allow: str | None = None,
+        device_challenge: str | None = None,
         sid: str | None = None,
         outcome: Outcome | None = None,
     ) -> None:
@@ -45,6 +47,7 @@ class TokenappError(Exception):
         self.retry_after = retry_after
         self.challenge = challenge
         self.allow = allow
+        self.device_challenge = device_challenge
         self.sid = sid
         self.outcome = outcome
 
@@ -91,6 +94,18 @@ class RefreshTokenRevoked(TokenappError):
 
     code, status = "refresh_token_revoked", 403
     message = "Refresh token invalid or revoked."
+
+
+class DeviceProofInvalid(TokenappError):
+    """The proof of the device's key is invalid, so the session is not bound."""
+
+    code, status, message = "device_proof_invalid", 403, "The proof of the device's key is invalid."
+
+
+class DeviceProofRequired(TokenappError):
+    """The device's key must sign the challenge in ``Secure-Session-Challenge``."""
+
+    code, status, message = "device_proof_required", 403, "The device's key must sign the challenge."
 
 
 class AccessTokenMissing(TokenappError):

@@ -47,7 +47,9 @@ def _sentence(row: Session, now: datetime) -> str:
         return f"{subject} reached its maximum lifetime {_at(row.ends_at)}; {refreshed}."
     if now >= row.expires_at:
         return f"{subject} was idle for too long and expired {_at(row.expires_at)}; {refreshed}."
-    return f"{subject} is live; {refreshed}, valid until {_at(row.expires_at)} if unused.{_ahead(row.id)}"
+    return (
+        f"{subject} is live; {refreshed}, valid until {_at(row.expires_at)} if unused.{_ahead(row.id)}{_binding(row)}"
+    )
 
 
 def _sentences_of_pruned(sid: str, events: Sequence[AuditEvent]) -> Iterator[str]:
@@ -68,6 +70,15 @@ def _ahead(sid: str) -> str:
     if not events:
         return ""
     return f" A refresh token newer than the database was rejected {_at(events[-1].at)}, as after restoring a backup."
+
+
+def _binding(row: Session) -> str:
+    if row.bound_at is None:
+        return ""
+    bound = f" It is bound to a key of the device since {_at(row.bound_at)}."
+    if row.unproved_at is None:
+        return bound
+    return f"{bound} A refresh without that key was last seen {_at(row.unproved_at)}, as from a copy of the cookies."
 
 
 def _actor(sid: str) -> str:

@@ -117,6 +117,9 @@ class Session(Base):
 
     `amr` lists the authentication methods (RFC 8176), separated by spaces. No index covers a column that a rotation
     changes: a rotation then writes one row and no index (PostgreSQL: HOT update).
+
+    A session that is bound to a device has the device's public key, when it was bound, when the last signed challenge
+    was issued, and when a refresh came without proof.
     """
 
     __tablename__ = "sessions"
@@ -154,6 +157,10 @@ class Session(Base):
     user_agent: Mapped[str | None] = mapped_column(sa.String(512))
     last_ip_address: Mapped[str | None] = mapped_column(sa.String(64))
     last_user_agent: Mapped[str | None] = mapped_column(sa.String(512))
+    bound_key: Mapped[str | None] = mapped_column(sa.String(1024))
+    bound_at: Mapped[datetime | None] = mapped_column(Instant)
+    proved_at: Mapped[datetime | None] = mapped_column(Instant)
+    unproved_at: Mapped[datetime | None] = mapped_column(Instant)
 
     def is_live(self, now: datetime) -> bool:
         """Return whether a refresh can still succeed, judging by this row alone."""
@@ -264,7 +271,10 @@ class RefreshClaims(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What a sign-in or a refresh grants: everything that the new tokens state."""
+    """What a sign-in or a refresh grants: everything that the new tokens state.
+
+    `evidence` is what a refresh showed of the bound device, if sessions are bound.
+    """
 
     outcome: Outcome
     sid: str
@@ -278,3 +288,4 @@ class Grant(msgspec.Struct, frozen=True):
     authenticated_at: datetime
     amr: tuple[str, ...]
     elsewhere: bool = False
+    evidence: str | None = None

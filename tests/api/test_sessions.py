@@ -72,6 +72,8 @@ def test_list_has_the_sessions_of_the_user_and_marks_the_current_one(
         "userAgent": FIREFOX,
         "device": "Firefox on Windows",
         "current": False,
+        "boundAt": None,
+        "unprovedAt": None,
     }
     assert oldest == {
         "id": phone.sid,
@@ -82,6 +84,8 @@ def test_list_has_the_sessions_of_the_user_and_marks_the_current_one(
         "userAgent": SAFARI,
         "device": "Safari on iPhone",
         "current": True,
+        "boundAt": None,
+        "unprovedAt": None,
     }
 
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from tests.conftest import Databases
 from tests.support.app import PASSWORD, ROOT, application, environment
+from tests.support.bound_device import Browser
 from tests.support.client import sign_in
 from tests.support.concurrency import wait_until
 from tests.support.measured import MeasuredServer, measured
@@ -85,7 +86,29 @@ def test_each_outcome_of_a_refresh_is_counted_once(server: MeasuredServer) -> No
     with database_of(server):
         rename_table("sessions")
     client.refresh(expired.cookie)
-    assert server.refreshes() == dict.fromkeys(metrics.REFRESHES, 1) | {"rotated": 2}
+    assert server.refreshes() == dict.fromkeys(set(metrics.REFRESHES) - {"unproved"}, 1) | {"rotated": 2}
+
+
+def test_evidence_of_each_bound_refresh_is_counted(databases: Databases, tmp_path: Path) -> None:
+    with measured(databases("sqlite"), tmp_path, TOKENAPP_DEVICE_BINDING="enforce") as server:
+        browser = Browser(server.port)
+        browser.sign_in()
+        browser.refresh()
+        browser.register()
+        cookie, browser.bound = browser.bound, None
+        browser.refresh()
+        browser.prove()
+        browser.bound = cookie
+        browser.refresh()
+        browser.bound = None
+        browser.refresh(skipped="unreachable")
+        browser.refresh()
+        with database_of(server):
+            update_sessions(proved_at=datetime.now(UTC) - timedelta(hours=1))
+        browser.refresh(skipped="unreachable")
+        shown = server.counts("tokenapp_bound_refreshes_total", "evidence")
+        assert shown == dict.fromkeys(metrics.EVIDENCE, 1)
+        assert server.refreshes()["unproved"] == 1
 
 
 def test_each_result_of_a_sign_in_is_counted_once(server: MeasuredServer) -> None:

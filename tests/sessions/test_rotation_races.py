@@ -8,7 +8,7 @@ from time import sleep
 
 import pytest
 
-from tests.sessions.service import Service, sole_successor
+from tests.sessions.service import Service, cookies_with, sole_successor
 from tests.support.client import Client, claims_of
 from tests.support.concurrency import at_once, wait_until
 
@@ -83,10 +83,11 @@ def test_tabs_that_share_a_cookie_are_never_signed_out(service: Service) -> None
         service.end_grace_period(jar.token)
 
 
-def refresh_and_disconnect(port: int, token: str) -> None:
+def refresh_and_disconnect(service: Service, token: str) -> None:
     """Send a refresh, and close the connection before the response arrives."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"POST /api/token HTTP/1.1\r\nHost: x\r\nCookie: refreshToken={token}\r\n\r\n".encode())
+    cookies = cookies_with(token, service.cookies)
+    with socket.create_connection(("127.0.0.1", service.server.port)) as connection:
+        connection.sendall(f"POST /api/token HTTP/1.1\r\nHost: x\r\nCookie: {cookies}\r\n\r\n".encode())
 
 
 def refreshes_served(service: Service) -> int:
@@ -97,7 +98,7 @@ def refreshes_served(service: Service) -> int:
 def test_client_that_loses_responses_can_retry(service: Service) -> None:
     token, served = service.sign_in(), refreshes_served(service)
     for generation in range(1, 7):
-        at_once(*[partial(refresh_and_disconnect, service.server.port, token)] * generation)
+        at_once(*[partial(refresh_and_disconnect, service, token)] * generation)
         token = sole_successor([service.client.refresh(token)])
         served += generation + 1
         wait_until(partial(lambda count: refreshes_served(service) == count, served), what="the end of all requests")

@@ -1,6 +1,9 @@
 """Headless Chromium, which sends no requests of its own."""
 
 import json
+import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +11,9 @@ from typing import Final
 
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
+from tests.support.concurrency import wait_until
 from tests.support.programs import find_program
+from tests.support.server import free_port
 
 _ARGUMENTS: Final = (
     "--no-sandbox",  # the sandbox does not work for root
@@ -56,3 +61,47 @@ def launch_without_cookies(playwright: Playwright, folder: Path) -> Iterator[Bro
         yield context
     finally:
         context.close()
+
+
+@contextmanager
+def binding_chromium(playwright: Playwright, folder: Path, authority: Path, *arguments: str) -> Iterator[Browser]:
+    """Start Chromium with keys for device-bound sessions, which it keeps in software.
+
+    It trusts the certificate authority: the feature is off on connections whose certificate errors are ignored. It is
+    started here and not by the driver, which turns the feature off.
+    """
+    program, tool = find_program("chromium"), find_program("certutil")
+    database, port = folder / "home/.pki/nssdb", free_port()
+    database.mkdir(parents=True)
+    for command in (["-N", "--empty-password"], ["-A", "-t", "C,,", "-n", "authority", "-i", str(authority)]):
+        subprocess.run([tool, "-d", f"sql:{database}", *command], check=True)
+    features = "DeviceBoundSessions,EnableBoundSessionCredentialsSoftwareKeysForManualTesting"
+    process = subprocess.Popen(
+        [
+            program,
+            "--headless",
+            f"--user-data-dir={folder}/profile",
+            f"--remote-debugging-port={port}",
+            f"--enable-features={features}",
+            *_ARGUMENTS,
+            *arguments,
+        ],
+        env={**os.environ, "HOME": str(folder / "home")},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _listens(port), what="Chromium")
+        browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
+        yield browser
+        browser.close()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

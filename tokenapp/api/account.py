@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, g
 
 from tokenapp import accounts, errors, sign_in, tokens
 from tokenapp.http import requests
@@ -75,6 +75,7 @@ def change_password(body: NewPasswordBody, principal: Principal, now: datetime) 
     grant = sign_in.change_password(
         principal.user_id, principal.sid, body.current_password, body.new_password, now, requests.device()
     )
+    g.state.grant = grant
     response = requests.no_content()
     tokens.set_cookie(response, tokens.mint(grant, now))
     return response
@@ -88,6 +89,7 @@ def reauthenticate(body: PasswordBody, principal: Principal, now: datetime) -> R
     A new session replaces the current one: its refresh token is in the cookie.
     """
     grant = sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now, requests.device())
+    g.state.grant = grant
     minted = tokens.mint(grant, now)
     response = requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))
     tokens.set_cookie(response, minted)

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 import msgspec
 from flask import Blueprint, Response, g
 
-from tokenapp import errors, sessions, sign_in, tokens
+from tokenapp import config, errors, sessions, sign_in, tokens
 from tokenapp.api.account import NewPassword
 from tokenapp.http import principal, requests
 from tokenapp.http.endpoint import endpoint, password, text
 from tokenapp.http.principal import Principal
 from tokenapp.models import Grant
+from tokenapp.sessions.rotation import DeviceCheck
 
 bp = Blueprint("auth", __name__, url_prefix="/api")
 
@@ -81,7 +82,8 @@ def refresh(now: datetime) -> Response:
     The response has a new access token, and its cookie the session's current refresh token.
     """
     claims = g.state.claims = tokens.read_cookie()
-    grant = sessions.refresh(claims, now, requests.device())
+    bound = None if config.current().device_binding == "off" else _presented(claims.sid)
+    grant = sessions.refresh(claims, now, requests.device(), bound)
     minted = _mint(grant, now)
     return _respond(TokenResponse(minted.access_token, "Bearer", minted.expires_in), minted)
 
@@ -107,6 +109,12 @@ def logout(now: datetime) -> Response:
 def protected(principal: Principal) -> Response:
     """Greet the owner of a valid access token."""
     return requests.json_response(Greeting(f"Welcome, {principal.username}! This is protected data."))
+
+
+def _presented(sid: str) -> DeviceCheck:
+    from tokenapp.api import device_binding  # noqa: PLC0415 -- loaded only if sessions are bound
+
+    return device_binding.presented(sid)
 
 
 def _mint(grant: Grant, now: datetime) -> tokens.Minted:

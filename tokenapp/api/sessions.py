@@ -40,7 +40,8 @@ class RevokeQuery(msgspec.Struct):
 class Device(msgspec.Struct, rename="camel"):
     """One live session, with the address and browser of its last refresh.
 
-    `device` is a readable name derived from `userAgent`.
+    `device` is a readable name derived from `userAgent`. `boundAt` is when the session was bound to a key of the
+    device, and `unprovedAt` when it was last refreshed without that key.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Device(msgspec.Struct, rename="camel"):
     user_agent: str | None
     device: str
     current: bool
+    bound_at: datetime | None
+    unproved_at: datetime | None
 
 
 class DevicePage(msgspec.Struct, rename="camel"):
@@ -107,4 +110,6 @@ def _device(row: Session, current: str) -> Device:
         user_agent=row.last_user_agent,
         device=describe(row.last_user_agent),
         current=row.id == current,
+        bound_at=row.bound_at,
+        unproved_at=row.unproved_at,
     )

@@ -136,6 +136,18 @@ class Settings:
     refresh_grace: int = setting(
         "TOKENAPP_REFRESH_GRACE", "30s", read.duration(0, 600), "Grace period of a replaced refresh token. 0: none."
     )
+    device_binding: str = setting(
+        "TOKENAPP_DEVICE_BINDING",
+        "off",
+        read.one_of("off", "report", "enforce"),
+        "Bind sessions to a key of the device: `off`, `report` or `enforce`.",
+    )
+    bound_cookie_lifetime: int = setting(
+        "TOKENAPP_BOUND_COOKIE_LIFETIME",
+        "10m",
+        read.duration(10, 86400),
+        "Time until the browser must prove the key of a bound session again.",
+    )
     revocation_delay: float = setting(
         "TOKENAPP_REVOCATION_DELAY", "1s", read.delay, "Time until the access tokens of a revoked session are rejected."
     )

@@ -19,7 +19,7 @@ from tokenapp.models import Right
 Credential = Literal[
     "bearer", "fresh bearer", "bearer, for a proxy", "client", "cookie", "cookie, if any", "cookie or bearer, if any"
 ]
-Cookie = Literal["set", "cleared", "cleared with its session"]
+Cookie = Literal["set", "cleared", "cleared with its session", "bound"]
 Security = list[dict[str, list[str]]]
 View = Callable[..., Response]
 Step = Callable[[dict[str, Any]], object]
@@ -71,7 +71,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         response: the Struct of the response; None for 204; media types for files.
         credential: what authenticates the request. Routes that take or set the cookie are for the same site only.
         right: what a client must be allowed to do.
-        cookie: what a successful response does to the refresh cookie.
+        cookie: what a successful response does to the refresh cookie; `bound` is about the bound cookie.
         path: the path variables that are ids.
         rate_limited: whether wrong passwords on this route count for the client's address.
         errors: the errors that the view raises, beside those of the other facts.

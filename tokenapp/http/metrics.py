@@ -20,8 +20,9 @@ from tokenapp.sessions import revocation_list
 
 REFRESHES: Final = (
     *("rotated", "damped", "grace"),
-    *("reuse", "expired", "revoked", "ahead", "missing", "invalid", "unavailable"),
+    *("reuse", "expired", "revoked", "ahead", "unproved", "missing", "invalid", "unavailable"),
 )
+EVIDENCE: Final = ("unbound", "proved", "new", "skipped", "late", "missing")
 SIGN_INS: Final = ("success", "invalid", "throttled", "refused", "unavailable")
 _REFRESH_CODES: Final = {"refresh_token_missing": "missing", "refresh_token_expired": "expired"}
 _SIGN_IN_CODES: Final = {"invalid_credentials": "invalid", "too_many_attempts": "throttled"}
@@ -52,6 +53,12 @@ METRICS: Final = (
         "Counter",
         "tokenapp_refreshes_elsewhere_total",
         "Repeated refresh tokens from another network and another browser than the rotation's.",
+    ),
+    Metric(
+        "Counter",
+        "tokenapp_bound_refreshes_total",
+        "Refreshes while sessions are bound to devices, by what they show of the device.",
+        ("evidence",),
     ),
     Metric("Counter", "tokenapp_sign_ins_total", "Sign-in attempts, by result.", ("result",)),
     Metric(
@@ -96,6 +103,7 @@ def init_app(app: Flask, version: str) -> None:
     count_request = _request_counter(created["tokenapp_request_seconds"])
     refreshes = {outcome: created["tokenapp_refreshes_total"].labels(outcome) for outcome in REFRESHES}
     sign_ins = {result: created["tokenapp_sign_ins_total"].labels(result) for result in SIGN_INS}
+    evidence = {each: created["tokenapp_bound_refreshes_total"].labels(each) for each in EVIDENCE}
     elsewhere = created["tokenapp_refreshes_elsewhere_total"]
     sample = _sampler(created)
 
@@ -108,6 +116,9 @@ def init_app(app: Flask, version: str) -> None:
                 refreshes[_refresh_outcome(state)].inc()
                 if state.grant is not None and state.grant.elsewhere:
                     elsewhere.inc()
+                shown = _evidence(state)
+                if shown is not None:
+                    evidence[shown].inc()
             elif request.method == "POST" and request.endpoint == "auth.login":
                 sign_ins[_sign_in_result(state)].inc()
             sample(state.began)
@@ -180,6 +191,13 @@ def _refresh_outcome(state: RequestState) -> str:
     if error.status >= errors.InternalError.status:
         return "unavailable"
     return error.outcome or _REFRESH_CODES.get(error.code, "invalid")
+
+
+def _evidence(state: RequestState) -> str | None:
+    """Return what a refresh showed of the device, if sessions are bound."""
+    if state.error is None:
+        return state.grant.evidence if state.grant is not None else None
+    return {"unproved": "missing", "late": "late"}.get(state.error.outcome or "")
 
 
 def _sign_in_result(state: RequestState) -> str:

@@ -91,6 +91,8 @@ def _set_headers(response: Response, error: errors.TokenappError) -> None:
         response.headers["WWW-Authenticate"] = f"Bearer {realm}"
     if error.allow is not None:
         response.headers["Allow"] = error.allow
+    if error.device_challenge is not None:
+        response.headers["Secure-Session-Challenge"] = f'"{error.device_challenge}";id="{error.sid}"'
     retry_after = error.retry_after or (RETRY_SECONDS if error.status == errors.ServiceUnavailable.status else None)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)

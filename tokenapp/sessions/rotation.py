@@ -2,11 +2,12 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, orm
 
 from tokenapp import audit, config, db, errors
 from tokenapp.models import Device, Grant, Outcome, RefreshClaims, Session, User
@@ -34,7 +35,22 @@ GRANTED: Final = (
 )
 
 
-def refresh(claims: RefreshClaims, now: datetime, device: Device = Device()) -> Grant:  # noqa: B008 -- immutable
+class DeviceCheck(Protocol):
+    """What else a refresh must show, if sessions are bound to devices."""
+
+    def rotate(self, claims: RefreshClaims, now: datetime, grace: timedelta, device: Device) -> Grant | None:
+        """Rotate the token in one statement; return None if a condition is not met."""
+
+    def require(self, row: Any, now: datetime) -> str:
+        """Return what is shown for a session's row, or reject the refresh."""
+
+
+def refresh(
+    claims: RefreshClaims,
+    now: datetime,
+    device: Device = Device(),  # noqa: B008 -- immutable
+    check: DeviceCheck | None = None,
+) -> Grant:
     """Rotate the refresh token of a session.
 
     A replaced or just issued token is answered with the current one within the grace period, which serves tabs, retries
@@ -46,7 +62,7 @@ def refresh(claims: RefreshClaims, now: datetime, device: Device = Device()) -> 
     """
     grace = timedelta(seconds=config.current().refresh_grace)
     for _ in range(2):
-        rotated = _rotate(claims, now, grace, device)
+        rotated = (_rotate if check is None else check.rotate)(claims, now, grace, device)
         if rotated is not None:
             return rotated
         row = _read(claims.sid)
@@ -57,12 +73,14 @@ def refresh(claims: RefreshClaims, now: datetime, device: Device = Device()) -> 
             raise errors.RefreshTokenRevoked(reason=f"session ended: {reason}", sid=claims.sid, outcome="revoked")
         if now >= row.expires_at:
             raise errors.RefreshTokenExpired(reason="session expired", sid=claims.sid)
+        evidence = None if check is None else check.require(row, now)
         recent = _in_grace_period(row, now, grace)
         if recent and claims.jti in {row.current_jti, row.previous_jti}:
             return grant(
                 "damped" if claims.jti == row.current_jti else "grace",
                 row,
                 elsewhere=_note_elsewhere(row, device, now),
+                evidence=evidence,
             )
         if claims.jti != row.current_jti:
             break
@@ -82,7 +100,7 @@ def is_active(sid: str, now: datetime) -> bool:
     return row is not None and row.revoked_at is None and row.disabled_at is None and now < row.expires_at
 
 
-def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False) -> Grant:
+def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False, evidence: str | None = None) -> Grant:
     """Build a Grant from a row of the columns `GRANTED`."""
     return Grant(
         outcome,
@@ -97,6 +115,7 @@ def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False) -> Grant:
         authenticated_at=row.authenticated_at,
         amr=tuple(row.amr.split()),
         elsewhere=elsewhere,
+        evidence=evidence,
     )
 
 
@@ -160,7 +179,10 @@ def _note_elsewhere(row: Any, device: Device, now: datetime) -> bool:
     return True
 
 
-def _rotation(*, single_use: bool) -> sa.UpdateBase:
+def rotation(
+    *conditions: sa.ColumnElement[bool], single_use: bool, columns: Sequence[orm.Mapped[Any]] = ()
+) -> sa.UpdateBase:
+    """Return the statement that rotates a token, under more conditions."""
     idle_limit = bindparam("idle_limit", type_=db.Instant())
     rotated_before = bindparam("rotated_before", type_=db.Instant())
     rotated_after = bindparam("rotated_after", type_=db.Instant())
@@ -176,6 +198,7 @@ def _rotation(*, single_use: bool) -> sa.UpdateBase:
             Session.revoked_at.is_(None),
             Session.expires_at > _NOW,
             sa.exists(_ACTIVE_USER.correlate(Session)),
+            *conditions,
         )
         .values(
             previous_jti=Session.current_jti,
@@ -186,11 +209,11 @@ def _rotation(*, single_use: bool) -> sa.UpdateBase:
             last_ip_address=bindparam("last_ip_address", type_=sa.String),
             last_user_agent=bindparam("last_user_agent", type_=sa.String),
         )
-        .returning(*GRANTED)
+        .returning(*GRANTED, *columns)
     )
 
 
-_ROTATE: Final = {single_use: db.Statement(_rotation(single_use=single_use)) for single_use in (False, True)}
+_ROTATE: Final = {single_use: db.Statement(rotation(single_use=single_use)) for single_use in (False, True)}
 _READ: Final = db.Statement(
     sa.select(
         *GRANTED,
@@ -200,6 +223,8 @@ _READ: Final = db.Statement(
         Session.revoked_reason,
         Session.last_ip_address,
         Session.last_user_agent,
+        Session.bound_at,
+        Session.proved_at,
         User.disabled_at,
     )
     .join(User, User.id == Session.user_id)

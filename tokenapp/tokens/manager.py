@@ -196,8 +196,13 @@ def set_cookie(response: Response, minted: Minted) -> None:
 
 
 def clear_cookie(response: Response) -> None:
-    """Delete the refresh cookie, with the attributes that it was set with."""
+    """Delete the refresh cookie, with the attributes that it was set with.
+
+    The bound cookie of its session is deleted with it, so that the browser asks at once whether the session goes on.
+    """
     unset_refresh_cookies(response)
+    if config.current().device_binding != "off":
+        response.delete_cookie("__Host-bound", secure=True, httponly=True, samesite="Strict")
 
 
 def sids_of_cookies(*, most: int | None = None) -> list[str]:

@@ -173,6 +173,8 @@ def _success(operation: endpoint, context: _Context) -> Object:
     fields |= {name: headers.header(name) for name in operation.headers}
     if operation.cookie:
         fields["Set-Cookie"] = headers.refresh_cookie(context.settings, operation.cookie)
+        if operation.cookie == "set" and context.settings.device_binding != "off":
+            fields["Secure-Session-Registration"] = headers.header("Secure-Session-Registration", required=False)
     if operation.response is None:
         return {"description": "Another page." if operation.redirect else "Success.", "headers": fields}
     if isinstance(operation.response, tuple):

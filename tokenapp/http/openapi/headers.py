@@ -43,6 +43,8 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "X-Auth-User": ("The user name, percent-encoded.", _TEXT),
     "X-Auth-Subject": ("The user id.", _TEXT),
     "X-Auth-Session": ("The session id.", _TEXT),
+    "Secure-Session-Registration": ("Asks the browser to bind the session to a key of the device.", _TEXT),
+    "Secure-Session-Challenge": ("What the key of the bound session must sign.", _TEXT),
     "Allow": ("The methods that the path supports.", _TEXT),
 }
 RATE_LIMIT: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
@@ -93,10 +95,16 @@ def basic_challenge() -> Header:
 
 def refresh_cookie(settings: Settings, cookie: str) -> Header:
     """Return the ``Set-Cookie`` of a route that sets or clears the refresh cookie."""
+    if cookie == "bound":
+        schema = {"type": "string", "pattern": "^__Host-bound=[A-Za-z0-9._=-]+;"}
+        return _inline("Sets the bound cookie, if the session goes on.", schema, required=False)
     cleared = cookie != "set"
     description = "Clears the refresh cookie." if cleared else "Sets the refresh cookie."
     value = "" if cleared else "[A-Za-z0-9._-]+"
-    schema = {"type": "string", "pattern": f"^{settings.cookie_name}={value};"}
+    name = settings.cookie_name
+    if cleared and settings.device_binding != "off":
+        name = f"({name}|__Host-bound)"
+    schema = {"type": "string", "pattern": f"^{name}={value};"}
     return _inline(description, schema, required=cookie != "cleared with its session")
 
 

@@ -25,6 +25,7 @@ _HEADERS_OF: Final[Mapping[type[TokenappError], str]] = {
     errors.TooManyAttempts: "Retry-After",
     errors.ServiceUnavailable: "Retry-After",
     errors.MethodNotAllowed: "Allow",
+    errors.DeviceProofRequired: "Secure-Session-Challenge",
 }
 
 

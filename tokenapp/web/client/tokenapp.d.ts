@@ -60,6 +60,8 @@ export type ErrorCode =
   | "refresh_token_missing"
   | "refresh_token_expired"
   | "refresh_token_revoked"
+  | "device_proof_invalid"
+  | "device_proof_required"
   | "access_token_missing"
   | "access_token_invalid"
   | "password_rejected"
