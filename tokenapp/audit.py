@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -45,6 +45,18 @@ Kind = Literal[
 ]
 PRUNE_BATCH: Final = 25
 UNKNOWN_KEPT: Final = timedelta(days=30)
+
+
+class Filter(TypedDict, total=False):
+    """Which events are listed: those with all of these.
+
+    `search` is a part of the reason, address, request id or operator.
+    """
+
+    user_id: str | None
+    sid: str | None
+    kind: str | None
+    search: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +158,22 @@ def event(
 
 
 def list_events(
-    *, user_id: str | None = None, sid: str | None = None, kind: str | None = None, after: str = "", limit: int = 1000
+    *, after: str = "", limit: int = 1000, newest: bool = False, **chosen: Unpack[Filter]
 ) -> Sequence[AuditEvent]:
-    """Return one page of events, oldest first, starting after the event id `after`."""
-    page = sa.select(AuditEvent).where(AuditEvent.id > after).order_by(AuditEvent.id).limit(limit)
-    if user_id is not None:
-        page = page.where(AuditEvent.user_id == user_id)
-    if sid is not None:
-        page = page.where(AuditEvent.sid == sid)
-    if kind is not None:
-        page = page.where(AuditEvent.kind == kind)
+    """Return one page of events, oldest first, starting after the event id `after`.
+
+    Args:
+        newest: return the last page instead of the first, newest first.
+        chosen: what the events must have.
+    """
+    order = AuditEvent.id.desc() if newest else AuditEvent.id
+    page = sa.select(AuditEvent).where(AuditEvent.id > after).order_by(order).limit(limit)
+    for column in (AuditEvent.user_id, AuditEvent.sid, AuditEvent.kind):
+        if (value := chosen.get(column.key)) is not None:
+            page = page.where(column == value)
+    if search := chosen.get("search"):
+        searched = (AuditEvent.reason, AuditEvent.ip_address, AuditEvent.request_id, AuditEvent.operator)
+        page = page.where(sa.or_(*(column.icontains(search, autoescape=True) for column in searched)))
     with db.reading() as session:
         return session.scalars(page).all()
 

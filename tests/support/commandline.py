@@ -82,7 +82,7 @@ class Terminal:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "flask", *arguments],
             cwd=ROOT,
-            env=environment(DATABASE_URL=database_url, TERM="xterm", COLUMNS="60", **settings),
+            env=environment(DATABASE_URL=database_url, **{"TERM": "xterm", "COLUMNS": "60", **settings}),
             stdin=keyboard,
             stdout=keyboard,
             stderr=keyboard,

@@ -13,6 +13,7 @@ from tokenapp.cli.input import Age, Text, confirm
 from tokenapp.models import Client, Right
 
 _COLUMNS = ("id", "name", "rights", "created_at", "last_used_at")
+_LAYOUT = (("name",), ("id",), ("rights",), ("last_used_at",))
 _CLIENT = click.argument("subject", metavar="CLIENT", type=CLIENT)
 
 group = Group("clients", help="Other services that may introspect and revoke tokens: create, list, rotate, delete.")
@@ -50,7 +51,7 @@ def create(name: str, *, rights: tuple[Right, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_clients(*, as_json: bool) -> None:
     """List the clients, oldest first, with the minute of their last use."""
-    output.show_list(map(_record, clients.list_clients()), _COLUMNS, as_json=as_json)
+    output.show_list(map(_record, clients.list_clients()), _COLUMNS, _LAYOUT, as_json=as_json)
 
 
 @group.command("rotate")

@@ -2,22 +2,21 @@
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from tokenapp import errors
 from tokenapp.passwords import policy
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_PASSWORD_LINE: Final = 16 * 1024
 _AGE: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_AGE: Final = timedelta(days=3660)
-
-
-LIMIT: Final = click.option("--limit", type=click.IntRange(min=1), metavar="NUMBER", help="List at most this many.")
 
 
 def is_storable(text: str) -> bool:
@@ -50,6 +49,11 @@ class Age(click.ParamType[timedelta]):
         if age is None or age > _LONGEST_AGE:
             self.fail("It must be a number and a unit, such as 90s, 15m, 12h or 30d, up to 3660d.", param, ctx)
         return age
+
+
+def limit_option(text: str) -> Callable[[Command], Command]:
+    """Return the option for the length of a list, with this help."""
+    return click.option("--limit", type=click.IntRange(1, 1_000_000), metavar="NUMBER", help=text)
 
 
 def read_password(username: str) -> str:

@@ -13,6 +13,7 @@ from tokenapp.cli.input import Text, confirm
 from tokenapp.keys import lifecycle
 
 _COLUMNS = ("use", "kid", "algorithm", "state", "created_at", "activates_at", "verifies_until")
+_LAYOUT = (("use", "algorithm"), ("kid",), ("state",), ("activates_at", "verifies_until"))
 _USE = click.option(
     "--use", type=click.Choice(keys.USES), default="access", show_default=True, help="The tokens that the key signs."
 )
@@ -36,7 +37,7 @@ class KeyRecord(msgspec.Struct, rename="camel"):
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_keys(*, as_json: bool) -> None:
     """List the stored keys with their states: pending, active, retiring or retired."""
-    output.show_list(map(_record, lifecycle.list_keys(datetime.now(UTC))), _COLUMNS, as_json=as_json)
+    output.show_list(map(_record, lifecycle.list_keys(datetime.now(UTC))), _COLUMNS, _LAYOUT, as_json=as_json)
 
 
 @group.command("rotate")

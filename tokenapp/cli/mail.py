@@ -13,6 +13,7 @@ from tokenapp.cli.input import Text
 from tokenapp.models import Mail
 
 _COLUMNS = ("id", "kind", "state", "created_at", "due_at", "failures", "result")
+_LAYOUT = (("id",), ("kind", "state"), ("created_at", "due_at"), ("failures", "result"))
 
 group = Group("mail", help="Outgoing mail: list, test, retry.")
 
@@ -36,7 +37,7 @@ class MailRecord(msgspec.Struct, rename="camel"):
 def list_mails(*, as_json: bool) -> None:
     """List the mails of the last week: queued, sent, failed and expired ones."""
     _check_configured()
-    output.show_list(map(_record, _all_mails()), _COLUMNS, as_json=as_json)
+    output.show_list(map(_record, _all_mails()), _COLUMNS, _LAYOUT, as_json=as_json)
 
 
 @group.command("test")

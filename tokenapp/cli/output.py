@@ -14,24 +14,33 @@ import click
 import msgspec
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
+# The columns of a table, each with the fields that are stacked in its cells.
+Layout = Sequence[tuple[str, ...]]
+_EMPTY: Final = "-"
 _MAX_CELL: Final = 64
-_MAX_WIDTH: Final = 10_000
+_NARROWEST: Final = 80
+_GAP: Final = 2
+_WHOLE: Final = frozenset({"id", "kid", "sid", "kind", "reason"})
+_BREAKABLE: Final = 9
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\dZ)\Z", re.ASCII)
 # An id may begin with a hyphen and has no characters with which a formula could do harm.
 _FORMULA: Final = re.compile(r"[=+@]|-(?![\w-]*\Z)", re.ASCII)
 
 
-def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print all of `records` as a JSON array, or their `columns` as a table."""
+def show_list(records: Iterable[msgspec.Struct], columns: Sequence[str], layout: Layout = (), *, as_json: bool) -> None:
+    """Print all of `records` as a JSON array, or their `columns` as lines.
+
+    At a terminal they are a table with this layout; by default each field has a column.
+    """
     if as_json:
         _show_array(records)
     elif is_terminal(sys.stdout):
-        _show_table(records, columns)
+        _show_table(records, layout or [(column,) for column in columns])
     else:
         _show_lines(records, columns)
 
@@ -104,17 +113,49 @@ def _show_lines(records: Iterable[msgspec.Struct], columns: Sequence[str]) -> No
         click.echo(line)
 
 
-def _show_table(records: Iterable[msgspec.Struct], columns: Sequence[str]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(_title(column), no_wrap=True)
-    for record in records:
-        table.add_row(*(Text(_clip(cell)) for cell in _cells(record, columns)))
+def _show_table(records: Iterable[msgspec.Struct], layout: Layout) -> None:
+    """Print a table that fits the terminal, or 80 columns if that is narrower.
+
+    Ids, kinds and the parts of a time are not broken: a part of an id is useless.
+    """
+    rows = [[_stacked(record, names) for names in layout] for record in records]
+    titles = [[_title(name) for name in names] for names in layout]
+    wanted = [max(map(len, chain(*column))) for column in zip(titles, *rows, strict=True)]
+    least = [
+        max(_least_width(name, (row[place][line] for row in rows)) for line, name in enumerate(names))
+        for place, names in enumerate(layout)
+    ]
     console = Console(file=sys.stdout)
-    # A truncated id is useless, so a wide table is not cut: the terminal wraps it.
-    options = console.options.update(width=_MAX_WIDTH)
-    console.width = Measurement.get(console, options, table).maximum
+    widths = _fit(wanted, least, max(console.width, _NARROWEST) - _GAP * (len(layout) - 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for lines, width in zip(titles, widths, strict=True):
+        table.add_column("\n".join(lines), width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("\n".join(filter(None, lines)) or _EMPTY) for lines in row))
+    console.width = sum(widths) + _GAP * len(layout)
     console.print(table, crop=False)
+
+
+def _stacked(record: msgspec.Struct, names: Sequence[str]) -> list[str]:
+    """Return the lines of the cell with these fields of a record."""
+    return ["" if cell == _EMPTY else _clip(_TIME.sub(r"\1 \2", cell)) for cell in _cells(record, names)]
+
+
+def _least_width(name: str, cells: Iterable[str]) -> int:
+    """Return the width that a field needs, if long words may be broken."""
+    longest = max((len(word) for cell in (_title(name), *cells) for word in cell.split()), default=0)
+    return longest if name in _WHOLE or name.endswith("at") else min(longest, _BREAKABLE)
+
+
+def _fit(wanted: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """Shorten the columns with the most to spare until they fit `width`."""
+    widths = list(wanted)
+    while sum(widths) > width:
+        spare, widest = max((widths[place] - least[place], place) for place in range(len(widths)))
+        if spare <= 0:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def _clip(cell: str) -> str:
@@ -140,7 +181,7 @@ def _file_cells(record: msgspec.Struct, columns: Sequence[str]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if value is None or value == "":
-        return "-"
+        return _EMPTY
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds").replace("+00:00", "Z")
     # User agents are untrusted: their control characters must not reach the operator's terminal.

@@ -12,12 +12,15 @@ from tokenapp import accounts, sessions
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
-from tokenapp.cli.input import Age, Text, confirm
+from tokenapp.cli.input import Age, Text, confirm, limit_option
 from tokenapp.history import explain
 from tokenapp.models import Session
+from tokenapp.sessions import device_names
 
 _COLUMNS = ("id", "username", "created_at", "last_seen_at", "expires_at", "ip_address", "user_agent")
 _COLUMNS_OF_ALL = (*_COLUMNS[:5], "revoked_at", "revoked_reason", *_COLUMNS[5:])
+_LAYOUT = (("id",), ("username",), ("last_seen_at",), ("ip_address", "device"))
+_LAYOUT_OF_ALL = (*_LAYOUT[:3], ("revoked_at", "revoked_reason"), *_LAYOUT[3:])
 
 group = Group("sessions", help="Sign-ins on devices: list, revoke, prune, explain.")
 
@@ -35,16 +38,29 @@ class SessionRecord(msgspec.Struct, rename="camel"):
     revoked_at: datetime | None
     revoked_reason: str | None
 
+    @property
+    def device(self) -> str | None:
+        """The browser and system, or what the client calls itself."""
+        name = device_names.describe(self.user_agent)
+        return self.user_agent if name == device_names.describe(None) else name
+
 
 @group.command("list")
 @click.option("--user", "name", type=USER, help="Only the sessions of this user.")
+@click.option("--search", type=Text(), default="", help="Only those whose user, address or browser contains this text.")
+@limit_option("Only this many of the newest.")
 @click.option("--all", "everything", is_flag=True, help="Include revoked and expired sessions.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_sessions(name: str | None, *, everything: bool, as_json: bool) -> None:
+def list_sessions(name: str | None, search: str, limit: int | None, *, everything: bool, as_json: bool) -> None:
     """List the live sessions, oldest first."""
     user_id = accounts.find(name, deleted=True).id if name is not None else None
-    records = all_sessions(datetime.now(UTC), user_id, live=not everything)
-    output.show_list(records, _COLUMNS_OF_ALL if everything else _COLUMNS, as_json=as_json)
+    now, live = datetime.now(UTC), not everything
+    records = all_sessions(now, user_id, live=live, search=search)
+    if limit is not None:
+        newest = sessions.list_sessions(now, user_id=user_id, live=live, search=search, limit=limit, newest=True)
+        records = (_record(session, username) for session, username in newest[::-1])
+    columns, layout = (_COLUMNS_OF_ALL, _LAYOUT_OF_ALL) if everything else (_COLUMNS, _LAYOUT)
+    output.show_list(records, columns, layout, as_json=as_json)
 
 
 @group.command("revoke")
@@ -110,12 +126,12 @@ def _in_batches(batches: Iterator[int], doing: str, done: str, total: int | None
         click.echo(f"{done} {output.count(number, 'session')}.")
 
 
-def all_sessions(now: datetime, user_id: str | None, *, live: bool) -> Iterator[SessionRecord]:
+def all_sessions(now: datetime, user_id: str | None, *, live: bool, search: str = "") -> Iterator[SessionRecord]:
     """Yield the sessions, reading one page at a time."""
-    page = sessions.list_sessions(now, user_id=user_id, live=live)
+    page = sessions.list_sessions(now, user_id=user_id, live=live, search=search)
     while page:
         yield from (_record(session, username) for session, username in page)
-        page = sessions.list_sessions(now, user_id=user_id, live=live, after=page[-1][0].id)
+        page = sessions.list_sessions(now, user_id=user_id, live=live, search=search, after=page[-1][0].id)
 
 
 def _revoke_each(sids: tuple[str, ...]) -> None:

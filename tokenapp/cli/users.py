@@ -13,11 +13,12 @@ from tokenapp import accounts, audit, errors
 from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
-from tokenapp.cli.input import LIMIT, Text, confirm, read_password
+from tokenapp.cli.input import Text, confirm, limit_option, read_password
 from tokenapp.models import User
 from tokenapp.throttle import lockout
 
 _COLUMNS = ("username", "id", "created_at", "disabled_at")
+_LAYOUT = (("username",), ("id",), ("created_at",), ("disabled_at",))
 
 group = Group("users", help="Users: create, import, list, show, change, delete.")
 
@@ -74,12 +75,12 @@ def create(name: str, *, email: str | None, email_verified: bool, if_missing: bo
 
 @group.command("list")
 @click.option("--search", type=Text(), default="", help="Only users whose name or address contains this text.")
-@LIMIT
+@limit_option("At most this many.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_users(search: str, limit: int | None, *, as_json: bool) -> None:
     """List the users, sorted by name."""
     users = islice(_all_users(search), limit)
-    output.show_list(map(_record, users), _COLUMNS, as_json=as_json)
+    output.show_list(map(_record, users), _COLUMNS, _LAYOUT, as_json=as_json)
 
 
 @group.command("show")

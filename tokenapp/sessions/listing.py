@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -18,21 +19,45 @@ def page_of(user_id: str, now: datetime, *, before: str | None, limit: int) -> S
         return session.scalars(page.order_by(Session.id.desc()).limit(limit + 1)).all()
 
 
+class Filter(TypedDict, total=False):
+    """Which sessions are listed: by default the live ones of all users.
+
+    `search` is a part of the user name, of an address or of a user agent.
+    """
+
+    user_id: str | None
+    live: bool
+    search: str
+
+
 def list_sessions(
-    now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
+    now: datetime, *, after: str = "", limit: int = 1000, newest: bool = False, **chosen: Unpack[Filter]
 ) -> Sequence[tuple[Session, str | None]]:
     """Return one page of sessions with their user names, oldest first.
 
     A deleted user has no name.
+
+    Args:
+        newest: return the last page instead of the first, newest first.
+        chosen: what the sessions must have.
     """
     page = sa.select(Session, sa.case((User.deleted_at.is_(None), User.username))).join(
         User, User.id == Session.user_id
     )
-    page = page.where(Session.id > after).order_by(Session.id).limit(limit)
-    if user_id is not None:
+    page = page.where(Session.id > after).order_by(Session.id.desc() if newest else Session.id).limit(limit)
+    if (user_id := chosen.get("user_id")) is not None:
         page = page.where(Session.user_id == user_id)
-    if live:
+    if chosen.get("live", True):
         page = page.where(Session.revoked_at.is_(None), Session.expires_at > now, User.disabled_at.is_(None))
+    if search := chosen.get("search"):
+        searched = (
+            User.username,
+            Session.ip_address,
+            Session.last_ip_address,
+            Session.user_agent,
+            Session.last_user_agent,
+        )
+        page = page.where(sa.or_(*(column.icontains(search, autoescape=True) for column in searched)))
     with db.reading() as session:
         return [(row[0], row[1]) for row in session.execute(page)]
 
