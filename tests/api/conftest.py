@@ -8,7 +8,8 @@ import pytest
 import time_machine
 from flask import Flask
 
-from tests.support.app import create_user
+from tests.conftest import Databases
+from tests.support.app import application, create_user
 
 START: Final = datetime(2031, 5, 6, 7, 8, 0, tzinfo=UTC)
 
@@ -19,6 +20,13 @@ def service(app: Flask) -> Flask:
     create_user(app, "alice")
     create_user(app, "bob")
     return app
+
+
+@pytest.fixture(scope="module")
+def shared_app(databases: Databases) -> Iterator[Flask]:
+    """Return an application without users, on SQLite."""
+    with application(databases("sqlite")) as app:
+        yield app
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml; charset=utf-8",
+    ".json": "application/json",
 }
 CURRENT, VERSIONED = "tokenapp.js", f"tokenapp-{pages.VERSION}.js"
 USE = """

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 from tests.conftest import Databases
 from tests.support.account_scenes import Site, Visitor
 from tests.support.app import ROOT, application, create_user
+from tests.support.axe import source
 from tests.support.chromium import launch
 from tests.support.client import sign_in
 from tests.support.firefox import launch_firefox
@@ -21,6 +22,12 @@ from tests.support.tls import APP, LOGIN, OTHER_SITE, SIBLING, Sites, production
 
 EXAMPLE = ROOT / "examples/single-page"
 _NUMBERS = count(1)
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the source of axe."""
+    return source(tmp_path_factory)
 
 
 @pytest.fixture(scope="package")
@@ -103,9 +110,9 @@ def visitor(site: Site) -> Iterator[Visitor]:
     visitor.close()
 
 
-def new_visitor(site: Site) -> Visitor:
+def new_visitor(site: Site, language: str = "en-GB") -> Visitor:
     """Create a user, with a browser context."""
-    return Visitor(site, f"visitor {next(_NUMBERS)}")
+    return Visitor(site, f"visitor {next(_NUMBERS)}", language=language)
 
 
 @pytest.fixture(scope="package")

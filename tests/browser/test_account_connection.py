@@ -47,7 +47,7 @@ def test_page_opened_without_a_connection_continues_when_it_is_back(visitor: Vis
     no_connection(visitor)
     visitor.context.unroute_all()
     visitor.context.set_offline(False)
-    expect(visitor.page.locator("#view-sign-in")).to_be_visible()
+    expect(visitor.page.locator("#view-account")).to_be_visible()
 
 
 @pytest.mark.parametrize(("status", "message"), [(200, UNREACHABLE), (403, FAILED)])
@@ -94,6 +94,16 @@ def test_unreadable_list_of_devices_is_reported(visitor: Visitor, content_type: 
     visitor.page.click("#devices-more")
     visitor.expect_text("#devices-problem", message)
     expect(visitor.page.locator(".device")).to_have_count(10)
+
+
+def test_user_can_type_in_the_form_before_the_service_has_answered(visitor: Visitor) -> None:
+    visitor.hold_refreshes()
+    visitor.open()
+    visitor.page.fill("#username", "typed")
+    visitor.wait_for_held_refresh()
+    visitor.held.pop().fulfill(status=401, json={"code": "refresh_token_missing", "message": ""})
+    visitor.page.evaluate("new Promise(resolve => setTimeout(resolve, 300))")
+    expect(visitor.page.locator("#username")).to_have_value("typed")
 
 
 def send_portal(route: Route, status: int) -> None:

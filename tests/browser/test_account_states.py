@@ -1,60 +1,16 @@
 """The account page in each of its states: accessibility, layout and console."""
 
-import fcntl
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from playwright.sync_api import Page
 
 from tests.browser.conftest import new_visitor
 from tests.support.account_scenes import SCENES, Site, Visitor, device_signed_out, loading
-from tests.support.programs import absent, find_program
+from tests.support.axe import RULES, may_install_axe, run_axe
 
-AXE: Final = "axe-core@4.14.1"
-INSTALLATION_TIMEOUT: Final = 60
-# Either this process installs axe, or it waits for another one that does.
-may_install_axe = pytest.mark.timeout(120 + 2 * INSTALLATION_TIMEOUT)
-RUN_AXE: Final = """
-    async rules => (await axe.run({ resultTypes: ["violations"], ...rules })).violations
-        .map(each => `${each.id}: ${each.nodes.map(node => node.html).join(" ")}`)
-"""
-# The dark scheme differs in its colours only.
-RULES: Final[dict[Any, dict[str, Any]]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
 OVERFLOW: Final = "document.documentElement.scrollWidth - innerWidth"
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give the source of axe, which is installed once for all test processes."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with (folder / "axe.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "axe").exists():
-            installed = tmp_path_factory.mktemp("axe")
-            install_axe(installed)
-            installed.rename(folder / "axe")
-    return (folder / "axe/node_modules/axe-core/axe.min.js").read_text()
-
-
-def install_axe(folder: Path) -> None:
-    """Install axe, or skip the test if npm cannot install it."""
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
-    command = [find_program("npm"), "install", "--prefix", str(folder), *options, AXE]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=INSTALLATION_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        absent(f"npm did not install {AXE} within {INSTALLATION_TIMEOUT} s")
-    if done.returncode:
-        absent(f"npm cannot install {AXE}: {done.stderr[-500:]}")
 
 
 @dataclass(frozen=True)
@@ -83,16 +39,6 @@ def state(site: Site, request: pytest.FixtureRequest) -> Iterator[State]:
     violations = page.evaluate("window.violations")
     yield State(visitor, overflow, visitor.errors + violations, visitor.hosts)
     visitor.close()
-
-
-def run_axe(page: Page, axe: str) -> list[str]:
-    """Return the violations that axe finds in light and dark."""
-    page.evaluate(axe)
-    found: list[str] = []
-    for scheme, rules in RULES.items():
-        page.emulate_media(color_scheme=scheme)
-        found += [f"{scheme}: {each}" for each in page.evaluate(RUN_AXE, rules)]
-    return found
 
 
 @may_install_axe

@@ -5,10 +5,33 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.app import ROOT
 from tests.support.settings import STRONG, problems_of, production
 from tokenapp.config import SETTINGS, load
+from tokenapp.config.brand import Logo, Palette
 
+SVG: Final = ROOT / "tokenapp/web/account/account.svg"
+PNG: Final = ROOT / "tokenapp/web/docs/favicon-32x32.png"
 VALID: Final[dict[str, dict[str, Any]]] = {
+    "TOKENAPP_BRAND_NAME": {"": "tokenapp", "Ærø & <Søn>": "Ærø & <Søn>", "مثال": "مثال", "x" * 60: "x" * 60},
+    "TOKENAPP_BRAND_LOGO": {
+        "": None,
+        str(SVG): Logo("image/svg+xml", SVG.read_bytes()),
+        str(PNG): Logo("image/png", PNG.read_bytes()),
+    },
+    "TOKENAPP_BRAND_COLOR": {
+        "": None,
+        "#2a4bcc,#93ADFF": Palette((42, 75, 204), (147, 173, 255)),
+        "#2a4bcc , #93adff": Palette((42, 75, 204), (147, 173, 255)),
+        "#000000": Palette((0, 0, 0), (140, 140, 140)),
+    },
+    "TOKENAPP_BRAND_LINKS": {
+        "": (),
+        "imprint=https://a.example/i?x=1#y, help=mailto:help@a.example": (
+            ("help", "mailto:help@a.example"),
+            ("imprint", "https://a.example/i?x=1#y"),
+        ),
+    },
     "SECRET_KEY": {
         STRONG: STRONG,
         f" {STRONG}\n": STRONG,
@@ -129,6 +152,36 @@ MALFORMED_URLS: Final = (
     "https://a b",
 )
 INVALID: Final[dict[str, tuple[str, ...]]] = {
+    "TOKENAPP_BRAND_NAME": (" ", "a ", "a\nb", "a\u202eb", "x" * 61),
+    "TOKENAPP_BRAND_LOGO": (
+        "/",
+        "/no/such.svg",
+        "a\0b",
+        str(ROOT / "setup.cfg"),
+        str(ROOT / "tokenapp/web/docs/index.html"),
+    ),
+    "TOKENAPP_BRAND_COLOR": (
+        "blue",
+        "2a4bcc",
+        "#2a4",
+        "#2a4bcg",
+        "#2a4bcc,",
+        "#2a4bcc,#93adff,#000000",
+        "#2a4bcc #93adff",
+    ),
+    "TOKENAPP_BRAND_LINKS": (
+        "https://a.example",
+        "other=https://a.example",
+        "help=javascript:alert(1)",
+        "help=//a.example",
+        "help=https://",
+        "help=https://user@a.example",
+        "help=https://a.example\\@b.example",
+        "help=https://[a",
+        "help=https://a.example,help=https://b.example",
+        "help=data:text/html,x",
+        "help=",
+    ),
     "SECRET_KEY": ("\udcff" * 40,),
     "SECRET_KEY_FALLBACKS": ("\udcff" * 40,),
     "DATABASE_URL": (

@@ -56,10 +56,13 @@ class Visitor:
     errors: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     held: list[Route] = field(default_factory=list)
+    language: str = "en-GB"
 
     def __post_init__(self) -> None:
         self.id = create_user(self.site.app, self.name)
-        self.context = self.site.browser.new_context(user_agent=CHROME, viewport={"width": 1000, "height": 720})
+        self.context = self.site.browser.new_context(
+            user_agent=CHROME, viewport={"width": 1000, "height": 720}, locale=self.language
+        )
         self.context.set_default_timeout(20_000)
         self.context.add_init_script(RECORD_VIOLATIONS)
         self.context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -176,7 +179,8 @@ class Visitor:
 
 
 def loading(visitor: Visitor) -> None:
-    """Open the page while the service does not respond."""
+    """Open the page with a session while the service does not respond."""
+    visitor.sign_in()
     visitor.hold_refreshes()
     visitor.open("#view-loading .spinner")
 
@@ -286,6 +290,20 @@ def password_rejected(visitor: Visitor) -> None:
     expect(visitor.page.locator("#new-error")).to_be_visible()
 
 
+def security(visitor: Visitor) -> None:
+    """Show the tab for the security of the account."""
+    visitor.sign_in()
+    visitor.open_tab("security")
+    expect(visitor.page.locator("#end-all")).to_be_visible()
+
+
+def profile(visitor: Visitor) -> None:
+    """Show the account itself."""
+    visitor.sign_in()
+    visitor.open_tab("profile")
+    visitor.expect_text("#profile-name", visitor.name)
+
+
 def password_changed(visitor: Visitor) -> None:
     """Change the password."""
     visitor.sign_in()
@@ -312,5 +330,7 @@ SCENES: Final[dict[str, Scene]] = {
         offline,
         password_rejected,
         password_changed,
+        security,
+        profile,
     )
 }

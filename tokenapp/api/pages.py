@@ -13,8 +13,9 @@ from typing import Final
 
 from flask import Blueprint, Response
 
-from tokenapp import errors
-from tokenapp.api import modules
+from tokenapp import config, errors
+from tokenapp.api import account_page, modules
+from tokenapp.config.brand import Palette
 from tokenapp.http import files
 from tokenapp.http.endpoint import endpoint
 
@@ -24,11 +25,13 @@ _REVALIDATED: Final = "public, no-cache"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _VERSIONED: Final = f"tokenapp-{VERSION}.js"
 _ACCOUNT: Final = "account.js"
+_STYLES: Final = "account.css"
 # The files by their public name. The name with a version never changes its content.
 FILES: Final[Mapping[str, str]] = {
     "tokenapp.js": "client/tokenapp.js",
     _VERSIONED: "client/tokenapp.js",
-    **{name: f"account/{name}" for name in ("account.css", "account.svg", _ACCOUNT)},
+    **{name: f"account/{name}" for name in (_STYLES, "account.svg", _ACCOUNT)},
+    **{f"texts-{language}.json": f"account/texts/{language}.json" for language in account_page.LANGUAGES},
 }
 
 # RFC 9239. Python 3.11 has another type, and the tables of operating systems differ.
@@ -53,7 +56,7 @@ def robots() -> Response:
 
 @bp.get(f"/static/<any({', '.join(map(repr, FILES))}):file>")
 @endpoint(
-    response=("image/svg+xml", "text/css", "text/javascript"),
+    response=("application/json", "image/svg+xml", "text/css", "text/javascript"),
     cacheable=True,
     cache="revalidated or immutable",
     headers=("Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy"),
@@ -64,16 +67,18 @@ def static_file(file: str) -> Response:
 
     Pages of any origin may load it and check its integrity. No credentials are involved.
     """
-    response = files.send(_load(file), _IMMUTABLE if file == _VERSIONED else _REVALIDATED)
+    response = files.send(_load(file, config.current().brand_color), _IMMUTABLE if file == _VERSIONED else _REVALIDATED)
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 
 @cache
-def _load(name: str) -> files.StaticFile:
+def _load(name: str, palette: Palette | None = None) -> files.StaticFile:
     path = _FOLDER / FILES[name]
     content = modules.join(path).encode() if name == _ACCOUNT else path.read_bytes()
+    if name == _STYLES and palette:
+        content += palette.css().encode()
     return files.StaticFile.of(content, mimetypes.guess_type(name)[0] or "")
 
 

@@ -63,6 +63,8 @@ def check_limits(values: Mapping[str, Any]) -> Iterator[str]:
     issuer, script_name = values.get("issuer"), values.get("script_name")
     if issuer and script_name and urlsplit(issuer).path != script_name:
         yield "SCRIPT_NAME is not the path of TOKENAPP_ISSUER"
+    for problem in values["brand_color"].problems() if values.get("brand_color") else ():
+        yield f"TOKENAPP_BRAND_COLOR {problem}"
     if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
         yield "TOKENAPP_METRICS_BIND has the same port as PORT"
 

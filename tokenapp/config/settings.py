@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
-from tokenapp.config import mail
+from tokenapp.config import brand, mail
 from tokenapp.config import readers as read
 from tokenapp.config.checks import MAX_PASSWORD_MEMORY
 from tokenapp.config.mail import Sender, SmtpServer
@@ -203,7 +203,6 @@ class Settings:
         read.whole_number(1, 100),
         "argon2id passes. At least 2 in production. Memory times passes is at most 1048576.",
     )
-
     smtp: SmtpServer | None = setting(  # noqa: RUF009 -- as above
         "TOKENAPP_SMTP_URL",
         "",
@@ -231,6 +230,24 @@ class Settings:
     )
     mail_daily_limit: int = setting(
         "TOKENAPP_MAIL_DAILY_LIMIT", "2000", read.whole_number(1, 10_000_000), "Mails per day that all can request."
+    )
+    brand_name: str = setting(
+        "TOKENAPP_BRAND_NAME", "tokenapp", brand.name, "Name of your service on the account page."
+    )
+    brand_logo: brand.Logo | None = setting(  # noqa: RUF009 -- see database_url
+        "TOKENAPP_BRAND_LOGO", "", brand.logo, "Path of its logo: an SVG or PNG file of at most 256 KiB."
+    )
+    brand_color: brand.Palette | None = setting(  # noqa: RUF009 -- see database_url
+        "TOKENAPP_BRAND_COLOR",
+        "",
+        brand.palette,
+        "Its colour, such as `#2a4bcc`, or one for light and one for dark screens, comma-separated.",
+    )
+    brand_links: tuple[tuple[str, str], ...] = setting(
+        "TOKENAPP_BRAND_LINKS",
+        "",
+        brand.links,
+        "Links such as `help=https://example.com/help`, comma-separated: `help`, `privacy`, `imprint`.",
     )
 
     @property

@@ -116,11 +116,12 @@ def no_content() -> Response:
     return response
 
 
-def redirect(path: str) -> Response:
+def redirect(path: str, fragment: str = "") -> Response:
     """Return a redirect to `path` of the service, with the request's query."""
     query = request.query_string.decode("latin-1")
+    target = iri_to_uri(request.root_path + path) + (f"?{query}" if query else "")
     response = Response(status=302)
-    response.headers["Location"] = iri_to_uri(request.root_path + path) + (f"?{query}" if query else "")
+    response.headers["Location"] = target + (f"#{fragment}" if fragment else "")
     del response.headers["Content-Type"]
     return response
 

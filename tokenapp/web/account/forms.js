@@ -1,14 +1,10 @@
 /* Forms and dialogs: one submission at a time, errors at their fields, and a countdown during a lockout. */
 
-import { formatWait, messageFor, text } from "./texts.js";
+import { formatWait, messageFor, text, translate } from "./texts.js";
+
+const PATIENCE = 10_000;
 
 export const byId = (id) => document.getElementById(id);
-
-/** Put the texts into the elements of `root` that name one. The service does the same for the page as it sends it. */
-export function translate(root) {
-  for (const each of root.querySelectorAll("[data-text]")) each.textContent = text(each.dataset.text);
-  for (const each of root.querySelectorAll("[data-label]")) each.setAttribute("aria-label", text(each.dataset.label));
-}
 
 /** Return a copy of the one element of a template, with its texts. */
 export function fromTemplate(id) {
@@ -27,6 +23,7 @@ export function showMessage(element, message = "") {
     `places` names the field that an error is shown at, by the code of the error. */
 export function onSubmit(form, work, { places = {} } = {}) {
   const button = form.querySelector("[type=submit]");
+  button.disabled = false; // until now it could do nothing
   for (const reveal of form.querySelectorAll(".reveal")) makeReveal(reveal);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -34,11 +31,12 @@ export function onSubmit(form, work, { places = {} } = {}) {
     clearErrors(form);
     if (!checkFilled(form)) return;
     hideSecrets(form);
-    disable(button, true);
+    setBusy(button, true);
     try {
-      await work(Object.fromEntries(new FormData(form)));
-      disable(button, false);
+      await withinPatience(work(Object.fromEntries(new FormData(form))));
+      setBusy(button, false);
     } catch (error) {
+      setBusy(button, false);
       showError(form, button, error, places[error.code]);
     }
   });
@@ -53,6 +51,11 @@ export function clearForm(form, { keep = [] } = {}) {
   clearErrors(form);
 }
 
+/** Whether the user has typed something into a form. */
+export function isTyped(form) {
+  return [...form.querySelectorAll("input:not([readonly])")].some(({ value }) => value);
+}
+
 /** Show an error at `input`, and focus it. */
 export function showFieldError(input, message) {
   showMessage(byId(`${input.id}-error`), message);
@@ -62,6 +65,22 @@ export function showFieldError(input, message) {
 
 export function disable(button, isDisabled) {
   button.setAttribute("aria-disabled", String(isDisabled));
+}
+
+/** Show that `button` works, and ignore it until it is done. */
+export function setBusy(button, isBusy) {
+  disable(button, isBusy);
+  button.setAttribute("aria-busy", String(isBusy));
+}
+
+/** Ask whether the user is sure, with the texts of a view. Resolves to the answer. */
+export async function askIfSure(view) {
+  byId("sure-title").textContent = text(`${view}.sure`);
+  byId("sure-text").textContent = text(`${view}.sureHint`);
+  byId("sure-yes").textContent = text(`${view}.submit`);
+  byId("sure-yes").onclick = () => byId("sure").close("yes");
+  await openDialog(byId("sure"));
+  return byId("sure").returnValue === "yes";
 }
 
 /** Open a dialog, and resolve when it is closed. The element that had the focus gets it back. */
@@ -76,6 +95,12 @@ export function openDialog(dialog) {
   return closed.then(() => {
     if (opener?.isConnected) opener.focus();
   });
+}
+
+/** Reject with an error if `work` takes too long. Its effect may still come. */
+function withinPatience(work) {
+  const tooLate = (_, reject) => setTimeout(reject, PATIENCE, { status: 0, code: "timeout" });
+  return Promise.race([work, new Promise(tooLate)]);
 }
 
 function checkFilled(form) {
@@ -96,7 +121,6 @@ function showError(form, button, error, place) {
     countDown(form, button, error.retryAfter ?? 30);
     return;
   }
-  disable(button, false);
   if (error.isCancelled) return;
   if (place) showFieldError(byId(place), text(`fields.${error.code}`));
   else showMessage(form.querySelector(".problem"), messageFor(error));
@@ -136,6 +160,14 @@ function makeReveal(button) {
   setRevealed(button, input, false);
   button.hidden = false;
   button.onclick = () => setRevealed(button, input, input.type === "password");
+  const hint = byId(`${input.id}-caps`);
+  for (const event of ["keydown", "keyup", "pointerdown"]) {
+    input.addEventListener(event, (each) => {
+      const isOn = each.getModifierState?.("CapsLock") ?? false; // browsers that fill in the form send plain events
+      if (isOn === hint.hidden) showMessage(hint, isOn ? text("forms.capsLock") : "");
+    });
+  }
+  input.addEventListener("blur", () => showMessage(hint));
 }
 
 function hideSecrets(form) {
@@ -146,6 +178,7 @@ function hideSecrets(form) {
 
 function setRevealed(button, input, isRevealed) {
   input.type = isRevealed ? "text" : "password";
-  button.textContent = text(isRevealed ? "forms.hide" : "forms.show");
-  button.setAttribute("aria-label", text(isRevealed ? "forms.hidePassword" : "forms.showPassword"));
+  button.dataset.text = isRevealed ? "forms.hide" : "forms.show";
+  button.dataset.label = isRevealed ? "forms.hidePassword" : "forms.showPassword";
+  translate(button.parentElement);
 }

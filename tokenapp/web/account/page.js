@@ -1,9 +1,10 @@
 /* The page around the views: shows what belongs to the client's state, and the messages that all views share. */
 
 import { call } from "./calls.js";
-import { byId, clearForm, disable, onSubmit, openDialog, showMessage } from "./forms.js";
+import { byId, clearForm, disable, isTyped, onSubmit, openDialog, showMessage } from "./forms.js";
+import { readReturnUrl, wasJustThere } from "./return-to.js";
 import { startTabs } from "./tabs.js";
-import { isUnreachable, messageFor, text, unreachableMessage } from "./texts.js";
+import { isUnreachable, messageFor, setLanguage, text, translate, unreachableMessage } from "./texts.js";
 
 const PATIENCE = 8000;
 const RELOAD_AFTER = 30_000;
@@ -11,7 +12,7 @@ const MINUTE = 60_000;
 
 let client = null;
 let views = [];
-let tabs = null;
+let returnUrl = null;
 let shown = null;
 let opened = null;
 let isRestored = false;
@@ -21,14 +22,14 @@ let loadedAt = 0;
 /** Start the views whose sections the page has, and show what belongs to the client's state.
  *
  * A view is an object with a `name`, a method `start(page)`, and any of: `load()` when a user is signed in, and again
- * when the data may be out of date; `clear()` when the user leaves; `render()` each minute; `open(value)` when the
- * address ends in `#NAME` or `#NAME=VALUE`, for views outside the account.
+ * when the data may be out of date; `clear()` when the user leaves; `render()` each minute and in another language;
+ * `open(value)` when the address ends in `#NAME` or `#NAME=VALUE`, for views outside the account.
  */
 export function startPage(clientOfPage, allViews) {
   client = clientOfPage;
   views = allViews.filter(({ name }) => byId(`view-${name}`));
   const callService = (...request) => call(client, ...request);
-  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave };
+  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave, setLanguage: speak };
   for (const view of views) view.start(page);
   onSubmit(byId("again-form"), confirmPassword, { places: { invalid_credentials: "again-password" } });
   byId("sign-out").onclick = signOut;
@@ -42,28 +43,49 @@ export function startPage(clientOfPage, allViews) {
     if (document.visibilityState === "visible" && Date.now() - loadedAt > RELOAD_AFTER) refreshView();
   });
   setInterval(() => each("render"), MINUTE);
-  setView("loading");
-  tabs = startTabs(openView);
+  byId("late").hidden = true;
+  prepareReturn();
+  setView(byId("view-loading").hidden ? "sign-in" : "loading"); // the service knows when nobody can be signed in
+  startTabs(openView);
   return restore();
+}
+
+/** Name the page that the user came from. */
+function prepareReturn() {
+  returnUrl = readReturnUrl();
+  if (!returnUrl) return;
+  document.body.dataset.site = returnUrl.host;
+  byId("sign-in-lead").dataset.text = "sign-in.leadTo";
+  byId("back").hidden = false;
+  byId("back").firstElementChild.href = returnUrl.href;
+  translate(document);
+}
+
+/** Change the language of the page, unless another user is shown by then. */
+async function speak(locale) {
+  const user = shownUser;
+  await setLanguage(locale);
+  if (shownUser !== user) await setLanguage(null);
+  each("render");
+  nameDocument();
 }
 
 function each(method) {
   return Promise.all(views.map((view) => view[method]?.()));
 }
 
-/** Ask the service who is signed in. While it does not respond, users get a sentence and a button. */
+/** Ask the service who is signed in. If it does not respond in time, users get a sentence and a button. */
 async function restore() {
-  const restored = client.restore();
-  const late = setTimeout(() => shown === "loading" && show(null), PATIENCE);
-  try {
-    await restored;
+  const restored = client.restore().then(() => {
     isRestored = true;
+  });
+  const patience = new Promise((resolve) => setTimeout(resolve, PATIENCE));
+  try {
+    await Promise.race([restored, patience]);
     show(null);
   } catch (error) {
     setView("sign-in");
     showMessage(byId("sign-in-notice"), messageFor(error));
-  } finally {
-    clearTimeout(late);
   }
 }
 
@@ -87,6 +109,7 @@ function show(reason) {
   if (opened === shown && (!isRestored || reason !== "signed-in")) return;
   opened = null;
   if (client.state === "unknown") {
+    if (shown === "sign-in" && isTyped(byId("sign-in"))) return;
     showMessage(byId("unreachable-text"), `${unreachableMessage()} ${text("page.unreachableAdvice")}`);
     setView("unreachable");
   } else if (client.user) showAccount();
@@ -96,6 +119,7 @@ function show(reason) {
 function showAccount() {
   const { id, username } = client.user;
   if (shown === "account" && shownUser === id) return;
+  if (returnUrl && goBack()) return;
   reset();
   shownUser = id;
   showName(username);
@@ -112,7 +136,20 @@ function showSignIn(reason) {
   if (wasHere) showMessage(byId("sign-in-notice"), reason ? text(`page.${reason}`) : "");
   if (wasHere && reason === "session-ended") byId("username").value = before;
   if (wasHere) byId("sign-in-title").focus();
-  else byId("username").focus();
+  else if (!byId("view-sign-in").contains(document.activeElement)) byId("username").focus();
+}
+
+/** Go to the page that the user came from. Users who ask for a tab stay, and so do those whom that page sends back. */
+function goBack() {
+  const hasSignedIn = shown === "sign-in" && byId("sign-in").querySelector("[aria-busy=true]");
+  const isWanted = hasSignedIn || (!location.hash && !wasJustThere(returnUrl));
+  if (isWanted) {
+    byId("loading-text").dataset.text = "page.leaving";
+    translate(byId("view-loading"));
+    setView("loading");
+    location.replace(returnUrl);
+  }
+  return isWanted;
 }
 
 /** Remove everything that belongs to the previous user. */
@@ -123,6 +160,7 @@ function reset() {
   clearForm(byId("again-form"));
   each("clear");
   byId("banner").hidden = true;
+  setLanguage(null);
 }
 
 function showName(username) {
@@ -139,8 +177,12 @@ function setView(chosen) {
     section.hidden = section.id !== `view-${chosen}`;
   }
   byId("sign-out").hidden = chosen !== "account";
-  document.title = byId(`${chosen}-title`).textContent;
+  nameDocument();
   if (hadFocus) byId(`${chosen}-title`).focus();
+}
+
+function nameDocument() {
+  document.title = byId(`${shown}-title`).textContent;
 }
 
 /** Check again whether the service can be reached and who is signed in, and load the data of the views again. */

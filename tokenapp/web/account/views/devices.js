@@ -1,7 +1,7 @@
 /* The list of devices on which the user is signed in, and the buttons that sign them out. */
 
 import { serviceTime } from "../calls.js";
-import { byId, disable, fromTemplate, openDialog, showMessage } from "../forms.js";
+import { askIfSure, byId, disable, fromTemplate, showMessage } from "../forms.js";
 import { formatAge, formatDay, text, timeElement } from "../texts.js";
 
 const PAGE_SIZE = 10;
@@ -89,13 +89,7 @@ async function endOne(end) {
 }
 
 async function endOthers() {
-  let isSure = false;
-  byId("sure-yes").onclick = () => {
-    isSure = true;
-    byId("sure").close();
-  };
-  await openDialog(byId("sure"));
-  if (!isSure) return;
+  if (!(await askIfSure("devices"))) return;
   await page.withRecentPassword(() => page.call("DELETE", "/api/sessions?keep=current"));
   await loadList();
   byId("devices-title").focus();
@@ -133,24 +127,25 @@ function rowById(id) {
 function rowOf(item) {
   const row = fromTemplate("device");
   const end = row.querySelector(".end");
-  const name = nameOf(item);
   row.dataset.id = item.id;
+  row.dataset.device = item.device;
   row.dataset.opened = item.createdAt;
   row.dataset.seen = item.lastSeenAt;
   row.dataset.address = item.ipAddress ?? "";
   row.dataset.browser = browserOf(item);
   row.classList.toggle("current", item.current);
   row.querySelector("use").setAttribute("href", `#i-${iconOf(item)}`);
-  row.querySelector(".title").textContent = name;
   row.querySelector(".badge").hidden = !item.current;
   end.hidden = item.current;
-  end.setAttribute("aria-label", text("devices.endOne", { device: name }));
-  showTimes(row);
+  showTexts(row);
   return row;
 }
 
-function showTimes(row) {
-  const { opened, seen, address, browser } = row.dataset;
+function showTexts(row) {
+  const { device, opened, seen, address, browser } = row.dataset;
+  const name = nameOf(device);
+  row.querySelector(".title").textContent = name;
+  row.querySelector(".end").setAttribute("aria-label", text("devices.endOne", { device: name }));
   const isCurrent = row.classList.contains("current");
   const age = formatAge(new Date(seen), serviceTime());
   const seenText = isCurrent ? text("devices.active") : text("devices.seen", { age });
@@ -167,13 +162,13 @@ function fillLine(line, time, detail) {
   line.replaceChildren(time, ...(detail ? [" · ", isolated] : []));
 }
 
-/** Update the relative times, such as "2 hours ago". */
+/** Update the relative times, such as "2 hours ago", and the language. */
 function render() {
-  for (const row of list.children) showTimes(row);
+  for (const row of list.children) showTexts(row);
 }
 
 /** Return the name of a device. The service composes it in English: "Firefox on macOS". */
-function nameOf({ device }) {
+function nameOf(device) {
   if (device === "Unknown device") return text("devices.unknown");
   const [browser, system] = device.split(/ on (.*)/s);
   return system ? text("devices.name", { browser, system }) : device;

@@ -20,8 +20,8 @@ function start({ client, reload }) {
     await client.changePassword(current, chosen);
     if (client.user?.id !== user) return;
     clearForm(form);
-    await reload();
-    if (client.user?.id === user) showMessage(byId("change-done"), text("password.changed"));
+    reload();
+    showMessage(byId("change-done"), text("password.changed"));
   };
   onSubmit(form, change, { places });
 }
