@@ -35,7 +35,7 @@ export interface Options {
       of the page for a copy or a bundle. */
   baseUrl?: string | URL;
   /** Other origins to which `fetch` sends the token, such as `["https://api.example.com"]`. */
-  origins?: Iterable<string | URL>;
+  origins?: readonly (string | URL)[];
   /** "auto" (default): a visible page keeps its session alive. "when-used": the client refreshes only when it is called
       and when the page is shown, so that a session on an unattended screen expires. */
   refresh?: "auto" | "when-used";
