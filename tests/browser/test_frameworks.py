@@ -1,4 +1,4 @@
-"""The browser client in React, Vue, Svelte and axios, bundled by Vite, and its types."""
+"""The browser client in React, Vue, Svelte and axios, and its types."""
 
 import fcntl
 import os
@@ -39,7 +39,7 @@ WATCH: Final = """new MutationObserver(() => {
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install and build the applications once for all test processes, and give their folder."""
+    """Build the applications once for all test processes; give their folder."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
