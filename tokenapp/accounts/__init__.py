@@ -2,7 +2,7 @@
 
 from tokenapp.accounts.addresses import check_address, check_form, domain_of, is_deliverable
 from tokenapp.accounts.changes import end_links, set_address
-from tokenapp.accounts.creation import NewUser, add, add_all, check, check_free, create, draft, taken
+from tokenapp.accounts.creation import BATCH, NewUser, add, add_all, check, check_free, create, draft, taken
 from tokenapp.accounts.credentials import (
     change_password,
     remove_password,
@@ -18,6 +18,7 @@ from tokenapp.accounts.names import MAX_USERNAME, canonical, check_username
 from tokenapp.accounts.state import disable, enable, rename, unlock
 
 __all__ = [
+    "BATCH",
     "MAX_USERNAME",
     "NewUser",
     "add",

@@ -1,8 +1,10 @@
 """Create users: one, or all of an import."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -13,6 +15,8 @@ from tokenapp.accounts import login_names
 from tokenapp.accounts.addresses import check_address
 from tokenapp.accounts.names import canonical, check_username
 from tokenapp.models import LoginName, User
+
+BATCH: Final = 2000  # users that one transaction of an import stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +115,32 @@ def draft(new: NewUser, now: datetime) -> User:
     )
 
 
-def add_all(users: Sequence[User], now: datetime) -> None:
-    """Store drafts in one transaction: all of them or, on any error, none.
+def add_all(users: Sequence[User], now: datetime, advance: Callable[[int], object] = lambda _number: None) -> None:
+    """Store drafts in batches of `BATCH`, each in one transaction.
+
+    Others can write between two batches. On an error the batches before it stay, and nothing of the others is stored.
+
+    Args:
+        users: the drafts.
+        now: the time of creation.
+        advance: is called after each batch with its number of users.
 
     Raises:
         errors.UsernameTaken: one of the names was taken in the meantime.
     """
-    try:
-        with db.writing() as session:
-            session.add_all(users)
-            login_names.store(session, users)
-            for user in users:
-                audit.record(session, "user_created", now, user_id=user.id, reason="imported")
-    except IntegrityError:
-        raise errors.UsernameTaken from None
+    for start in range(0, len(users), BATCH):
+        began = monotonic()
+        batch = users[start : start + BATCH]
+        events = [audit.event("user_created", now, user_id=user.id, reason="imported") for user in batch]
+        try:
+            with db.writing() as session:
+                session.add_all(batch)
+                login_names.store(session, batch)
+                audit.record_all(session, events)
+        except IntegrityError:
+            raise errors.UsernameTaken from None
+        advance(len(batch))
+        db.yield_to_writers(began)
 
 
 def taken(names: Sequence[str]) -> set[str]:

@@ -136,14 +136,24 @@ def _fault_of(stored: str | None) -> str | None:
 
 
 def _write(users: list[NewUser], now: datetime) -> None:
-    """Hash the passwords, then store all users in one transaction."""
+    """Hash the passwords, then store the users in batches."""
     drafts = []
     with output.progress("Preparing users", len(users)) as advance:
         for new in users:
             drafts.append(accounts.draft(new, now))
             advance(1)
+    stored: list[int] = []
     try:
-        accounts.add_all(drafts, now)
+        accounts.add_all(drafts, now, stored.append)
     except errors.UsernameTaken:
-        message = "A user name was taken during the import. Nothing was imported. Please try again."
+        message = f"A user name was taken during the import. {_left(sum(stored))} Please try again."
         raise click.ClickException(message) from None
+    except BaseException:
+        if stored:
+            click.echo(_left(sum(stored)), err=True)
+        raise
+
+
+def _left(stored: int) -> str:
+    """Return what an import that failed leaves in the database."""
+    return f"Only the first {stored} users were imported." if stored else "Nothing was imported."

@@ -189,9 +189,10 @@ def import_users(
 ) -> None:
     """Create users from FILE, or from standard input if FILE is -.
 
-    It contains CSV with a header, or JSON lines. Each line has a username and either a password or a password_hash of
-    argon2, bcrypt or Werkzeug. All lines are checked first. Then the users of all valid lines are created in one
-    transaction. The exit code is 1 if a line is invalid. A file that is not well-formed CSV is rejected as a whole.
+    It contains CSV with a header, or JSON lines. Each line has a username and either a password or a password_hash
+    of argon2, bcrypt or Werkzeug. All lines are checked first. Then the users of all valid lines are created in
+    batches of 2,000, so that the service can write in between. After an error, run the import again. The exit code
+    is 1 if a line is invalid. A file that is not well-formed CSV is rejected as a whole.
     """
     form = form or user_files.format_of(str(getattr(file, "name", "")))
     report = importing.run(file, form, datetime.now(UTC), dry_run=dry_run, without_password=without_password)
