@@ -1,4 +1,8 @@
 # The two commands of a newcomer are make run and make test. Each sets up what it needs, given Python 3.11 or newer.
+# Another Python, named by PYTHON=, has its own environment beside .venv: make test PYTHON=python3.13
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+VENV ?= .venv-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
+endif
 VENV ?= .venv
 # Programs are started through their interpreter: a script's first line breaks when the folder moves.
 PY = $(VENV)/bin/python
@@ -12,7 +16,7 @@ DEVELOPMENT = TOKENAPP_ENV=development TOKENAPP_LOG_FORMAT=$${TOKENAPP_LOG_FORMA
 PARALLEL ?= -n 2 --dist worksteal
 DEMO_PASSWORD := only-for-trying-it-here
 
-.PHONY: run test quick check format audit bench soak screenshots pins clean python
+.PHONY: run test quick check container format audit bench soak screenshots pins clean python
 
 # The demo user is created only in a database without users.
 run: $(VENV)/.runs
@@ -38,6 +42,11 @@ check: $(VENV)/.checks
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) $(VENV)/bin/lint-imports
+	$(VENV)/bin/hadolint Containerfile
+
+# Builds the container image and runs it. It needs root, buildah and mmdebstrap, and takes about two minutes.
+container: $(VENV)/.checks
+	CONTAINER=1 $(PY) -m pytest --quiet tests/container
 
 format: $(VENV)/.checks
 	$(PY) -m ruff format .
@@ -69,7 +78,7 @@ screenshots: $(VENV)/.checks
 	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser/test_account_screenshots.py
 
 clean:
-	rm -rf $(VENV) bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Prints which Python is used, or what is missing.
 python:

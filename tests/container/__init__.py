@@ -1,0 +1,1 @@
+"""The container image, which takes minutes to build: make container."""
