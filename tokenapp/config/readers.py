@@ -11,16 +11,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
-_POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
-_SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
 _MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0/96, the IPv4 addresses within IPv6
 _UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SEVERAL_HOSTS: Final = r"(?P<before>[a-z+]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>/.*)"
 _SERVER_HOST: Final = r"(?:[^/@?#]*@)?(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/\d{0,3})?"
 _SERVER_OPTION: Final = r"(?:db=\d{1,3}|(?:username|password|ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^&#]+)"
 _LIMIT_SERVER: Final = (
@@ -40,7 +34,7 @@ def _error(sentence: str) -> Callable[[Reader[T]], Reader[T]]:
         def checked(raw: str) -> T:
             try:
                 return read(raw)
-            except (ValueError, LookupError, ArgumentError):
+            except (ValueError, LookupError):
                 raise ValueError(sentence) from None
 
         return checked
@@ -138,20 +132,6 @@ def networks(raw: str) -> tuple[str, ...]:
     return tuple(str(_network(part)) for part in comma_separated(raw))
 
 
-@_error("must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name")
-def database(raw: str) -> URL:
-    """Read the URL of a database and set its driver."""
-    several = re.fullmatch(_SEVERAL_HOSTS, raw)  # as libpq accepts them; SQLAlchemy wants them in the query
-    url = make_url(several["before"] + several["after"]) if several else make_url(raw)
-    if several:
-        url = url.update_query_dict({"host": several["hosts"]})
-    if url.drivername in _SQLITE:
-        _require(url.database not in {None, "", ":memory:"})
-        return url
-    _require(url.drivername in _POSTGRESQL and bool(url.database))
-    return _separate_ports(url.set(drivername="postgresql+psycopg"))
-
-
 @_error("must be an http or https URL without query or fragment")
 def public_url(raw: str) -> str:
     """Read the public URL of the service (RFC 8414, 2), without a trailing slash."""
@@ -219,20 +199,6 @@ def _match(pattern: str, raw: str) -> re.Match[str]:
 def _between(low: Number, value: Number, high: Number) -> Number:
     _require(low <= value <= high)
     return value
-
-
-def _separate_ports(url: URL) -> URL:
-    """Convert ``host=a:5433,b`` to ``host=a,b&port=5433,``, as the driver expects."""
-    hosts = ",".join(url.normalized_query.get("host", ())).split(",")
-    if len(hosts) == 1:
-        return url
-    pairs = [_match(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", host) for host in hosts]
-    ports = [pair[2] or "" for pair in pairs]
-    common = url.query.get("port")
-    _require(url.port is None and not (common and any(ports)))
-    return url.update_query_dict(
-        {"host": ",".join(pair[1].strip("[]") for pair in pairs), "port": common or ",".join(ports)}
-    )
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

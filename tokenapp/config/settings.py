@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import URL
 
 from tokenapp.config import brand, mail
+from tokenapp.config import database_url as urls
 from tokenapp.config import readers as read
 from tokenapp.config.checks import MAX_PASSWORD_MEMORY
 from tokenapp.config.mail import Sender, SmtpServer
@@ -49,7 +50,7 @@ class Settings:
         secret=True,
     )
     database_url: URL = setting(  # noqa: RUF009 -- it returns a field, as dataclasses.field does
-        "DATABASE_URL", None, read.database, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
+        "DATABASE_URL", None, urls.read, "SQLite or PostgreSQL. Default: `instance/tokenapp.db`.", secret=True
     )
     instance_path: Path = setting(  # noqa: RUF009 -- as above
         "TOKENAPP_INSTANCE_PATH", None, read.folder, "Folder of the default database, and of development's secret."

@@ -1,6 +1,7 @@
 """PostgreSQL: connections that give up when the request's time is over."""
 
 import math
+import os
 import threading
 from collections.abc import Mapping
 from time import monotonic
@@ -18,18 +19,21 @@ from tokenapp.db.deadline import LONG_WAIT, SERVER_TIMEOUT_MS, at_most, time_lef
 
 _LOCK_TIMEOUT_MS: Final = 1000
 _PING_AFTER_IDLE: Final = 1.0
-CONNECT: Final[Mapping[str, Any]] = {
+# Each statement is a transaction of its own, except between a BEGIN and a COMMIT.
+CONNECT: Final[Mapping[str, Any]] = {"autocommit": True}
+# Where the URL or libpq's environment variables say otherwise, they take precedence.
+_DEFAULTS: Final[Mapping[str, Any]] = {
     "connect_timeout": 2,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
-    # Each statement is a transaction of its own, except between a BEGIN and a COMMIT.
-    "autocommit": True,
-    "options": f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
 }
+_VARIABLES: Final = {"connect_timeout": "PGCONNECT_TIMEOUT", "options": "PGOPTIONS"}
+_LIMITS: Final = f"-c statement_timeout={SERVER_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}"
+MIGRATION_TIMEOUT_MS: Final = 600_000  # for each statement, and to wait for the migrations of other hosts
 # Without a request, as in an operator's command, a statement has the time to scan a large table.
-_PATIENT: Final[Mapping[str, Any]] = {"options": f"-c statement_timeout=600000 -c lock_timeout={_LOCK_TIMEOUT_MS}"}
+_PATIENT: Final = f"-c statement_timeout={MIGRATION_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}"
 _TWO_HOSTS: Final = 2.0
 _USUAL_PORT: Final = "5432"
 # A request that waited in the queue behind others, which got no answer for 3 s, must not wait for as long again.
@@ -162,7 +166,10 @@ def _open(
     args: Any, options: Mapping[str, Any], hosts: list[_Host], breaker: Breaker, *, patient: bool
 ) -> BoundedConnection:
     """Connect, and wait for an answer: a pooler accepts connections without one."""
-    chosen = dict(options, **_PATIENT) if patient else dict(options)
+    environ = {name: os.environ[variable] for name, variable in _VARIABLES.items() if variable in os.environ}
+    chosen = {**_DEFAULTS, **environ, **options}
+    # Of two values for one parameter, the server takes the last.
+    chosen["options"] = f"{_PATIENT if patient else _LIMITS} {chosen.get('options', '')}".strip()
     if hosts:
         chosen.update(
             {name: ",".join(each) for name, each in zip(("host", "port"), zip(*hosts, strict=True), strict=True)}
