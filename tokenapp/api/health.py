@@ -31,10 +31,14 @@ def healthz() -> Response:
 def readyz(now: datetime) -> Response:
     """Return 200 if the service can handle requests.
 
-    The database must respond, its tables must be up to date, and the signing keys must be readable.
+    The database must respond and accept writes, its tables must have the version of the program, and the signing keys
+    must be readable.
     """
-    if schema.stored_version() != schema.VERSION:
-        raise errors.ServiceUnavailable(reason="migrations behind", detail="The database is not migrated.")
+    state = schema.state()
+    if state.problem is not None:
+        raise errors.ServiceUnavailable(reason=state.problem, detail="The tables do not have this program's version.")
+    if state.read_only:
+        raise errors.ServiceUnavailable(reason="read-only database", detail="The database is read-only.")
     if unreadable := keys.lifecycle.unreadable(now):
         raise errors.ServiceUnavailable(reason=f"key {unreadable[0]} was encrypted under another SECRET_KEY")
     return requests.json_response(Health())

@@ -5,21 +5,19 @@ from copy import copy
 from pathlib import Path
 
 import click
-import flask_migrate.cli
 from click.core import ParameterSource
 from flask import Flask
 from flask_migrate import Migrate
 
 from tokenapp import config, create_app, db
-from tokenapp.cli import clients, doctor, events, keys, mail, serve, sessions, users, version
+from tokenapp.cli import clients, database, doctor, events, keys, mail, serve, sessions, users, version
 from tokenapp.config import env_files
 
 COMMANDS = (
-    *(module.group for module in (users, sessions, events, keys, clients, mail)),
+    *(module.group for module in (database, users, sessions, events, keys, clients, mail)),
     doctor.doctor,
     serve.serve,
 )
-_FRONT = ("upgrade", "current")
 
 
 def init_app(app: Flask) -> None:
@@ -44,7 +42,7 @@ def load() -> Flask:
         if ctx is None or not isinstance(ctx.command, click.Group):  # no group that looks for a command
             sys.exit(str(fault))
         app = Flask(__name__, static_folder=None)
-        for command in (*COMMANDS, flask_migrate.cli.db):
+        for command in COMMANDS:
             app.cli.add_command(_without_action(command, str(fault)))
         app.cli.add_command(version.version)
         return app
@@ -61,12 +59,11 @@ def _without_action(command: click.Command, fault: str) -> click.Command:
 
 
 def _hide_other_commands(ctx: click.Context | None) -> None:
-    """Leave commands for developers out of the help: Flask's and most of ``db``.
+    """Leave commands for developers out of the help: those of Flask.
 
     An application that contains this one does not come here and keeps them.
     """
     root = ctx.find_root().command if ctx is not None else None
     others = list(root.commands.values()) if isinstance(root, click.Group) else []
-    others += [command for name, command in flask_migrate.cli.db.commands.items() if name not in _FRONT]
     for command in others:
         command.hidden = True

@@ -51,7 +51,7 @@ class Command(click.Command):
         except (KeyboardInterrupt, click.Abort):
             raise Interrupted("interrupted") from None
         except Exception as error:
-            message = _describe(error)
+            message = describe(error)
             if message is None:
                 raise
             raise click.ClickException(message) from None
@@ -63,7 +63,7 @@ class Group(AppGroup):
     command_class = Command
 
 
-def _describe(error: Exception) -> str | None:
+def describe(error: Exception) -> str | None:
     """Return the message for `error`; None for a bug, and for a closed output."""
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"

@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
-from threading import Event
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Final
 
@@ -23,26 +23,28 @@ CONNECT: Final[Mapping[str, Any]] = {
 }
 # A write after a plain BEGIN fails with "database is locked" instead of waiting.
 BEGIN: Final = "BEGIN IMMEDIATE"
+MIGRATION_TIMEOUT_MS: Final = 30_000  # to wait for other writers
+# Only migrations create the file.
+may_create: Final[ContextVar[bool]] = ContextVar("may_create", default=False)
 
 
 def set_up(engine: Engine, _breaker: Breaker) -> None:
     """Make commits durable, writers wait, and a replaced file an error."""
     path = str(engine.url.database).removeprefix("file:")
-    seen = Event()
 
     @event.listens_for(engine, "do_connect")
     def open_file(*_: Any) -> None:
-        if seen.is_set() and _identity(path) is None:
-            raise sqlite3.OperationalError("the database file is gone")  # a new, empty file would hide that
-        _make_private(path)
+        if _identity(path) is None:
+            if not may_create.get():  # a new, empty file would hide that the URL is wrong or the file is lost
+                message = f"the database file {path} does not exist: run `flask db upgrade`"
+                raise sqlite3.OperationalError(message)
+            _make_private(path)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         record.info["file"] = _identity(path)
-        if record.info["file"] is not None:
-            seen.set()
 
     @event.listens_for(engine, "checkout")
     def check_file(connection: Any, record: Any, _proxy: Any) -> None:
@@ -67,6 +69,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _make_private(path: str) -> None:
-    """Create a missing file, readable by this user only. SQLite's would be by all."""
-    with suppress(OSError):
+    """Create a file that is readable by this user only. SQLite's would be by all.
+
+    Raises:
+        OSError: for example, there is no such folder, or it is read-only.
+    """
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

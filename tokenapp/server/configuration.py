@@ -17,6 +17,7 @@ from sqlalchemy.orm import configure_mappers
 
 from tokenapp import passwords
 from tokenapp.config import INSTANCE, ConfigError, env_files, load
+from tokenapp.db import schema
 from tokenapp.http import logs
 from tokenapp.server import allocator, metrics_listener
 
@@ -99,8 +100,14 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the thread that sends mail, if there is mail."""
+    """Start the thread that sends mail, and log what is wrong with the tables."""
     worker.wsgi.extensions.get("tokenapp.mail", lambda: None)()
+
+    def check() -> None:
+        with worker.wsgi.app_context():
+            schema.log_problem()
+
+    threading.Thread(target=check, name="schema", daemon=True).start()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
