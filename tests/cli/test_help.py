@@ -9,10 +9,10 @@ import pytest
 from tests.conftest import Databases
 from tests.support.app import ROOT, SETTINGS, create_user, make_app
 from tests.support.service_clients import register
-from tokenapp import __version__
+from tokenapp import __version__, cli
 
 BROKEN = {"PORT": "0", "TOKENAPP_NO_SUCH_THING": "1", "DATABASE_URL": "mysql://x/y"}
-COMMANDS = ["clients", "db", "doctor", "events", "keys", "serve", "sessions", "users", "version"]
+COMMANDS = sorted([*(str(command.name) for command in cli.COMMANDS), "db", "version"])
 
 
 def command(*arguments: str, module: str = "flask", **settings: str) -> subprocess.CompletedProcess[str]:
