@@ -65,7 +65,7 @@ def contrast(one: Color, other: Color) -> float:
 
 def name(raw: str) -> str:
     """Read the name of the brand."""
-    _require(raw.isprintable() and raw == raw.strip() and 1 <= len(raw) <= MAX_NAME, _NAME)
+    _require(1 <= len(raw) <= MAX_NAME, _NAME)
     return raw
 
 

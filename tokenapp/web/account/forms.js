@@ -37,7 +37,7 @@ export function onSubmit(form, work, { places = {} } = {}) {
       setBusy(button, false);
     } catch (error) {
       setBusy(button, false);
-      showError(form, button, error, places[error.code]);
+      showError(form, button, error, Object.hasOwn(places, error.code) && places[error.code]);
     }
   });
 }
