@@ -10,7 +10,7 @@ from tokenapp import db
 from tokenapp.models import AuditEvent, Session
 
 _BATCH: Final = 500
-_ERASED: Final = {"ip_address": None, "user_agent": None, "last_ip_address": None, "last_user_agent": None}
+_ERASED: Final = dict.fromkeys(("ip_address", "user_agent", "last_ip_address", "last_user_agent", "bound_key"))
 
 
 def ids_of(user_id: str) -> list[str]:
