@@ -23,6 +23,13 @@ INSTALL: Final = ("ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "-
 # The builds of the frameworks for development report mistakes, such as a value that changes each time it is read.
 DEVELOPMENT: Final = {**os.environ, "NODE_ENV": "development"}
 TYPES: Final = {".html": "text/html", ".js": "text/javascript"}
+RECIPES: Final = (
+    "axios-fetch.js",
+    "axios-interceptor.js",
+    "react-session.js",
+    "vue-session.js",
+    "svelte-session.svelte.js",
+)
 FRAMEWORKS: Final = ("react", "vue", "svelte")
 COMPILE: Final = ("--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2022")
 LIBRARIES: Final = ("--lib", "es2022,dom,dom.iterable")
@@ -139,7 +146,7 @@ def test_page_that_was_rendered_by_a_server_shows_no_form_while_it_loads(built: 
     assert '<div id="app"><p>Loading…</p></div>' in (built / "dist/react.html").read_text()
 
 
-@pytest.mark.parametrize("instance", ["api", "plain"])
+@pytest.mark.parametrize("instance", ["withFetch", "withInterceptor"])
 def test_axios_sends_the_token(apps: Proxy, either: BrowserContext, instance: str) -> None:
     page, _ = open_app(apps, either, "axios")
     page.wait_for_function("window.client")
@@ -152,13 +159,18 @@ def test_axios_with_the_fetch_of_the_client_renews_a_rejected_token(apps: Proxy,
     page.wait_for_function("window.client")
     page.evaluate("password => client.signIn('alice', password)", PASSWORD)
     apps.intercept = first("/api/protected", problem(403, "access_token_invalid"))
-    assert page.evaluate("api.get('/api/protected').then(({ status }) => status)") == 200
+    assert page.evaluate("withFetch.get('/api/protected').then(({ status }) => status)") == 200
     assert apps.statuses("/api/protected") == [403, 200]
 
 
 @pytest.mark.parametrize("options", RESOLUTIONS.values(), ids=RESOLUTIONS)
 def test_types_are_strict(built: Path, options: tuple[str, ...]) -> None:
     run(built, "typescript/bin/tsc", *COMPILE, *LIBRARIES, *options, "src/types.ts")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_what_the_applications_use(name: str) -> None:
+    assert f"```js\n{(SOURCE / 'src' / name).read_text()}```\n" in (ROOT / "docs/browser.md").read_text()
 
 
 def test_lock_file_names_no_registry() -> None:

@@ -1,8 +1,6 @@
-import { createElement as h, useSyncExternalStore } from "react";
+import { createElement as h } from "react";
 import { client } from "./client.js";
-
-const useUser = () => useSyncExternalStore(client.onChange, () => client.user, () => null);
-const useAuthState = () => useSyncExternalStore(client.onChange, () => client.state, () => "unknown");
+import { useAuthState, useUser } from "./react-session.js";
 
 async function submit(event) {
   event.preventDefault();
