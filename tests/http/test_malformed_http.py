@@ -43,7 +43,7 @@ TARGETS: Final = {
     b"/\xff": [400],
     b"/%": [404],
     b"/%zz": [404],
-    b"/?%00=%ff&x=%": [404],
+    b"/nothing?%00=%ff&x=%": [404],
     b"*": [400],
     b"http://evil.example/api/protected": [401],
     b"http://evil.example//api/protected": [401],

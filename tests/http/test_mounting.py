@@ -103,6 +103,11 @@ def test_service_without_a_path_knows_no_prefix(databases: Databases) -> None:
     assert client.send("GET", "/.well-known/oauth-authorization-server/auth").status == 404
 
 
+def test_query_of_a_redirect_is_passed_on_as_it_is(databases: Databases) -> None:
+    location = Client(make_app(databases("sqlite"))).send("GET", "/?%00=%ff&x=%&y=%0d%0aA:b").header("Location")
+    assert location == "/account?%00=%ff&x=%&y=%0d%0aA:b"
+
+
 def test_prefix_is_set_by_script_name_under_gunicorn(databases: Databases, serve: Servers) -> None:
     url = databases("sqlite")
     with application(url) as app:
