@@ -12,7 +12,7 @@ from tests.support.service_clients import register
 from tokenapp import __version__, cli
 
 BROKEN = {"PORT": "0", "TOKENAPP_NO_SUCH_THING": "1", "DATABASE_URL": "mysql://x/y"}
-COMMANDS = sorted([*(str(command.name) for command in cli.COMMANDS), "db", "version"])
+COMMANDS = sorted([*(str(command.name) for command in cli.COMMANDS), "version"])
 
 
 def command(*arguments: str, module: str = "flask", **settings: str) -> subprocess.CompletedProcess[str]:
