@@ -61,6 +61,7 @@ bench: $(VENV)/.benches
 # make soak MINUTES=60 KIND=sqlite ROUNDS=200
 soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
+	MAIL_KILLS=$${KILLS:-20} $(PY) -m pytest --quiet tests/mail/test_outbox_server.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.

@@ -56,6 +56,7 @@ def test_address_is_accepted_as_given(address: str) -> None:
         f"{KELVIN}im@example.com",
         "alice@stra\u00dfe.example",
         "alice@example\uff0ecom",
+        "alice@www.example\u3002com",
     ],
 )
 def test_address_is_rejected(address: str) -> None:

@@ -16,7 +16,14 @@ from tokenapp.db import db
 from tokenapp.errors import TokenappError
 
 README = ROOT / "README.md"
-PROMISES = [*(f"S{n}" for n in range(1, 16)), *(f"D{n}" for n in range(1, 6)), "L1", "L2", "X1"]
+PROMISES = [
+    *(f"S{n}" for n in range(1, 16)),
+    *(f"D{n}" for n in range(1, 6)),
+    "L1",
+    "L2",
+    "X1",
+    *(f"M{n}" for n in range(1, 8)),
+]
 NOT_KEPT = "Not kept yet"
 
 
@@ -56,7 +63,7 @@ def sections() -> dict[str, str]:
     """Return the text of ``docs/promises.md`` by promise; a heading may name several."""
     parts = re.split(r"^### (.+)$", (ROOT / "docs/promises.md").read_text(), flags=re.MULTILINE)
     pairs = zip(parts[1::2], parts[2::2], strict=True)
-    return {promise: text for heading, text in pairs for promise in re.findall(r"\b[SDLX]\d+\b", heading)}
+    return {promise: text for heading, text in pairs for promise in re.findall(r"\b[SDLXM]\d+\b", heading)}
 
 
 def named_tests(text: str) -> set[tuple[str, str]]:

@@ -66,6 +66,8 @@ def is_stable(part: str) -> bool:
 
 def ascii_label(label: str) -> str:
     """Return a label of a domain in lower-case ASCII; empty if it has no such form."""
+    if not label.replace("-", "").isalnum():  # among others the dots of other scripts
+        return ""
     if label.isascii():
         return label.lower()
     try:

@@ -46,6 +46,8 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         session.execute(lockout.clearing("password", user.username))
         revoked = sessions.revoke_where(session, Session.user_id == user.id, "user_deleted", now)
         sessions.erase_devices(session, user.id, sids)
+        names = sa.select(LoginName.name).where(LoginName.user_id == user.id)
+        session.execute(sa.delete(OneTimeToken).where(OneTimeToken.address.in_(names)))
         for kind in (LoginName, OneTimeToken, KnownDevice, Mail):
             session.execute(sa.delete(kind).where(kind.user_id == user.id))
         audit.record(session, "user_deleted", now, user_id=user.id)

@@ -1,6 +1,7 @@
 """Deliver one mail: to the SMTP server or, in development, to the terminal."""
 
 import logging
+import re
 import smtplib
 import ssl
 import sys
@@ -20,6 +21,7 @@ from tokenapp.mail.outbox import Claimed, Content
 
 TIMEOUT: Final = 5.0  # seconds for each step, which together stay within the lease
 FAULTS: Final = (OSError, smtplib.SMTPException, ValueError)
+_ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f<>,;:\"()\[\]\\@]+@[\w.-]+")
 _PERMANENT: Final = 500
 _AUTHENTICATION: Final = range(530, 540)
 log = logging.getLogger(__name__)
@@ -93,9 +95,9 @@ def compose(content: Content, message_id: str, created_at: datetime) -> EmailMes
     message["Date"] = format_datetime(created_at)
     message["Message-ID"] = message_id
     message["Auto-Submitted"] = "auto-generated"
-    message["Content-Language"] = content.language
     message.set_content(content.text)
     message.add_alternative(content.html, subtype="html")
+    message["Content-Language"] = content.language
     return message
 
 
@@ -123,7 +125,13 @@ def _deliver(mail: Claimed, now: datetime) -> str | None:
 
 
 def _recipient(address: str) -> Address:
-    """Return the stored address for a header, its domain in ASCII."""
+    """Return the stored address for a header, its domain in ASCII.
+
+    Raises:
+        ValueError: it is malformed, which smtplib does not check.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError("a malformed address")
     local, _, domain = address.rpartition("@")
     return Address(username=local, domain=domain if domain.isascii() else domain.encode("idna").decode())
 

@@ -25,7 +25,7 @@ class OverLimitError(Exception):
 
 def allow_client(client: str, now: datetime) -> bool:
     """Count a request for mail, and return whether its client may make it."""
-    parameters = _parameters(f"mail client {client}", config.current().mail_client_limit, HOUR, now)
+    parameters = _parameters(f"mail client {keyed_digest(client)}", config.current().mail_client_limit, HOUR, now)
     return bool(db.execute_now(_counting(db.current().engine.dialect.name), parameters))
 
 

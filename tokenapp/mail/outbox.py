@@ -77,7 +77,8 @@ def enqueue(
         "expires_at": expires_at or now + NOTICE_LIFETIME,
         "failures": 0,
     }
-    writer.execute(sa.insert(Mail), [row])
+    # Not the session's own execute, which leaves out columns that are None: the statement is the same for all mails.
+    writer.connection().execute(sa.insert(Mail), [row])
     event.listen(writer, "after_commit", sender.wake, once=True)
 
 
