@@ -19,16 +19,8 @@ client.onChange(({ user, reason }) => {
   show();
 });
 
-find("sign-in").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const { username, password } = Object.fromEntries(new FormData(event.target));
-  try {
-    await client.signIn(username, password);
-    event.target.reset();
-  } catch (error) {
-    say(error.message);
-  }
-});
+// The account page of the service signs users in, and sends them back to this page.
+find("sign-in").href = `${service}/account?return_to=${encodeURIComponent(location.href)}`;
 
 find("call").addEventListener("click", async () => {
   try {

@@ -3,15 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
 from playwright.sync_api import expect
 
 from tests.browser.conftest import new_visitor
 from tests.support.account_scenes import OTHERS, WRONG_PASSWORD, Site, Visitor
 from tests.support.axe import may_install_axe, run_axe
 from tokenapp.api.account_page import LANGUAGES, read_texts
-from tokenapp.db import execute_now
-from tokenapp.models import User
 
 TABS = ("devices", "password", "security", "profile")
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
@@ -74,7 +71,7 @@ def test_page_is_in_the_language_of_the_browser(foreigner: Visitor) -> None:
 
 def test_account_chooses_the_language_until_its_user_leaves(visitor: Visitor) -> None:
     german, english = read_texts("de"), read_texts("en")
-    choose_language(visitor)
+    visitor.choose_language("de-CH")
     visitor.sign_in_elsewhere(OTHERS["curl"], OTHERS["Firefox on macOS"])
     visitor.sign_in()
     expect(visitor.page.locator("html")).to_have_attribute("lang", "de")
@@ -90,7 +87,7 @@ def test_account_chooses_the_language_until_its_user_leaves(visitor: Visitor) ->
 
 
 def test_missing_dictionary_leaves_the_page_as_it_is(visitor: Visitor) -> None:
-    choose_language(visitor)
+    visitor.choose_language("de-CH")
     visitor.page.route("**/texts-de.json", lambda route: route.abort())
     visitor.sign_in()
     visitor.open_tab("profile")
@@ -102,9 +99,3 @@ def test_names_and_devices_are_not_translated(visitor: Visitor) -> None:
     visitor.sign_in()
     for selector in ("#account-name", ".device .title", ".seen bdi", ".opened bdi", "#profile-name", ".brand"):
         assert visitor.page.locator(selector).first.evaluate("each => each.translate") is False, selector
-
-
-def choose_language(visitor: Visitor) -> None:
-    """Make German the language of the account."""
-    with visitor.site.app.app_context():
-        execute_now(sa.update(User).where(User.id == visitor.id).values(locale="de-CH"))

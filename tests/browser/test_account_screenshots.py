@@ -14,7 +14,7 @@ MAX_BYTES: Final = 150_000
 # The user's name and the looks of each scene.
 SCREENSHOTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sign-in": ("cleo", ("light",)),
-    "devices": ("hugo", ("light", "dark", "phone")),
+    "devices": ("hugo", ("light", "dark", "arabic")),
     "password-again": ("leo", ("light",)),
     "session-ended": ("finn", ("light",)),
 }
@@ -22,7 +22,7 @@ SCREENSHOTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 LOOKS: Final[dict[str, tuple[Any, int, int]]] = {
     "light": ("light", 860, 860),
     "dark": ("dark", 860, 860),
-    "phone": ("light", 360, 1000),
+    "arabic": ("light", 360, 860),
 }
 NAMES: Final = {f"{scene}-{look}.png" for scene, (_, looks) in SCREENSHOTS.items() for look in looks}
 
@@ -49,5 +49,8 @@ def take_screenshots(site: Site, scene: str) -> None:
         scheme, width, height = LOOKS[look]
         visitor.page.emulate_media(color_scheme=scheme)
         visitor.page.set_viewport_size({"width": width, "height": height})
+        if look == "arabic":
+            visitor.choose_language("ar")
+            visitor.open("html[dir=rtl] .device.current")
         visitor.page.screenshot(path=FOLDER / f"{scene}-{look}.png")
     visitor.close()

@@ -23,12 +23,15 @@ def test_example_signs_in_and_calls_the_api(deployed_context: BrowserContext) ->
     expect_status(page, "Welcome, alice! This is protected data.")
 
 
-def test_example_shows_why_a_sign_in_failed(deployed_context: BrowserContext) -> None:
-    page = visit(deployed_context, APP)
-    page.get_by_label("Name").fill("alice")
-    page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Sign in").click()
-    expect_status(page, "Invalid credentials.")
+def test_example_leads_to_the_account_page_and_the_user_back(deployed_context: BrowserContext) -> None:
+    page = visit(deployed_context, APP, "/?x=1#part")
+    page.get_by_role("link", name="Sign in").click()
+    expect(page.locator("#sign-in-lead")).to_have_text(f"You will then continue to {APP}.")
+    page.fill("#username", "alice")
+    page.fill("#password", PASSWORD)
+    page.click("#sign-in [type=submit]")
+    expect_status(page, "Hello, alice.")
+    assert page.url == f"https://{APP}/?x=1#part"
 
 
 def test_reload_of_the_example_keeps_the_user_signed_in(deployed_context: BrowserContext) -> None:

@@ -16,7 +16,7 @@ from tests.support.client import Client
 from tests.support.concurrency import wait_until
 from tests.support.server import Server
 from tokenapp.db import execute_now
-from tokenapp.models import Session
+from tokenapp.models import Session, User
 
 NEW_PASSWORD: Final = "an entirely new one 42"
 WEAK_PASSWORD: Final = "passwordpassword"
@@ -147,6 +147,11 @@ class Visitor:
         selected = Session.user_id == self.id if sid is None else Session.id == sid
         with self.site.app.app_context():
             execute_now(sa.update(Session).where(selected).values(values))
+
+    def choose_language(self, locale: str) -> None:
+        """Set the language of the account."""
+        with self.site.app.app_context():
+            execute_now(sa.update(User).where(User.id == self.id).values(locale=locale))
 
     def sids(self) -> list[str]:
         """Return the ids of the user's sessions, oldest first."""

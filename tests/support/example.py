@@ -14,11 +14,12 @@ def visit(context: BrowserContext, host: str, path: str = "/") -> Page:
 
 
 def sign_in(context: BrowserContext) -> Page:
-    """Sign in to the example as alice."""
+    """Sign in to the example as alice, on the account page."""
     page = visit(context, APP)
-    page.get_by_label("Name").fill("alice")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Sign in").click()
+    page.fill("#username", "alice")
+    page.fill("#password", PASSWORD)
+    page.click("#sign-in [type=submit]")
     expect_status(page, "Hello, alice.")
     return page
 
