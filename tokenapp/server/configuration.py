@@ -101,10 +101,12 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Start the thread that sends mail, and log what is wrong with the tables."""
-    worker.wsgi.extensions.get("tokenapp.mail", lambda: None)()
+    # A middleware that mounts the service below a path is not the application itself.
+    app: Any = worker.wsgi if hasattr(worker.wsgi, "extensions") else sys.modules["tokenapp.wsgi"].app
+    app.extensions.get("tokenapp.mail", lambda: None)()
 
     def check() -> None:
-        with worker.wsgi.app_context():
+        with app.app_context():
             schema.log_problem()
 
     threading.Thread(target=check, name="schema", daemon=True).start()
