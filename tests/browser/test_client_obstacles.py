@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.support.concurrency import wait_until
-from tests.support.proxy import Proxy, first, problem
+from tests.support.proxy import Proxy, first, problem, respond
 from tests.support.tabs import open_signed_in_tab, open_tab, sign_in, state_of
 
 REJECTED = problem(403, "access_token_invalid")
@@ -107,9 +107,10 @@ def test_rejected_request_does_not_count_against_the_quota_of_its_repetition(
     proxy: Proxy, either: BrowserContext
 ) -> None:
     page = open_signed_in_tab(proxy, either)
-    proxy.intercept = first("/api/protected", REJECTED)
+    challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
+    proxy.intercept = first("/api/protected", respond(401, challenge, body=b"x" * 2**22))
     assert page.evaluate(POST, QUOTA * 3 // 5) == 413
-    assert proxy.statuses("/api/protected") == [403, 413]
+    assert proxy.statuses("/api/protected") == [401, 413]
 
 
 def test_first_response_is_returned_if_the_request_cannot_be_repeated(proxy: Proxy, either: BrowserContext) -> None:

@@ -33,12 +33,12 @@ export type Reason = Change["reason"];
 export interface Options {
   /** The URL of the service, with its path if it has one. Default: the service that served this module, or the origin
       of the page for a copy or a bundle. */
-  baseUrl?: string | URL;
+  baseUrl?: string | URL | undefined;
   /** Other origins to which `fetch` sends the token, such as `["https://api.example.com"]`. */
-  origins?: readonly (string | URL)[];
+  origins?: readonly (string | URL)[] | undefined;
   /** "auto" (default): a visible page keeps its session alive. "when-used": the client refreshes only when it is called
       and when the page is shown, so that a session on an unattended screen expires. */
-  refresh?: "auto" | "when-used";
+  refresh?: "auto" | "when-used" | undefined;
 }
 
 /** The codes of `ApiError`: those of the service, and five of the client. */

@@ -154,10 +154,10 @@ class Client {
         const isDoubtful = this.#isCookieDoubtful();
         if (isDoubtful && this.#hasLostCookie) throw cookiesBlocked(this.#base); // without opening another session
         const since = Date.now();
-        let token = tokenFrom(await this.#request("/api/login", { body: { username, password } }), since);
-        if (isDoubtful || this.#hasLostCookie) token = await this.#confirmCookie(token);
-        else token.isNew = true;
-        this.#acceptToken(token, this.#nextEpoch());
+        const body = await this.#request("/api/login", { body: { username, password } });
+        const token = { ...tokenFrom(body, since), isNew: true };
+        const isConfirmed = isDoubtful || this.#hasLostCookie;
+        this.#acceptToken(isConfirmed ? await this.#confirmCookie(token) : token, this.#nextEpoch());
         return this.user;
       });
     });
@@ -168,7 +168,8 @@ class Client {
   async reauthenticate(password) {
     await this.#replaceSession(async (bearer) => {
       const since = Date.now();
-      return tokenFrom(await this.#request("/api/reauthenticate", { body: { password }, bearer }), since);
+      const body = await this.#request("/api/reauthenticate", { body: { password }, bearer });
+      return { ...tokenFrom(body, since), isNew: true };
     });
   }
 
@@ -220,7 +221,7 @@ class Client {
     const replacement = this.#replaceToken(token, origin).catch(() => null);
     const next = own(await abortable(replacement, request.signal));
     if (!next) return first;
-    // Its body counts against the browser's limit for requests with keepalive until the response is read.
+    // Until it is read, it holds its connection, and may count against the browser's limit for keepalive.
     await drain(first.clone());
     const second = await send(spare, next).catch((error) => {
       if (request.signal.aborted) throw error;
@@ -590,8 +591,9 @@ class Client {
       it. A page from the back/forward cache may also have missed a sign-in. */
   #wakeUp = ({ type, persisted }) => {
     if (isHidden()) return;
-    const isShown = type === "visibilitychange" || persisted;
-    const isWanted = this.#state === "signed-in" || (this.#isUsed && (persisted || this.#state === "unknown"));
+    const isReturn = type === "pageshow" && persisted !== false;
+    const isShown = isReturn || type === "visibilitychange";
+    const isWanted = this.#state === "signed-in" || (this.#isUsed && (isReturn || this.#state === "unknown"));
     if (isShown && isWanted) this.#refresh({ isCheck: true }).catch(() => this.#scheduleRefresh());
     else this.#refreshIfDue();
     this.#watchEnd();
