@@ -15,6 +15,7 @@ from tests.support.concurrency import wait_until
 from tests.support.proxy import Proxy, first, problem
 from tests.support.tabs import (
     expect_reasons,
+    hold_timers,
     open_signed_in_tab,
     open_tab,
     reload,
@@ -120,6 +121,7 @@ def test_refresh_with_the_former_cookie_during_a_reauthentication_does_not_sign_
 
 
 def test_refresh_waits_for_a_reauthentication_in_another_tab(proxy: Proxy, context: BrowserContext) -> None:
+    context.add_init_script(hold_timers("delay === 50"))  # the time that other tabs have to respond
     pages = open_signed_in_tabs(proxy, context)[:2]
     proxy.reset()
     proxy.intercept = held = HeldRequest("/api/reauthenticate")
