@@ -3,6 +3,7 @@
 from tokenapp import audit, notices
 from tokenapp.api import address_change, password_reset, personal_data, registration
 from tokenapp.config import Settings
+from tokenapp.http import metrics
 from tokenapp.http.lifecycle import App
 from tokenapp.mail import delivery, sender
 
@@ -17,6 +18,8 @@ def init_app(app: App, settings: Settings) -> None:
         app.register_blueprint(registration.bp)
     if settings.registration == "open":
         app.register_blueprint(registration.open_bp)
+    if (created := app.extensions.get(metrics.EXTENSION)) is not None:
+        delivery.watch.count = lambda result: created["tokenapp_mails_total"].labels(result).inc()
     app.variables += ((audit.observer, notices.write),)
 
     def start() -> None:

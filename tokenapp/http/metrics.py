@@ -30,6 +30,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _HASH_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SAMPLE_INTERVAL: Final = 0.5
+EXTENSION: Final = "tokenapp.metrics"  # the metrics by name, for what is loaded later
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +62,7 @@ METRICS: Final = (
         ("evidence",),
     ),
     Metric("Counter", "tokenapp_sign_ins_total", "Sign-in attempts, by result.", ("result",)),
+    Metric("Counter", "tokenapp_mails_total", "Attempts to send a mail, by result.", ("result",)),
     Metric(
         "Histogram",
         "tokenapp_request_seconds",
@@ -98,6 +100,7 @@ def init_app(app: Flask, version: str) -> None:
         return
     created = {metric.name: _make(metric) for metric in METRICS}
     created["tokenapp_build_info"].labels(version, platform.python_version()).set(1)
+    app.extensions[EXTENSION] = created
     passwords.watch.queue = created["tokenapp_hash_queue"].inc
     passwords.watch.seconds = created["tokenapp_hash_seconds"].observe
     count_request = _request_counter(created["tokenapp_request_seconds"])

@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 from tokenapp import config
 from tokenapp.cli import output
 from tokenapp.cli.command import Command
-from tokenapp.cli.doctor import database, files, servers, settings, stored
+from tokenapp.cli.doctor import database, files, mail, servers, settings, stored
 from tokenapp.cli.doctor.finding import Finding
 
 _EXIT_CODES: Final = {"error": 2, "warning": 1, "note": 0}
@@ -39,10 +39,10 @@ def doctor(*, as_json: bool) -> None:
 
 def _examine() -> Iterator[Finding]:
     now = datetime.now(UTC)
-    for check in (*settings.CHECKS, *files.CHECKS, *servers.CHECKS):
+    for check in (*settings.CHECKS, *files.CHECKS, *servers.CHECKS, *mail.CHECKS):
         yield from check(config.current(), now)
     unusable = [*database.check_state(config.current(), now)]
     yield from unusable
     if not any(each.severity == "error" for each in unusable):
-        for check in (*database.CHECKS, *stored.CHECKS):
+        for check in (*database.CHECKS, *stored.CHECKS, *mail.STORED_CHECKS):
             yield from check(config.current(), now)

@@ -1,0 +1,59 @@
+"""Mail: whether the server can be used, and whether mails are stuck."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from tokenapp import db
+from tokenapp.cli.doctor.finding import Check, Finding
+from tokenapp.config import Settings
+from tokenapp.models import Mail
+
+
+def _check_server(settings: Settings, _now: datetime) -> Iterator[Finding]:
+    if settings.smtp is None:
+        return
+    from tokenapp.mail import delivery  # noqa: PLC0415 -- loaded only if mail is configured
+
+    try:
+        delivery.check_server()
+    except delivery.FAULTS as error:
+        yield Finding(
+            "error",
+            "TOKENAPP_SMTP_URL",
+            f"the mail server cannot be used ({delivery.describe(error)})",
+            "nobody can register or reset a password, and mails wait",
+            "check host, port, certificate, user and password; then run `flask mail test ADDRESS`",
+        )
+
+
+def _check_sender(settings: Settings, _now: datetime) -> Iterator[Finding]:
+    if settings.smtp is not None and settings.mail_from is None:
+        yield Finding(
+            "warning",
+            "TOKENAPP_MAIL_FROM",
+            "it is not set",
+            "mail servers may reject mails from an address that does not exist",
+            "set an address that the mail server may send from",
+        )
+
+
+def _check_failures(settings: Settings, _now: datetime) -> Iterator[Finding]:
+    if not settings.sends_mail:
+        return
+    failed = sa.select(sa.func.count()).where(Mail.state.in_(("failed", "expired")))
+    number = db.execute_now(failed)[0][0]
+    if number:
+        yield Finding(
+            "note",
+            "mail",
+            f"mails of the last week that were not delivered: {number}",
+            "their recipients did not get them",
+            "look at `flask mail list` for the answers of the mail server",
+        )
+
+
+CHECKS: Final[tuple[Check, ...]] = (_check_server, _check_sender)
+STORED_CHECKS: Final[tuple[Check, ...]] = (_check_failures,)
