@@ -1,6 +1,7 @@
 """The responses of the OpenAPI document are those that occur, and no others."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final
@@ -15,7 +16,7 @@ from tests.support.client import Client, Response
 from tests.support.documented import Documented, check, check_response, document_of, documented_responses, operations
 from tests.support.server import free_port
 from tests.support.service_clients import basic, register
-from tokenapp import sessions
+from tokenapp import accounts, db, errors, one_time_tokens, sessions
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 
@@ -82,6 +83,8 @@ def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) 
     ]
     for method, path, _ in operations(document):
         for request in requests:
+            with suppress(errors.UsernameTaken):  # a request may have deleted the account
+                create_user(app, "carol")
             client.sign_in()
             sent = request()
             sent["headers"] = headers | sent.get("headers", {})
@@ -147,10 +150,70 @@ def guess_passwords(app: Flask) -> list[Recorder]:
     return recorders
 
 
+def issue(app: Flask, purpose: one_time_tokens.Purpose, email: str, user_id: str | None = None) -> str:
+    """Issue a token as a request for a mail does."""
+    with app.app_context(), db.writing() as writer:
+        binding = one_time_tokens.Binding(purpose, email, email, user_id, None)
+        return one_time_tokens.issue(writer, binding, datetime.now(UTC))
+
+
+def use_mail(app: Flask) -> Recorder:
+    """Register, reset the password, change the address, and delete the account."""
+    client = Recorder(app, "greta")
+    for path in ("register", "password-reset"):
+        for email in ("greta@x.example", "nothing"):
+            client.send("POST", f"/api/{path}", payload={"email": email})
+    token = issue(app, "registration", "greta@x.example")
+    for username, password in (("alice", PASSWORD), ("greta", "short"), ("a\tb", PASSWORD), ("greta", PASSWORD)):
+        payload = {"token": token, "username": username, "password": password}
+        client.call("POST", "/api/register/complete", payload=payload)
+    other = issue(app, "registration", "greta@x.example")
+    client.send("POST", "/api/register/complete", payload={"token": other, "username": "greta2", "password": PASSWORD})
+    user_id = client.call("GET", "/api/me").json["id"]
+    for email in ("greta@y.example", "nothing"):
+        client.call("POST", "/api/me/email", payload={"email": email})
+    use_links(app, client, user_id)
+    return client
+
+
+def use_links(app: Flask, client: Recorder, user_id: str) -> None:
+    """Use links that were mailed to a user, and a temporary password."""
+    invalid = {"token": "x", "username": "greta", "password": PASSWORD, "newPassword": NEW}
+    owner = create_user(app, "hugo@x.example")
+    for purpose, path in (("address", "me/email/complete"), ("undo", "email-change/undo")):
+        for email in ("hugo@x.example", "greta@y.example"):
+            payload = {"token": issue(app, purpose, email, user_id)}  # type: ignore[arg-type]  # one of them
+            client.send("POST", f"/api/{path}", payload=payload)
+        client.send("POST", f"/api/{path}", payload=invalid)
+    token = issue(app, "reset", "greta@y.example", user_id)
+    for password in ("short", PASSWORD):
+        client.send("POST", "/api/password-reset/complete", payload={"token": token, "newPassword": password})
+    client.send("POST", "/api/password-reset/complete", payload=invalid)
+    client.send("POST", "/api/register/complete", payload=invalid)
+    with app.app_context():
+        accounts.set_password(accounts.get(owner), NEW, datetime.now(UTC), temporary=True)
+    for new in (None, "short"):
+        client.send("POST", "/api/login", payload={"username": "hugo@x.example", "password": NEW, "newPassword": new})
+    client.sign_in()
+    client.call("GET", "/api/me/export")
+    age_sessions(app, "authenticated_at", timedelta(minutes=16))
+    client.refresh()
+    for method, path in (("POST", "/api/me/email"), ("DELETE", "/api/me")):
+        client.call(method, path, payload={"email": "greta@x.example"})
+    client.sign_in()
+    client.call("DELETE", "/api/me")
+
+
 def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
     """Send a request to each route that needs the database, without one."""
     client = Recorder(make_app(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"), "nobody")
-    body = {"username": "nobody", "password": PASSWORD}
+    body = {
+        "username": "nobody",
+        "password": PASSWORD,
+        "email": "nobody@x.example",
+        "token": "A" * 43,
+        "newPassword": NEW,
+    }
     for method, path, operation in operations(document):
         if "503" in operation["responses"]:
             if operation["security"] == [{"client": []}]:
@@ -178,6 +241,7 @@ def test_documented_responses_are_those_that_occur(app: Flask) -> None:
         use_the_account(app, "alice"),
         *revoke_sessions(app, "ben"),
         *guess_passwords(app),
+        use_mail(app),
         request_without_a_database(document),
     )
     assert occurred == set(documented_responses(document))

@@ -8,7 +8,11 @@ import pytest
 from tests.support.settings import FALLBACK_NAMES, LEAK, SECRET_NAMES, STRONG, problems_of, production
 from tokenapp.config import FILE_SETTINGS, SETTINGS, load
 
-ADDRESSES: Final = {"DATABASE_URL": "postgresql://u@h/name", "RATELIMIT_STORAGE_URI": "redis://:p@h"}
+ADDRESSES: Final = {
+    "DATABASE_URL": "postgresql://u@h/name",
+    "RATELIMIT_STORAGE_URI": "redis://:p@h",
+    "TOKENAPP_SMTP_URL": "smtps://u:p@h",
+}
 
 
 def test_only_secrets_can_be_read_from_files() -> None:

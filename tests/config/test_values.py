@@ -109,6 +109,12 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "TOKENAPP_LOG_FORMAT": {"json": "json", "text": "text", "": "json"},
     "TOKENAPP_PASSWORD_MEMORY": {"19456": 19456, "262144": 262144, "": 19456},
     "TOKENAPP_PASSWORD_PASSES": {"2": 2, "50": 50, "": 2},
+    "TOKENAPP_SMTP_URL": {"": None, "smtps://h": ("h", 465, "tls", "", "")},
+    "TOKENAPP_MAIL_FROM": {"": None, "a@h.example": ("", "a@h.example"), "A B <a@h.example>": ("A B", "a@h.example")},
+    "TOKENAPP_REGISTRATION": {"": "closed", "closed": "closed"},
+    "TOKENAPP_REGISTRATION_DOMAINS": {"": (), "A.example, b.example": ("a.example", "b.example")},
+    "TOKENAPP_MAIL_CLIENT_LIMIT": {"1": 1, "": 20},
+    "TOKENAPP_MAIL_DAILY_LIMIT": {"1": 1, "": 2000},
 }
 NOT_NUMBERS: Final = (
     "-1",
@@ -254,6 +260,12 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     "TOKENAPP_LOG_FORMAT": ("JSON", "xml", "yes"),
     "TOKENAPP_PASSWORD_MEMORY": (*NOT_NUMBERS, "7", "262145"),
     "TOKENAPP_PASSWORD_PASSES": (*NOT_NUMBERS, "0", "101"),
+    "TOKENAPP_SMTP_URL": ("x", "smtp://h", "http://h", "smtps://", "smtps://u@h", "smtps://h:0", "smtps://h/x"),
+    "TOKENAPP_MAIL_FROM": ("x", "a@", "<a@h", "A <a@h> b"),
+    "TOKENAPP_REGISTRATION": ("x", "Open", "true"),
+    "TOKENAPP_REGISTRATION_DOMAINS": ("@h", "h/", "a b"),
+    "TOKENAPP_MAIL_CLIENT_LIMIT": (*NOT_NUMBERS, "0", "1000001"),
+    "TOKENAPP_MAIL_DAILY_LIMIT": (*NOT_NUMBERS, "0", "10000001"),
 }
 
 

@@ -1,5 +1,6 @@
 """The outbox: at least once, one Message-ID, never after the expiry."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -168,7 +169,7 @@ def test_mail_under_an_unknown_secret_key_fails_without_stopping_others(
     app: Flask, database_url: str, mailbox: Mailbox
 ) -> None:
     ask(app)
-    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "SECRET_KEY": "another key for tests that is long enough", **LIMITS}
+    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "SECRET_KEY": secrets.token_urlsafe(48), **LIMITS}
     with application(database_url, **settings) as other:
         ask(other, "bob@example.com")
         assert deliver(other) == 2

@@ -34,7 +34,7 @@ def request_password_reset(body: EmailBody, now: datetime) -> Response:
 
 
 @bp.post("/complete")
-@endpoint(body=ResetBody, rate_limited=True, errors=(errors.LinkInvalid, errors.PasswordRejected))
+@endpoint(body=ResetBody, hashes=True, errors=(errors.LinkInvalid, errors.PasswordRejected, errors.ServiceUnavailable))
 def complete_password_reset(body: ResetBody, now: datetime) -> Response:
     """Set a new password, and revoke all sessions of the account.
 

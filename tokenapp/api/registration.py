@@ -55,13 +55,14 @@ def register(body: EmailBody, now: datetime) -> Response:
     body=NewAccountBody,
     response=LoginResponse,
     cookie="set",
-    rate_limited=True,
+    hashes=True,
     errors=(
         errors.LinkInvalid,
         errors.UsernameRejected,
         errors.PasswordRejected,
         errors.UsernameTaken,
         errors.AddressTaken,
+        errors.ServiceUnavailable,
     ),
 )
 def complete_registration(body: NewAccountBody, now: datetime) -> Response:

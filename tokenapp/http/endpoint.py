@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 from flask import Response
 
-from tokenapp import errors
+from tokenapp import errors, passwords
 from tokenapp.errors import TokenappError
 from tokenapp.http import client_credentials, principal, problems, rate_limit, requests
 from tokenapp.models import Right
@@ -74,6 +74,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         cookie: what a successful response does to the refresh cookie; `bound` is about the bound cookie.
         path: the path variables that are ids.
         rate_limited: whether wrong passwords on this route count for the client's address.
+        hashes: whether the view hashes a new password without checking one.
         errors: the errors that the view raises, beside those of the other facts.
         cacheable: whether the response has an ETag and may be stored and revalidated.
         cache: an exception from that: for the lifetime of the JWK set, or immutable for versioned files.
@@ -92,6 +93,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     cookie: Cookie | None = None
     path: Mapping[str, PathId] = field(default_factory=dict)
     rate_limited: bool = False
+    hashes: bool = False
     errors: tuple[type[TokenappError], ...] = ()
     cacheable: bool = False
     cache: Literal["key set", "revalidated or immutable"] | None = None
@@ -149,6 +151,8 @@ class endpoint:  # noqa: N801 -- used as a decorator
         enforced = self._enforce(view)
         if self.credential == "client":
             enforced = _oauth(enforced)
+        if self.hashes:
+            enforced = _in_place(enforced)
         if self.rate_limited:
             enforced = rate_limit.limited(enforced)
         enforced = wraps(view)(enforced)
@@ -228,6 +232,16 @@ def _check_path(name: str, pattern: re.Pattern[str], otherwise: type[TokenappErr
             raise otherwise
 
     return step
+
+
+def _in_place(view: View) -> View:
+    """Give a request that hashes a password one of the places for that."""
+
+    def placed(**values: Any) -> Response:
+        with passwords.place():
+            return view(**values)
+
+    return placed
 
 
 def _oauth(view: View) -> View:
