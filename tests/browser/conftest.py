@@ -116,6 +116,23 @@ def new_visitor(site: Site, language: str = "en-GB") -> Visitor:
 
 
 @pytest.fixture(scope="package")
+def branded(databases: Databases, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Give the service with an operator's brand and two allowed origins."""
+    logo = tmp_path_factory.mktemp("brand") / "logo"
+    logo.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle r="9"/></svg>')
+    settings = {
+        "TOKENAPP_ALLOWED_ORIGINS": "https://app.example.com,http://app.example.com:8080",
+        "TOKENAPP_BRAND_NAME": "Harbour Bank",
+        "TOKENAPP_BRAND_LOGO": str(logo),
+        "TOKENAPP_BRAND_COLOR": "#8a6d00",
+        "TOKENAPP_BRAND_LINKS": "help=https://help.example.com/,imprint=https://example.com/imprint",
+    }
+    url = databases("sqlite")
+    with application(url, **settings) as app, Server(url, settings) as server:
+        yield Site(app, browser, server, f"http://localhost:{server.port}")
+
+
+@pytest.fixture(scope="package")
 def deployed(databases: Databases, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give the service in production behind nginx, with the example and a browser."""
     url, folder = databases("sqlite"), tmp_path_factory.mktemp("deployed")

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from urllib.parse import quote, urljoin
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import new_visitor
-from tests.conftest import Databases
 from tests.support.account_scenes import Site, Visitor
-from tests.support.app import PASSWORD, ROOT, application
-from tests.support.server import Server
+from tests.support.app import PASSWORD, ROOT
 
 APP = "https://app.example.com"
 OTHER_PORT = "http://app.example.com:8080"
@@ -72,20 +70,11 @@ READ = """async ([address, origin]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def origin_site(databases: Databases, browser: Browser) -> Iterator[Site]:
-    """Give the service with two other allowed origins."""
-    url = databases("sqlite")
-    settings = {"TOKENAPP_ALLOWED_ORIGINS": f"{APP},{OTHER_PORT}"}
-    with application(url, **settings) as app, Server(url, settings) as server:
-        yield Site(app, browser, server, f"http://localhost:{server.port}")
-
-
 @pytest.fixture
-def returning(origin_site: Site) -> Iterator[Visitor]:
+def returning(branded: Site) -> Iterator[Visitor]:
     """Give a user of that service. Other hosts have a page that says where it is."""
-    visitor = new_visitor(origin_site)
-    visitor.context.route(lambda url: not url.startswith(origin_site.origin), show_elsewhere)
+    visitor = new_visitor(branded)
+    visitor.context.route(lambda url: not url.startswith(branded.origin), show_elsewhere)
     yield visitor
     visitor.close()
 
