@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.browser.conftest import new_visitor
 from tests.support.account_scenes import Site, Visitor, devices
 from tests.support.axe import may_install_axe, run_axe

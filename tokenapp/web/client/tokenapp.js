@@ -644,7 +644,8 @@ class Client {
     try {
       // Browsers refuse such requests at once when other scripts have too many of them in progress.
       const response = await attempt(failure?.code !== "network_error").catch((error) => {
-        if (!body || error.name !== "TypeError") throw error;
+        // Not for a session that exists: the first request may have replaced it, and only its response was lost.
+        if (!body || bearer || error.name !== "TypeError") throw error;
         return attempt(false);
       });
       return await readBody(response, accepts);
