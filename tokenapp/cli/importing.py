@@ -57,6 +57,7 @@ def run(file: BinaryIO, form: str, now: datetime, *, dry_run: bool, without_pass
         return Report(0, [InvalidLine(error.line, str(error))], dry_run)
     taken = accounts.taken(list(users))
     invalid += [InvalidLine(users.pop(username).number, errors.UsernameTaken.message) for username in taken]
+    invalid += _without_taken_addresses(users)
     if not dry_run:
         _write([line.new for line in users.values()], now)
     invalid.sort(key=lambda line: line.line)
@@ -111,6 +112,17 @@ def _checked(
     return valid
 
 
+def _without_taken_addresses(users: dict[str, _Checked]) -> list[InvalidLine]:
+    """Remove the users whose address another one has; return their lines."""
+    addresses = {name: accounts.canonical(line.new.email) for name, line in users.items() if line.new.email}
+    taken = accounts.taken(list(addresses.values()))
+    seen, invalid = {name: name for name in users}, []
+    for name, address in addresses.items():
+        if address in taken or seen.setdefault(address, name) != name:
+            invalid.append(InvalidLine(users.pop(name).number, errors.AddressTaken.message))
+    return invalid
+
+
 def _new_user(line: Line, *, without_password: bool) -> tuple[NewUser, str | None]:
     """Return the user on a line and, if they get no password, the reason.
 
@@ -121,7 +133,11 @@ def _new_user(line: Line, *, without_password: bool) -> tuple[NewUser, str | Non
     lack = None if line.password else _fault_of(stored)
     if (line.password and stored) or (lack and not without_password):
         raise errors.PasswordRejected(detail=lack or _ONE_OF_TWO)
-    return NewUser(line.username, line.password, None if lack else stored), lack if stored else lack and _NEITHER
+    email = line.email
+    if email == line.username and not accounts.is_deliverable(email):  # it is only a name
+        email = None
+    new = NewUser(line.username, line.password, None if lack else stored, email, email_verified=line.email_verified)
+    return new, lack if stored else lack and _NEITHER
 
 
 def _fault_of(stored: str | None) -> str | None:

@@ -14,6 +14,8 @@ FORMATS: Final = ("csv", "jsonl")
 MAX_LINE: Final = 64 * 1024
 _EXTENSIONS: Final = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _COLUMNS: Final = ("username", "password", "password_hash")
+_OPTIONAL: Final = ("email", "email_verified")
+_TRUE: Final = ("true", "t", "1", "yes")
 _DELIMITERS: Final = (",", ";", "\t")
 _NULLS: Final = ("NULL", "\\N")  # without quotation marks, as databases export a missing value
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -44,6 +46,8 @@ class Line:
     username: str
     password: str | None
     password_hash: str | None
+    email: str | None = None
+    email_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class _Entry(msgspec.Struct):
 
     username: str | msgspec.UnsetType = msgspec.UNSET
     email: object = None
+    email_verified: object = None
     password: str | None = None
     password_hash: str | None = None
 
@@ -138,6 +143,7 @@ def _read_csv(text: str, *, only_names: bool) -> Contents:
         names = [(cell or "").strip().lower() for cell in header.cells]
         columns = _columns(names, only_names=only_names)
         if columns is not None:
+            columns = {**{name: names.index(name) for name in _OPTIONAL if names.count(name) == 1}, **columns}
             ignored = [name for index, name in enumerate(names) if name.isprintable() and index not in columns.values()]
             return Contents(_lines(records, columns, len(names)), ignored)
     message = (
@@ -151,7 +157,7 @@ def _columns(names: Sequence[str], *, only_names: bool) -> dict[str, int] | None
     """Return the place of each column that is used, or None if the header is invalid."""
     found = [name for name in names if name in _COLUMNS]
     columns = {name: names.index(name) for name in found}
-    # A user's e-mail address is not stored. Without a user name it is the name with which the user signs in.
+    # Without a user name, the e-mail address is the name with which the user signs in.
     if "username" not in columns and names.count("email") == 1:
         columns["username"] = names.index("email")
     valid = "username" in columns and len(found) == len(set(found)) and (only_names or len(columns) > 1)
@@ -166,8 +172,10 @@ def _lines(records: Iterable[_Record], columns: dict[str, int], width: int) -> I
         if fault is not None:
             yield InvalidLine(line, fault)
             continue
-        username, password, password_hash = (cells[columns[name]] if name in columns else None for name in _COLUMNS)
-        yield Line(line, username or "", password or None, password_hash or None)
+        username, password, password_hash, email, verified = (
+            cells[columns[name]] if name in columns else None for name in (*_COLUMNS, *_OPTIONAL)
+        )
+        yield Line(line, username or "", password or None, password_hash or None, email or None, _is_true(verified))
 
 
 def _records(text: str, dialect: _Dialect) -> Iterator[_Record]:
@@ -230,4 +238,10 @@ def _parse_json(number: int, line: str) -> Line | InvalidLine:
     username = entry.email if entry.username is msgspec.UNSET else entry.username
     if not isinstance(username, str):
         return InvalidLine(number, "The line is not a valid user: Object missing required field `username`.")
-    return Line(number, username, entry.password or None, entry.password_hash or None)
+    email = entry.email if isinstance(entry.email, str) and entry.email else None
+    verified = _is_true(entry.email_verified)
+    return Line(number, username, entry.password or None, entry.password_hash or None, email, verified)
+
+
+def _is_true(value: object) -> bool:
+    return str(value).strip().lower() in _TRUE
