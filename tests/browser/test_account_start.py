@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.support.account_scenes import Visitor
+from tests.support.account_scenes import Site, Visitor
 from tests.support.app import PASSWORD
 
 # Moves the animations, by which the style sheet waits, to a time in milliseconds.
@@ -47,6 +47,18 @@ def test_button_of_the_form_is_disabled_until_the_scripts_have_started(visitor: 
     held.pop().continue_()
     expect(button).to_be_enabled()
     expect(visitor.page.locator("#username")).to_have_value(visitor.name)
+
+
+def test_page_without_scripts_says_so(site: Site) -> None:
+    context = site.browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site.origin}/account")
+    for selector in ("#view-loading", "#view-sign-in", "#late"):
+        expect(page.locator(selector)).to_be_hidden()
+    box = page.locator("noscript").bounding_box()  # Playwright cannot read its text
+    assert box is not None
+    assert box["height"] > 50
+    context.close()
 
 
 def test_service_that_hangs_is_reported_in_time(visitor: Visitor) -> None:
