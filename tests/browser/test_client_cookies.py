@@ -1,15 +1,16 @@
 """The browser client recognises that the cookie of a session is not kept."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from playwright.sync_api import BrowserContext, Page, Playwright
+from playwright.sync_api import BrowserContext, Page, Playwright, expect
 
 from tests.conftest import Databases
-from tests.support.account_scenes import Site
-from tests.support.app import application, create_user
+from tests.support.account_scenes import Site, Visitor
+from tests.support.app import PASSWORD, application, create_user
 from tests.support.chromium import launch_without_cookies
 from tests.support.client import Response
 from tests.support.firefox import launch_firefox
@@ -21,6 +22,7 @@ from tests.support.tabs import (
     expect_reasons,
     open_signed_in_tab,
     open_tab,
+    show,
     sign_in_failure,
     state_of,
 )
@@ -160,3 +162,12 @@ def test_cookie_that_is_lost_later_is_the_end_of_the_session(proxy: Proxy, conte
     page.evaluate("call('/api/protected')")
     expect_reasons(page, "signed-in", "session-ended")
     assert page.evaluate(LAST_ERROR) == "refresh_token_missing"
+
+
+def test_account_page_says_that_the_cookie_is_lost(visitor: Visitor) -> None:
+    visitor.open()
+    visitor.submit_sign_in(PASSWORD)
+    expect(visitor.page.locator("#view-account")).to_be_visible()
+    visitor.context.clear_cookies()
+    show(visitor.page)
+    visitor.expect_text("#sign-in-notice", re.compile("blocks the cookie"))

@@ -5,6 +5,9 @@ import threading
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from tests.browser.conftest import new_visitor
+from tests.support.account_scenes import NEW_PASSWORD, Site
+from tests.support.app import PASSWORD
 from tests.support.concurrency import wait_until
 from tests.support.proxy import Proxy, first, problem, respond
 from tests.support.tabs import open_signed_in_tab, open_tab, sign_in, state_of
@@ -33,6 +36,8 @@ STEAL = """{
     };
 }"""
 POST = """size => call("/api/protected", { method: "POST", body: "x".repeat(size), keepalive: true })"""
+REAUTHENTICATE = f"failureOf(client.reauthenticate('{PASSWORD}'))"
+CHANGE_PASSWORD = f"failureOf(client.changePassword('{PASSWORD}', '{NEW_PASSWORD}'))"
 
 
 class FilledQuota:
@@ -94,6 +99,20 @@ def test_user_can_sign_in_while_other_scripts_fill_the_quota(proxy: Proxy, eithe
     filled.fill()
     assert sign_in(page)["username"] == "alice"
     filled.release.set()
+
+
+@pytest.mark.parametrize("call", [REAUTHENTICATE, CHANGE_PASSWORD], ids=["re-authenticate", "change the password"])
+def test_request_that_replaces_the_session_is_not_repeated_when_its_response_is_lost(
+    site: Site, proxy: Proxy, either: BrowserContext, call: str
+) -> None:
+    visitor = new_visitor(site)
+    page = open_tab(proxy, either)
+    sign_in(page, (visitor.name, PASSWORD))
+    paths = {"/api/reauthenticate", "/api/me/password"}
+    proxy.deliver = lambda path, _response: path not in paths
+    assert page.evaluate(call) == [0, "network_error", None]
+    assert [each.status for each in proxy.exchanges if each.path in paths] == [0]
+    visitor.close()
 
 
 def test_sign_in_is_sent_at_most_twice(proxy: Proxy, either: BrowserContext) -> None:

@@ -35,7 +35,7 @@ export function startPage(clientOfPage, allViews) {
   byId("sign-out").onclick = signOut;
   byId("banner-retry").onclick = refreshView;
   byId("unreachable-retry").onclick = refreshView;
-  client.onChange(({ reason }) => show(reason));
+  client.onChange(({ reason, error }) => show(reason, error));
   addEventListener("offline", () => showConnection({ status: 0 }));
   addEventListener("online", refreshView);
   addEventListener("pageshow", (event) => event.persisted && refreshView()); // restored from the back/forward cache
@@ -104,8 +104,8 @@ function leave() {
   show(null);
 }
 
-/** Show the view for the client's state. `reason` is that of the last change. */
-function show(reason) {
+/** Show the view for the client's state. `reason` and `error` are those of the last change. */
+function show(reason, error) {
   if (opened === shown && (!isRestored || reason !== "signed-in")) return;
   opened = null;
   if (client.state === "unknown") {
@@ -113,7 +113,7 @@ function show(reason) {
     showMessage(byId("unreachable-text"), `${unreachableMessage()} ${text("page.unreachableAdvice")}`);
     setView("unreachable");
   } else if (client.user) showAccount();
-  else showSignIn(reason);
+  else showSignIn(reason, error);
 }
 
 function showAccount() {
@@ -128,12 +128,13 @@ function showAccount() {
   reload();
 }
 
-function showSignIn(reason) {
+function showSignIn(reason, error) {
   const wasHere = shown === "account";
   const before = byId("account-name").textContent;
   reset();
   setView("sign-in");
-  if (wasHere) showMessage(byId("sign-in-notice"), reason ? text(`page.${reason}`) : "");
+  const notice = error?.code === "cookies_blocked" ? messageFor(error) : reason && text(`page.${reason}`);
+  if (wasHere) showMessage(byId("sign-in-notice"), notice ?? "");
   if (wasHere && reason === "session-ended") byId("username").value = before;
   if (wasHere) byId("sign-in-title").focus();
   else if (!byId("view-sign-in").contains(document.activeElement)) byId("username").focus();
