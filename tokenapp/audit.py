@@ -26,6 +26,8 @@ Kind = Literal[
     "address_change_undone",
     "user_renamed",
     "user_deleted",
+    "role_added",
+    "role_removed",
     "password_changed",
     "sign_in",
     "sign_in_failed",

@@ -163,6 +163,13 @@ class PasswordChangeRequired(TokenappError):
     code, status, message = "password_change_required", 401, "Please choose a new password."
 
 
+class RoleRejected(TokenappError):
+    """The name of a role is malformed, or the user has too many roles."""
+
+    code, status = "role_rejected", 400
+    message = "A role has 1 to 32 letters, digits and characters of ._:-, and begins with a letter or digit."
+
+
 class UserNotFound(TokenappError):
     """No user has that name or id."""
 

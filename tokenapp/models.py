@@ -20,7 +20,8 @@ class User(Base):
     deleted user stays, without personal data. It counts as disabled, so that nothing has to ask for `deleted_at` to
     reject the user.
 
-    `email` is stored as given. A user with a temporary password must replace it at the next sign-in.
+    `email` is stored as given. A user with a temporary password must replace it at the next sign-in. `roles` are
+    separated by spaces. `roles_id` changes whenever a role is removed: access tokens with an older one are revoked.
     """
 
     __tablename__ = "users"
@@ -37,6 +38,8 @@ class User(Base):
     email_verified_at: Mapped[datetime | None] = mapped_column(Instant)
     locale: Mapped[str | None] = mapped_column(sa.String(16))
     password_temporary: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    roles: Mapped[str] = mapped_column(sa.String(700), default="", server_default=sa.text("''"))
+    roles_id: Mapped[str] = mapped_column(sa.String(64), default="", server_default=sa.text("''"))
 
 
 class LoginName(Base):
@@ -167,6 +170,40 @@ class Session(Base):
         return self.revoked_at is None and now < self.expires_at
 
 
+class Revocation(Base):
+    """A revoked id that access tokens can contain, other than that of a session.
+
+    It is the id of an access key, or of a set of roles. Revoked sessions are found by their own rows.
+    """
+
+    __tablename__ = "revocations"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    revoked_at: Mapped[datetime] = mapped_column(Instant, index=True)
+
+
+class AccessKey(Base):
+    """A personal access key, for scripts; only its SHA-256 digest is stored.
+
+    `id` is the ``sid`` of the access tokens that it is exchanged for. `scopes` are separated by spaces. `last_used_at`
+    is to the minute, and `noticed_at` is when its owner was told that it expires.
+    """
+
+    __tablename__ = "access_keys"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    scopes: Mapped[str] = mapped_column(sa.String(1400))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
+    noticed_at: Mapped[datetime | None] = mapped_column(Instant)
+    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
+    revoked_reason: Mapped[str | None] = mapped_column(sa.String(32))
+
+
 class AuditEvent(Base):
     """One event of the audit log; `actor` is ``request`` or ``operator``.
 
@@ -273,7 +310,8 @@ class RefreshClaims(msgspec.Struct, frozen=True):
 class Grant(msgspec.Struct, frozen=True):
     """What a sign-in or a refresh grants: everything that the new tokens state.
 
-    `evidence` is what a refresh showed of the bound device, if sessions are bound.
+    `roles` has the id of the user's set of roles, and then the roles; it is empty without roles. `evidence` is what a
+    refresh showed of the bound device, if sessions are bound.
     """
 
     outcome: Outcome
@@ -287,5 +325,6 @@ class Grant(msgspec.Struct, frozen=True):
     ends_at: datetime
     authenticated_at: datetime
     amr: tuple[str, ...]
+    roles: tuple[str, ...] = ()
     elsewhere: bool = False
     evidence: str | None = None

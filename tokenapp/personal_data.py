@@ -36,6 +36,7 @@ def export(user_id: str, now: datetime) -> Export:
         "email": user.email,
         "emailVerifiedAt": user.email_verified_at,
         "locale": user.locale,
+        "roles": user.roles.split(),
         "createdAt": user.created_at,
         "passwordChangedAt": user.credentials_changed_at,
     }

@@ -133,8 +133,8 @@ class Guard:
             raise AccessError(401, "access_token_missing", "Access token required.")
         try:
             claims = self._verified(token.strip())
-            if self._feed is not None and self._feed.is_revoked(claims["sid"]):
-                raise _RejectedError("the session was revoked")  # noqa: TRY301 -- logged with the others
+            if self._feed is not None and any(map(self._feed.is_revoked, (claims["sid"], claims.get("roles_id")))):
+                raise _RejectedError("the session was revoked, or a role removed")  # noqa: TRY301 -- logged with the others
         except FetchError as error:
             self._warn(str(error), error.__cause__)
             raise AccessError(503, "service_unavailable", str(error)) from None

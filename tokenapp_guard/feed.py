@@ -39,8 +39,8 @@ class Feed:
         self._pid = 0
         self._lock = threading.Lock()
 
-    def is_revoked(self, sid: str) -> bool:
-        """Return whether the session `sid` was revoked.
+    def is_revoked(self, sid: str | None) -> bool:
+        """Return whether the session, access key or set of roles `sid` was revoked.
 
         Raises:
             FetchError: the feed was not read within `patience` seconds.

@@ -15,6 +15,7 @@ from tokenapp.accounts.deletion import delete
 from tokenapp.accounts.finding import find, get, get_active, list_users, names_of, with_unverifiable_hash
 from tokenapp.accounts.login_names import by_name, named
 from tokenapp.accounts.names import MAX_USERNAME, canonical, check_username
+from tokenapp.accounts.roles import add_role, check_role, remove_role
 from tokenapp.accounts.state import disable, enable, rename, unlock
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NewUser",
     "add",
     "add_all",
+    "add_role",
     "by_name",
     "canonical",
     "change_password",
@@ -30,6 +32,7 @@ __all__ = [
     "check_address",
     "check_form",
     "check_free",
+    "check_role",
     "check_username",
     "create",
     "delete",
@@ -46,6 +49,7 @@ __all__ = [
     "named",
     "names_of",
     "remove_password",
+    "remove_role",
     "rename",
     "replace_temporary",
     "reset_password",

@@ -38,6 +38,8 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         "email": None,
         "email_verified_at": None,
         "locale": None,
+        "roles": "",
+        "roles_id": "",
     }
     with db.writing() as session:
         deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)

@@ -29,14 +29,18 @@ def _accept_any_method_and_path(state: BlueprintSetupState) -> None:
 
 
 @bp.get("/verify", provide_automatic_options=False)
-@endpoint(credential="bearer, for a proxy", headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session"))
+@endpoint(
+    credential="bearer, for a proxy",
+    headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session", "X-Auth-Roles", "X-Auth-Scope"),
+)
 def verify(principal: Principal, rest: str | None = None) -> Response:
     """Check the bearer token of a request for a proxy.
 
-    The headers of the response name the user and the session. Proxies handle success, 401 and 403, so every problem
-    with the credential is one of these. Any method and any path below this one are checked in the same way. That
-    includes OPTIONS, because the proxy would take a success as the permission to pass the request on. Below this path
-    the status is 200 instead of 204: Envoy, which adds the path, treats every other status as a denial.
+    The headers of the response name the user, their roles and the session or access key. Proxies handle success, 401
+    and 403, so every problem with the credential is one of these. Any method and any path below this one are checked in
+    the same way. That includes OPTIONS, because the proxy would take a success as the permission to pass the request
+    on. Below this path the status is 200 instead of 204: Envoy, which adds the path, treats every other status as a
+    denial.
     """
     response = requests.no_content()
     if rest is not None:
@@ -44,4 +48,7 @@ def verify(principal: Principal, rest: str | None = None) -> Response:
     response.headers["X-Auth-User"] = quote(principal.username, safe="")
     response.headers["X-Auth-Subject"] = principal.user_id
     response.headers["X-Auth-Session"] = principal.sid
+    # Present without values too: a proxy would otherwise pass on what the client sent.
+    response.headers["X-Auth-Roles"] = ",".join(principal.roles)
+    response.headers["X-Auth-Scope"] = " ".join(principal.scopes)
     return response

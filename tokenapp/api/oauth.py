@@ -3,8 +3,9 @@
 These are the metadata, the key set, introspection, revocation and the revocation feed.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from flask import Blueprint, Response, g
@@ -72,6 +73,9 @@ class Introspection(msgspec.Struct, omit_defaults=True):
     sid: str | msgspec.UnsetType = msgspec.UNSET
     auth_time: int | msgspec.UnsetType = msgspec.UNSET
     username: str | msgspec.UnsetType = msgspec.UNSET
+    amr: list[str] | msgspec.UnsetType = msgspec.UNSET
+    roles: list[str] | msgspec.UnsetType = msgspec.UNSET
+    scope: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RevokedSession(msgspec.Struct, rename="camel"):
@@ -132,7 +136,7 @@ def introspect(form: TokenForm, now: datetime) -> Response:
     """
     keys.load(now)  # another process may just have dropped a key
     claims = tokens.try_read(form.token, now)
-    if claims is None or claims["type"] != "access" or not sessions.is_active(claims["sid"], now):
+    if claims is None or claims["type"] != "access" or not _is_active(claims, now):
         return requests.json_response(Introspection(active=False))
     stated = {name: claims[name] for name in Introspection.__struct_fields__ if name in claims}
     return requests.json_response(Introspection(active=True, token_type="Bearer", **stated))  # noqa: S106 -- no password
@@ -158,6 +162,10 @@ def revocations(query: FeedQuery) -> Response:
     """List recently revoked sessions."""
     revoked, cursor, more = sessions.revoked_since(query.since or None)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
+
+
+def _is_active(claims: Mapping[str, Any], now: datetime) -> bool:
+    return sessions.is_active(claims["sid"], now, claims.get("roles_id", ""))
 
 
 def _cacheable(response: Response) -> Response:

@@ -44,6 +44,7 @@ class UserDetails(UserRecord, omit_defaults=True):
     failures: int
     locked_until: datetime | None
     live_sessions: int
+    roles: list[str] = []
     email: str | None = None
     email_verified_at: datetime | None = None
     locale: str | None = None
@@ -99,6 +100,7 @@ def show(name: str, *, as_json: bool) -> None:
         failures=state.failures,
         locked_until=state.locked_until,
         live_sessions=sum(1 for _ in sessions.all_sessions(now, user.id, live=True)),
+        roles=user.roles.split(),
         email=user.email,
         email_verified_at=user.email_verified_at,
         locale=user.locale,
@@ -117,6 +119,26 @@ def rename(name: str, new_name: str) -> None:
     user = accounts.find(name)
     renamed = accounts.rename(user, new_name, datetime.now(UTC))
     click.echo(f"Renamed the user {user.username} to {renamed}.")
+
+
+@group.command("roles")
+@click.argument("name", type=USER)
+@click.argument("action", type=click.Choice(["add", "remove"]), required=False)
+@click.argument("role", type=Text(), required=False)
+def roles(name: str, action: str | None, role: str | None) -> None:
+    """Show the roles of the user NAME, or add or remove ROLE.
+
+    A role that is removed is gone from all access tokens within a second, and the user stays signed in. A role that is
+    added is in access tokens from the next refresh on, within 15 minutes by default.
+    """
+    if action is not None and role is None:
+        raise click.UsageError("Give the role, too.")
+    user = accounts.find(name)
+    held = user.roles.split()
+    if role is not None:
+        change = accounts.add_role if action == "add" else accounts.remove_role
+        held = change(user, role, datetime.now(UTC))
+    click.echo(f"Roles of {user.username}: {', '.join(held) or 'none'}.")
 
 
 @group.command("disable")

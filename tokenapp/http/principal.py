@@ -68,8 +68,8 @@ def authenticate(*, fresh: bool = False) -> Principal:
         claims = tokens.decode(token)
         if claims["type"] != "access":
             _reject("not an access token")
-        if revocation_list.is_revoked(claims["sid"], datetime.now(UTC)):
-            _reject("session ended")
+        if revocation_list.is_revoked(claims["sid"], datetime.now(UTC), claims.get("roles_id", "")):
+            _reject("session ended, or a role was removed")
         principal = g.state.principal = _principal(claims)
         if fresh:  # only now: the holder of a revoked token must not be asked to authenticate again
             verify_jwt_in_request(fresh=True, locations="headers")
@@ -114,6 +114,8 @@ def _principal(claims: dict[str, Any]) -> Principal:
         claims["username"],
         datetime.fromtimestamp(claims["auth_time"], UTC),
         tuple(claims.get("amr", ())),
+        tuple(claims.get("roles", ())),
+        tuple(claims.get("scope", "").split()),
     )
 
 

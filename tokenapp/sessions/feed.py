@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tokenapp import config, db
-from tokenapp.models import Session
+from tokenapp.sessions import revoked_ids
 
 FEED_PAGE: Final = 10_000
 FEED_OVERLAP: Final = timedelta(seconds=75)
@@ -16,10 +16,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def revoked_since(cursor: str | None) -> tuple[list[tuple[str, datetime]], str, bool]:
-    """Return sessions revoked since `cursor`, the next cursor, and if there are more.
+    """Return ids revoked since `cursor`, the next cursor, and if there are more.
 
     The cursor of the last page lies a little in the past, because a revocation can be committed later than its time
-    says. So some sessions are listed twice, and none is missed.
+    says. So some ids are listed twice, and none is missed.
 
     Raises:
         ValueError: the cursor is malformed.
@@ -28,9 +28,7 @@ def revoked_since(cursor: str | None) -> tuple[list[tuple[str, datetime]], str, 
     since, sid = now - timedelta(seconds=config.current().access_lifetime) - FEED_OVERLAP, ""
     if cursor is not None:
         since, sid = _parse_cursor(cursor)
-    later = sa.and_(Session.revoked_at >= since, sa.or_(Session.revoked_at > since, Session.id > sid))
-    page = sa.select(Session.id, Session.revoked_at).where(later).order_by(Session.revoked_at, Session.id)
-    rows = [(row.id, row.revoked_at) for row in db.execute_now(page.limit(FEED_PAGE + 1))]
+    rows = [(row.id, row.revoked_at) for row in revoked_ids.page(since, sid, FEED_PAGE + 1)]
     if len(rows) > FEED_PAGE:
         last = rows[FEED_PAGE - 1]
         return rows[:FEED_PAGE], _cursor(last[1], last[0]), True

@@ -47,7 +47,7 @@ def open_session(
             audit.record(writer, "sign_in_failed", now, user_id=user.id, reason="credentials changed during sign-in")
     if not allowed:
         raise errors.InvalidCredentials(reason="credentials changed during sign-in")
-    return opened(session, user.username)
+    return opened(session, user)
 
 
 @db.retried
@@ -65,7 +65,7 @@ def reauthenticate(user: User, sid: str, now: datetime, device: Device, *, amr: 
         if not revoke_where(writer, live, "reauthenticated", now):
             raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
         add_session(writer, session, "reauthenticated", now)
-    return opened(session, user.username)
+    return opened(session, user)
 
 
 def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Device, *, amr: Sequence[str]) -> Grant:
@@ -73,14 +73,14 @@ def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Dev
     revoke_where(writer, Session.user_id == user.id, "password_changed", now)
     session = _new_session(user.id, now, device, amr)
     writer.add(session)
-    return opened(session, user.username)
+    return opened(session, user)
 
 
 def open_first(writer: orm.Session, user: User, now: datetime, device: Device) -> Grant:
     """Open the first session of a new user, in the transaction that creates them."""
     session = _new_session(user.id, now, device, ("pwd",))
     add_session(writer, session, "sign_in", now)
-    return opened(session, user.username)
+    return opened(session, user)
 
 
 def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
@@ -105,13 +105,13 @@ def add_session(writer: orm.Session, session: Session, kind: audit.Kind, now: da
         revoke_where(writer, Session.id.in_(sids), "too_many_sessions", now)
 
 
-def opened(session: Session, username: str) -> Grant:
+def opened(session: Session, user: User) -> Grant:
     """Return the grant of a new session."""
     return Grant(
         "opened",
         sid=session.id,
         user_id=session.user_id,
-        username=username,
+        username=user.username,
         jti=session.current_jti,
         generation=session.generation,
         issued_at=session.created_at,
@@ -119,6 +119,7 @@ def opened(session: Session, username: str) -> Grant:
         ends_at=session.ends_at,
         authenticated_at=session.authenticated_at,
         amr=tuple(session.amr.split()),
+        roles=(user.roles_id, *user.roles.split()) if user.roles else (),
     )
 
 

@@ -1,8 +1,9 @@
-"""The revocation list: the recently revoked session ids that each process caches.
+"""The revocation list: the recently revoked ids that each process caches.
 
 A request that finds the list older than the revocation delay renews it first. So an access token is rejected in every
-process once the delay has passed since its session was revoked, without a database read per request. While the database
-is unavailable the list cannot be renewed, and bearer requests are answered 503.
+process once the delay has passed since its session, its access key or its set of roles was revoked, without a
+database read per request. While the database is unavailable the list cannot be renewed, and bearer requests are
+answered 503.
 """
 
 import logging
@@ -16,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tokenapp import config, db, errors
-from tokenapp.models import Session
+from tokenapp.sessions import revoked_ids
 
 PAGE: Final = 10_000
 _NEVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
@@ -52,14 +53,6 @@ class _List:
 
 log = logging.getLogger(__name__)
 _CLOCK: Final = sa.select(db.clock())
-_SINCE: Final = sa.bindparam("since", type_=db.Instant())
-_SID: Final = sa.bindparam("sid", type_=sa.String)
-_RECENTLY_REVOKED: Final = (
-    sa.select(Session.id, Session.revoked_at)
-    .where(Session.revoked_at >= _SINCE, sa.or_(Session.revoked_at > _SINCE, Session.id > _SID))
-    .order_by(Session.revoked_at, Session.id)
-    .limit(sa.bindparam("page"))
-)
 
 
 def state() -> tuple[int, datetime] | None:
@@ -68,10 +61,13 @@ def state() -> tuple[int, datetime] | None:
     return (len(cached.sids), cached.as_of) if cached.as_of != _NEVER else None
 
 
-def is_revoked(sid: str, now: datetime) -> bool:
-    """Return whether the session `sid` was revoked.
+def is_revoked(sid: str, now: datetime, roles_id: str = "") -> bool:
+    """Return whether the session or access key `sid` was revoked.
 
     A revocation takes effect here within one revocation delay.
+
+    Args:
+        roles_id: the set of roles in a token, which is revoked when a role is removed.
 
     Raises:
         sqlalchemy.exc.DBAPIError, db.DatabaseUnavailableError, errors.ServiceUnavailable: the list is too old and the
@@ -85,7 +81,7 @@ def is_revoked(sid: str, now: datetime) -> bool:
         with cached.renewing:
             if not cached.good_after < now < cached.good_until:
                 _renew(cached, now, waiting_since)
-    return sid in cached.sids
+    return sid in cached.sids or roles_id in cached.sids
 
 
 def _renew(cached: _List, now: datetime, waiting_since: float) -> None:
@@ -124,7 +120,7 @@ def _read(cached: _List, now: datetime) -> None:
         cached.reading_since, cached.reading_to, cached.reached = now, database_now, (since, "")
     while True:
         since, sid = cached.reached
-        rows = db.execute_now(_RECENTLY_REVOKED, {"since": since, "sid": sid, "page": PAGE})
+        rows = revoked_ids.page(since, sid, PAGE)
         cached.sids.update({row.id: row.revoked_at for row in rows})
         if len(rows) < PAGE:
             break

@@ -21,6 +21,9 @@ _CLOCK_SLACK: Final = timedelta(seconds=60)
 _NOW: Final = bindparam("now", type_=db.Instant())
 _ACTIVE_USER: Final = sa.select(User.id).where(User.id == Session.user_id, User.disabled_at.is_(None))
 _USERNAME: Final = sa.select(User.username).where(User.id == Session.user_id).correlate(Session).scalar_subquery()
+_ROLES: Final = (
+    sa.select(User.roles_id + " " + User.roles).where(User.id == Session.user_id).correlate(Session).scalar_subquery()
+)
 GRANTED: Final = (
     Session.id,
     Session.user_id,
@@ -32,6 +35,7 @@ GRANTED: Final = (
     Session.ends_at,
     Session.authenticated_at,
     Session.amr,
+    _ROLES.label("roles"),
 )
 
 
@@ -94,10 +98,16 @@ def refresh(
     raise errors.RefreshTokenRevoked(reason="reuse", sid=claims.sid, outcome="reuse")
 
 
-def is_active(sid: str, now: datetime) -> bool:
-    """Return whether the session `sid` is live and its user is active."""
+def is_active(sid: str, now: datetime, roles_id: str = "") -> bool:
+    """Return whether the session `sid` is live, and its user is active.
+
+    Args:
+        roles_id: the set of roles in a token, which must not be replaced.
+    """
     row = _read(sid)
-    return row is not None and row.revoked_at is None and row.disabled_at is None and now < row.expires_at
+    if row is None or row.revoked_at is not None or row.disabled_at is not None or now >= row.expires_at:
+        return False
+    return not roles_id or roles_id in row.roles.split()[:1]
 
 
 def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False, evidence: str | None = None) -> Grant:
@@ -114,6 +124,7 @@ def grant(outcome: Outcome, row: Any, *, elsewhere: bool = False, evidence: str 
         ends_at=row.ends_at,
         authenticated_at=row.authenticated_at,
         amr=tuple(row.amr.split()),
+        roles=tuple(row.roles.split()),
         elsewhere=elsewhere,
         evidence=evidence,
     )

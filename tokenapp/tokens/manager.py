@@ -30,6 +30,7 @@ from tokenapp.tokens import verification
 
 FRESH_FOR: Final = 900  # seconds
 FRESH_CHALLENGE: Final = f'error="insufficient_user_authentication", max_age="{FRESH_FOR}"'  # RFC 9470, 3
+IsRevoked = Callable[[str, datetime, str], bool]
 Render = Callable[[errors.TokenappError], Response]
 decode: Final = decode_token
 _VALUE: Final = "a-token"
@@ -52,11 +53,13 @@ class Manager(JWTManager):
     The library's hooks are not enough: they look up key and header separately, and do not know the token's use.
     """
 
-    def __init__(self, app: Flask, settings: Settings, is_revoked: Callable[[str, datetime], bool]) -> None:
+    def __init__(self, app: Flask, settings: Settings, is_revoked: IsRevoked) -> None:
         super().__init__(app)
         self.cookie_name = settings.cookie_name
         self._cookie: str | None = None
-        self.token_in_blocklist_loader(lambda _header, claims: is_revoked(claims["sid"], datetime.now(UTC)))
+        self.token_in_blocklist_loader(
+            lambda _header, claims: is_revoked(claims["sid"], datetime.now(UTC), claims.get("roles_id", ""))
+        )
         self._claims = {
             use: {"iss": settings.issuer, "aud": verification.audience(use, settings), "type": use} for use in keys.USES
         }
@@ -101,7 +104,7 @@ class Manager(JWTManager):
         return verification.verify(encoded_token, now=datetime.now(UTC), allow_expired=allow_expired)
 
 
-def init_app(app: Flask, settings: Settings, is_revoked: Callable[[str, datetime], bool], render: Render) -> None:
+def init_app(app: Flask, settings: Settings, is_revoked: IsRevoked, render: Render) -> None:
     """Give `app` its JWTManager; `is_revoked` tells if a session is revoked.
 
     `render` makes the responses to errors of the library's own decorators.
@@ -153,6 +156,8 @@ def mint(grant: Grant, now: datetime) -> Minted:
         "amr": grant.amr,
         "username": grant.username,
     }
+    if grant.roles:
+        access["roles_id"], *access["roles"] = grant.roles
     refresh = {
         "sid": grant.sid,
         "jti": grant.jti,

@@ -44,6 +44,9 @@ class AccessClaims(msgspec.Struct, frozen=True):
     fresh: bool | int
     username: str
     amr: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    roles_id: str = ""
+    scope: str = ""
     nbf: int = 0
 
 

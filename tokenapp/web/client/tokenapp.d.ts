@@ -71,6 +71,7 @@ export type ErrorCode =
   | "address_taken"
   | "link_invalid"
   | "password_change_required"
+  | "role_rejected"
   | "user_not_found"
   | "session_not_found"
   | "too_many_attempts"
