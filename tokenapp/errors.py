@@ -1,6 +1,7 @@
 """The errors that a client can get: classes with code, status and message."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 Outcome = Literal["revoked", "ahead", "reuse", "unproved", "late"]
 
@@ -17,6 +18,7 @@ class TokenappError(Exception):
         device_challenge: what the key of a bound session must sign.
         sid: the session that the error is about, for the log.
         outcome: tells errors of one class apart in the metrics.
+        members: more members of the response's body.
     """
 
     code: ClassVar[str]
@@ -39,6 +41,7 @@ class TokenappError(Exception):
         device_challenge: str | None = None,
         sid: str | None = None,
         outcome: Outcome | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(reason or self.code)
         self.reason = reason
@@ -50,6 +53,7 @@ class TokenappError(Exception):
         self.device_challenge = device_challenge
         self.sid = sid
         self.outcome = outcome
+        self.members = members
 
 
 class InvalidRequest(TokenappError):
@@ -168,6 +172,36 @@ class RoleRejected(TokenappError):
 
     code, status = "role_rejected", 400
     message = "A role has 1 to 32 letters, digits and characters of ._:-, and begins with a letter or digit."
+
+
+class SecondFactorRequired(TokenappError):
+    """The password is right: continue with a second factor, or set one up."""
+
+    code, status, message = "second_factor_required", 401, "Please confirm your sign-in with a second factor."
+
+
+class SignInExpired(TokenappError):
+    """The pending sign-in is unknown, used, ended or older than five minutes."""
+
+    code, status, message = "sign_in_expired", 401, "This sign-in has expired. Please start again."
+
+
+class InvalidCode(InvalidCredentials):
+    """The code is wrong, or it was used before."""
+
+    code, status, message = "invalid_code", 401, "The code is wrong, or it was used before."
+
+
+class FactorNotFound(TokenappError):
+    """The user has no such second factor."""
+
+    code, status, message = "factor_not_found", 404, "Second factor not found."
+
+
+class LastWayToSignIn(TokenappError):
+    """Without this the user could not sign in, or not as the service requires."""
+
+    code, status, message = "last_way_to_sign_in", 409, "This is the last way to sign in. Add another one first."
 
 
 class UserNotFound(TokenappError):

@@ -22,6 +22,8 @@ class User(Base):
 
     `email` is stored as given. A user with a temporary password must replace it at the next sign-in. `roles` are
     separated by spaces. `roles_id` changes whenever a role is removed: access tokens with an older one are revoked.
+    With `second_factor`, the password alone does not sign the user in. `password_short` is about a password that is
+    allowed only then.
     """
 
     __tablename__ = "users"
@@ -40,6 +42,8 @@ class User(Base):
     password_temporary: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     roles: Mapped[str] = mapped_column(sa.String(700), default="", server_default=sa.text("''"))
     roles_id: Mapped[str] = mapped_column(sa.String(64), default="", server_default=sa.text("''"))
+    password_short: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    second_factor: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
 
 class LoginName(Base):

@@ -1,9 +1,13 @@
 """Signing in and confirming a password: credentials in, a session out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from tokenapp import accounts, audit, db, errors, passwords, sessions
+from sqlalchemy import orm
+
+from tokenapp import accounts, audit, db, errors, factors, passwords, sessions
 from tokenapp.models import Device, Grant, User
 from tokenapp.throttle import lockout, rate_limit
 
@@ -16,6 +20,21 @@ class Credentials(NamedTuple):
     username: str
     password: str
     new_password: str | None = None
+
+
+class Caller(NamedTuple):
+    """The session of a request, and the methods by which it was opened."""
+
+    user_id: str
+    sid: str
+    amr: tuple[str, ...]
+
+
+class SignedIn(NamedTuple):
+    """A new session, and the recovery codes of a factor that was set up with it."""
+
+    grant: Grant
+    recovery_codes: list[str]
 
 
 class _Failure(NamedTuple):
@@ -33,6 +52,7 @@ def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str 
 
     Raises:
         errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
+        errors.SecondFactorRequired: the password is right, and the sign-in continues with `continue_sign_in`.
         errors.PasswordChangeRequired: the password is temporary, and there is no new one.
         errors.PasswordRejected: the new password violates the policy, or does not differ.
         errors.InvalidRequest: there is a new password, but the current one is not temporary.
@@ -46,7 +66,35 @@ def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str 
         user = accounts.replace_temporary(user, given.new_password, now)
     elif given.new_password is not None:
         raise errors.InvalidRequest(detail="`newPassword` can only replace a temporary password.")
+    if factors.pending.is_needed(user):
+        raise factors.pending.begin(user, now)
     return sessions.open_session(user, now, device, amr=("pwd",), replaces=replaces)
+
+
+def continue_sign_in(
+    token: str, answer: factors.Answer, device: Device, now: datetime, *, replaces: str | None = None
+) -> SignedIn:
+    """Open a session for a pending sign-in and a second factor.
+
+    The session `replaces` is revoked. One transaction uses up the pending sign-in and the answer. If the sign-in must
+    set up a factor, the answer confirms it.
+
+    Raises:
+        errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound, errors.TooManyAttempts,
+            errors.InvalidCredentials, errors.ServiceUnavailable
+    """
+    waiting = factors.pending.find(token, now)
+    recovery_codes: list[str] = []
+    with _counted_code(waiting.user, None, now):
+        checked = (factors.check_setup if waiting.setup else factors.check)(waiting.user, answer, now)
+
+        def spend(writer: orm.Session) -> None:
+            factors.pending.spend(writer, waiting, now)
+            recovery_codes[:] = checked.spend(writer) or ()
+
+        amr = factors.assess(factors.PASSWORD, checked.proof).amr
+        grant = sessions.open_session(waiting.user, now, device, amr=amr, replaces=replaces, spend=spend)
+    return SignedIn(grant, recovery_codes)
 
 
 def authenticate(given: Credentials, now: datetime) -> User:
@@ -86,26 +134,52 @@ def authenticate(given: Credentials, now: datetime) -> User:
     return user
 
 
-def reauthenticate(user_id: str, sid: str, password: str, now: datetime, device: Device) -> Grant:
-    """Check the password again, and replace the session `sid` by a new one.
+def reauthenticate(caller: Caller, password: str, now: datetime, device: Device) -> Grant:
+    """Check the password again, and replace the caller's session by a new one.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
+        errors.SecondFactorRequired: the password is right, and the sign-in continues with `continue_sign_in`.
     """
-    user = _confirm(user_id, sid, password, now)
-    return sessions.reauthenticate(user, sid, now, device)
+    user = _confirm(caller.user_id, caller.sid, password, now)
+    if factors.pending.is_needed(user):
+        raise factors.pending.begin(user, now)
+    return sessions.reauthenticate(user, caller.sid, now, device)
 
 
-def change_password(user_id: str, sid: str, current: str, new: str, now: datetime, device: Device) -> Grant:
+def step_up(caller: Caller, answer: factors.Answer, now: datetime, device: Device) -> Grant:
+    """Check a second factor, and replace the caller's session by a new one.
+
+    What is proved is added to the methods of the session. Failures count against the session. It is revoked after
+    twenty in a row.
+
+    Raises:
+        errors.AccessTokenInvalid, errors.InvalidCode, errors.TooManyAttempts, errors.ServiceUnavailable
+    """
+    user = accounts.get_active(caller.user_id)
+    with _counted_code(user, caller.sid, now):
+        checked = factors.check(user, answer, now)
+        amr = factors.assess(checked.proof, held=caller.amr).amr
+
+        def spend(writer: orm.Session) -> None:
+            checked.spend(writer)
+
+        return sessions.reauthenticate(user, caller.sid, now, device, amr=amr, spend=spend)
+
+
+def change_password(caller: Caller, current: str, new: str, now: datetime, device: Device) -> Grant:
     """Replace the user's password and, by a new one, all their sessions.
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
+        errors.ReauthenticationRequired: the session has a lower level than the account.
         errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
-    user = _confirm(user_id, sid, current, now)
+    factors.require_level(accounts.get_active(caller.user_id), factors.acr_of(caller.amr))
+    user = _confirm(caller.user_id, caller.sid, current, now)
     _check_differs(new, current)
-    return accounts.change_password(user, sid, new, now, device)
+    amr = factors.assess(factors.PASSWORD, held=caller.amr).amr
+    return accounts.change_password(user, caller.sid, new, now, device, amr=amr)
 
 
 def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
@@ -135,18 +209,43 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
     return user
 
 
+@contextmanager
+def _counted_code(user: User, sid: str | None, now: datetime) -> Iterator[None]:
+    """Count a check as failed before it is done, and clear the count on success.
+
+    Codes count against the account, over all pending sign-ins; inside a session, against that.
+    """
+    purpose: lockout.Purpose = "code" if sid is None else "session"
+    name = sid or user.id
+    with lockout.one_at_a_time(name):
+        failures = lockout.count_attempt(purpose, name, now)
+        try:
+            yield
+        except errors.InvalidCode as error:
+            _record_failure(_Failure(name, failures, user, sid, str(error.reason)), now, "factor_failed")
+            if sid is not None and failures >= MAX_SESSION_FAILURES:
+                sessions.revoke(sid, "too_many_failures", now)
+            raise
+        except errors.TokenappError:
+            lockout.undo_attempt(purpose, name, failures, now)
+            raise
+        lockout.clear(purpose, name)
+
+
 def _check_differs(new: str, current: str) -> None:
     if passwords.policy.normalize(new) == passwords.policy.normalize(current):
         raise errors.PasswordRejected(detail="The new password must differ from the current one.")
 
 
-def _record_failure(failure: _Failure, now: datetime) -> None:
+def _record_failure(failure: _Failure, now: datetime, kind: audit.Kind = "sign_in_failed") -> None:
     """Record a failed attempt; from the fifth on once an hour, with a count."""
     user_id = failure.user.id if failure.user else None
     if failure.number > lockout.FREE_FAILURES:
         about = failure.sid or user_id or failure.name
-        audit.count("sign_in_failed", now, about=about, user_id=user_id, sid=failure.sid, reason=failure.reason)
+        audit.count(kind, now, about=about, user_id=user_id, sid=failure.sid, reason=failure.reason)
     else:
-        audit.record_alone("sign_in_failed", now, user_id=user_id, sid=failure.sid, reason=failure.reason)
+        audit.record_alone(kind, now, user_id=user_id, sid=failure.sid, reason=failure.reason)
     if failure.number == lockout.LOCK_AFTER and failure.sid is None:
         audit.record_alone("user_locked", now, user_id=user_id)
+        if user_id is not None:
+            factors.pending.end(user_id)

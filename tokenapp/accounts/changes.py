@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from tokenapp.accounts import login_names
+from tokenapp.factor_models import PendingSignIn
 from tokenapp.models import OneTimeToken, User
 
 
@@ -20,7 +21,7 @@ def set_address(session: orm.Session, user: User, email: str, now: datetime) -> 
 
 
 def end_links(session: orm.Session, user_id: str, *, keep_undo: bool) -> None:
-    """End the links that were mailed to a user.
+    """End the mailed links and the pending sign-ins of a user.
 
     Args:
         keep_undo: whether a previous address can still undo its replacement. Otherwise someone who has changed the
@@ -28,3 +29,4 @@ def end_links(session: orm.Session, user_id: str, *, keep_undo: bool) -> None:
     """
     which = sa.delete(OneTimeToken).where(OneTimeToken.user_id == user_id)
     session.execute(which.where(OneTimeToken.purpose != "undo") if keep_undo else which)
+    session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user_id))

@@ -1,5 +1,6 @@
 """Replace the password of a user, and the hash of a password."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -31,10 +32,13 @@ def set_password(user: User, password: str, now: datetime, *, temporary: bool = 
     return _set_password(user, passwords.hash_password(password), now, temporary=temporary)
 
 
-def change_password(user: User, sid: str, password: str, now: datetime, device: Device) -> Grant:
+def change_password(user: User, sid: str, password: str, now: datetime, device: Device, *, amr: Sequence[str]) -> Grant:
     """Replace the password of a user who was just authenticated in the session `sid`.
 
     In the same transaction all their sessions are revoked and a new one is opened.
+
+    Args:
+        amr: the methods by which the user was authenticated.
 
     Raises:
         errors.PasswordRejected, errors.AccessTokenInvalid: nothing was written.
@@ -42,7 +46,7 @@ def change_password(user: User, sid: str, password: str, now: datetime, device: 
             the audit log and committed.
     """
     passwords.policy.check(password, user.username)
-    grant = _change_password(user, sid, passwords.hash_password(password), now, device)
+    grant = _change_password(user, sid, passwords.hash_password(password), now, (device, amr))
     if grant is None:
         raise errors.InvalidCredentials(reason=_CHANGED)
     return grant
@@ -113,7 +117,10 @@ def _set_password(user: User, hashed: str, now: datetime, *, temporary: bool) ->
 
 
 @db.retried
-def _change_password(user: User, sid: str, hashed: str, now: datetime, device: Device) -> Grant | None:
+def _change_password(
+    user: User, sid: str, hashed: str, now: datetime, opened: tuple[Device, Sequence[str]]
+) -> Grant | None:
+    device, amr = opened
     with db.writing() as session:
         if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
             audit.record(session, "sign_in_failed", now, user_id=user.id, reason=_CHANGED)
@@ -121,7 +128,7 @@ def _change_password(user: User, sid: str, hashed: str, now: datetime, device: D
         live = sa.and_(Session.id == sid, Session.user_id == user.id, Session.expires_at > now)
         if not revoke_where(session, live, "password_changed", now):
             raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
-        grant = replace_sessions(session, user, now, device, amr=("pwd",))
+        grant = replace_sessions(session, user, now, device, amr=amr)
         audit.record(session, "password_changed", now, user_id=user.id, sid=grant.sid)
         return grant
 

@@ -6,6 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tokenapp import audit, db, errors, sessions
+from tokenapp.factor_models import PendingSignIn, RecoveryCode, Totp
 from tokenapp.models import KnownDevice, LoginName, Mail, OneTimeToken, Session, User
 from tokenapp.throttle import lockout
 
@@ -40,6 +41,7 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         "locale": None,
         "roles": "",
         "roles_id": "",
+        "second_factor": False,
     }
     with db.writing() as session:
         deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)
@@ -50,7 +52,7 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         sessions.erase_devices(session, user.id, sids)
         names = sa.select(LoginName.name).where(LoginName.user_id == user.id)
         session.execute(sa.delete(OneTimeToken).where(OneTimeToken.address.in_(names)))
-        for kind in (LoginName, OneTimeToken, KnownDevice, Mail):
+        for kind in (LoginName, OneTimeToken, KnownDevice, Mail, Totp, RecoveryCode, PendingSignIn):
             session.execute(sa.delete(kind).where(kind.user_id == user.id))
         audit.record(session, "user_deleted", now, user_id=user.id)
         audit.erase(session, user.id)

@@ -40,6 +40,7 @@ def unlock(user: User, now: datetime) -> None:
     """Clear the failed attempts on the account, which ends its lockout."""
     with db.writing() as session:
         session.execute(lockout.clearing("password", user.username))
+        session.execute(lockout.clearing("code", user.id))
         audit.record(session, "user_unlocked", now, user_id=user.id)
 
 

@@ -2,8 +2,33 @@
 
 from typing import Final
 
-from tokenapp.api import account, account_page, auth, docs, forward_auth, health, oauth, pages, sessions
+from tokenapp.api import (
+    account,
+    account_page,
+    auth,
+    docs,
+    factors,
+    forward_auth,
+    health,
+    oauth,
+    pages,
+    second_step,
+    sessions,
+)
 
 BLUEPRINTS: Final = tuple(
-    module.bp for module in (auth, account, sessions, oauth, forward_auth, health, pages, account_page, docs)
+    module.bp
+    for module in (
+        auth,
+        second_step,
+        account,
+        factors,
+        sessions,
+        oauth,
+        forward_auth,
+        health,
+        pages,
+        account_page,
+        docs,
+    )
 )

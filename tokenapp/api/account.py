@@ -1,14 +1,14 @@
 """The account blueprint: one's own account, password and re-authentication."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from flask import Blueprint, Response, g
 
-from tokenapp import accounts, errors, sign_in, tokens
+from tokenapp import accounts, errors, factors, sign_in, tokens
 from tokenapp.http import requests
-from tokenapp.http.endpoint import endpoint, password
+from tokenapp.http.endpoint import endpoint, password, text
 from tokenapp.http.principal import Principal
 
 bp = Blueprint("account", __name__, url_prefix="/api")
@@ -22,6 +22,11 @@ NewPassword = Annotated[
         extra_json_schema={"format": "password"},
     ),
 ]
+
+
+SecondMethod = Literal["totp", "recovery_code", "passkey"]
+Code = Annotated[str, text(64, "The code of an authenticator app, or a recovery code.", "123456")]
+Credential = Annotated[dict[str, Any], msgspec.Meta(description="The credential of a passkey, from `toJSON()`.")]
 
 
 class Me(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -42,10 +47,13 @@ class NewPasswordBody(msgspec.Struct, rename="camel"):
     new_password: NewPassword
 
 
-class PasswordBody(msgspec.Struct):
-    """The current password."""
+class ReauthenticationBody(msgspec.Struct):
+    """The current password, or a second factor."""
 
-    password: Password
+    password: Password | msgspec.UnsetType = msgspec.UNSET
+    method: SecondMethod | msgspec.UnsetType = msgspec.UNSET
+    code: Code = ""
+    credential: Credential | None = None
 
 
 class AccessResponse(msgspec.Struct, rename="camel"):
@@ -66,15 +74,20 @@ def me(principal: Principal) -> Response:
 
 
 @bp.put("/me/password")
-@endpoint(body=NewPasswordBody, credential="bearer", cookie="set", rate_limited=True, errors=(errors.PasswordRejected,))
+@endpoint(
+    body=NewPasswordBody,
+    credential="bearer",
+    cookie="set",
+    rate_limited=True,
+    errors=(errors.PasswordRejected, errors.ReauthenticationRequired),
+)
 def change_password(body: NewPasswordBody, principal: Principal, now: datetime) -> Response:
     """Change the password, given the current one.
 
     All sessions are revoked, and a new one is opened: its refresh token is in the cookie.
     """
-    grant = sign_in.change_password(
-        principal.user_id, principal.sid, body.current_password, body.new_password, now, requests.device()
-    )
+    caller = sign_in.Caller(principal.user_id, principal.sid, principal.amr)
+    grant = sign_in.change_password(caller, body.current_password, body.new_password, now, requests.device())
     g.state.grant = grant
     response = requests.no_content()
     tokens.set_cookie(response, tokens.mint(grant, now))
@@ -82,13 +95,28 @@ def change_password(body: NewPasswordBody, principal: Principal, now: datetime) 
 
 
 @bp.post("/reauthenticate")
-@endpoint(body=PasswordBody, response=AccessResponse, credential="bearer", cookie="set", rate_limited=True)
-def reauthenticate(body: PasswordBody, principal: Principal, now: datetime) -> Response:
-    """Exchange the password for a fresh access token.
+@endpoint(
+    body=ReauthenticationBody,
+    response=AccessResponse,
+    credential="bearer",
+    cookie="set",
+    rate_limited=True,
+    errors=(errors.InvalidCode, errors.SecondFactorRequired),
+)
+def reauthenticate(body: ReauthenticationBody, principal: Principal, now: datetime) -> Response:
+    """Exchange the password or a second factor for a fresh access token.
 
-    A new session replaces the current one: its refresh token is in the cookie.
+    A new session replaces the current one: its refresh token is in the cookie. A second factor is added to what the
+    session has proved. For an account with a second factor, the password alone leads to the second step of a sign-in.
     """
-    grant = sign_in.reauthenticate(principal.user_id, principal.sid, body.password, now, requests.device())
+    caller = sign_in.Caller(principal.user_id, principal.sid, principal.amr)
+    if body.method is not msgspec.UNSET:
+        answer = factors.Answer(body.method, body.code, body.credential)
+        grant = sign_in.step_up(caller, answer, now, requests.device())
+    elif body.password is not msgspec.UNSET:
+        grant = sign_in.reauthenticate(caller, body.password, now, requests.device())
+    else:
+        raise errors.InvalidRequest(detail="`password` or `method` is missing.")
     g.state.grant = grant
     minted = tokens.mint(grant, now)
     response = requests.json_response(AccessResponse(minted.access_token, "Bearer", minted.expires_in))

@@ -55,7 +55,12 @@ class Greeting(msgspec.Struct):
     credential="cookie, if any",
     cookie="set",
     rate_limited=True,
-    errors=(errors.InvalidCredentials, errors.PasswordChangeRequired, errors.PasswordRejected),
+    errors=(
+        errors.InvalidCredentials,
+        errors.PasswordChangeRequired,
+        errors.PasswordRejected,
+        errors.SecondFactorRequired,
+    ),
 )
 def login(body: LoginBody, now: datetime) -> Response:
     """Sign in with a password.

@@ -176,6 +176,12 @@ class Settings:
         read.networks,
         "Proxies whose `X-Forwarded-For` is trusted: addresses or networks, comma-separated.",
     )
+    second_factor: str = setting(
+        "TOKENAPP_SECOND_FACTOR",
+        "optional",
+        read.one_of("optional", "required"),
+        "Whether a second factor is `optional` or `required`. If required, it is set up at the next sign-in.",
+    )
     address_failures: int = setting(
         "TOKENAPP_ADDRESS_FAILURES",
         "60",

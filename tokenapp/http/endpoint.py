@@ -17,7 +17,14 @@ from tokenapp.http import client_credentials, principal, problems, rate_limit, r
 from tokenapp.models import Right
 
 Credential = Literal[
-    "bearer", "fresh bearer", "bearer, for a proxy", "client", "cookie", "cookie, if any", "cookie or bearer, if any"
+    "bearer",
+    "fresh bearer",
+    "recent bearer",
+    "bearer, for a proxy",
+    "client",
+    "cookie",
+    "cookie, if any",
+    "cookie or bearer, if any",
 ]
 Cookie = Literal["set", "cleared", "cleared with its session", "bound"]
 Security = list[dict[str, list[str]]]
@@ -36,6 +43,7 @@ _CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[Tokena
     None: ([], ()),
     "bearer": ([{"bearer": []}], _BEARER),
     "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
+    "recent bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
     "bearer, for a proxy": ([{"bearer": []}], tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest)),
     "client": ([{"client": []}], (errors.ServiceUnavailable,)),
     "cookie": ([{"refreshCookie": []}], (*_COOKIE, *_REFRESH)),
@@ -45,6 +53,7 @@ _CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[Tokena
 _AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
     "bearer": principal.authenticate,
     "fresh bearer": partial(principal.authenticate, fresh=True),
+    "recent bearer": principal.authenticate_recent,
     "bearer, for a proxy": principal.authenticate_for_proxy,
 }
 _SAME_SITE: Final = {"cookie", "cookie, if any", "cookie or bearer, if any"}

@@ -1,7 +1,7 @@
 """The caller of a request, and the state that is shared while it is handled."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 import jwt
@@ -14,6 +14,7 @@ from tokenapp import errors, tokens
 from tokenapp.models import Grant, RefreshClaims
 from tokenapp.sessions import revocation_list
 
+RECENT: Final = timedelta(minutes=5)
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
 
@@ -21,7 +22,7 @@ _CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
 class Principal(msgspec.Struct, frozen=True):
     """The authenticated caller of a request.
 
-    `authenticated_at` and `amr` describe the sign-in.
+    `authenticated_at`, `amr` and `acr` describe the sign-in.
     """
 
     user_id: str
@@ -31,6 +32,7 @@ class Principal(msgspec.Struct, frozen=True):
     amr: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    acr: str = "1"
 
 
 class RequestState(msgspec.Struct):
@@ -80,6 +82,20 @@ def authenticate(*, fresh: bool = False) -> Principal:
     return principal
 
 
+def authenticate_recent() -> Principal:
+    """Return the principal, who must have signed in within five minutes.
+
+    Raises:
+        errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest
+        errors.ReauthenticationRequired (RFC 9470, 3)
+    """
+    principal = authenticate()
+    if principal.authenticated_at < datetime.now(UTC) - RECENT:
+        challenge = f'error="insufficient_user_authentication", max_age="{RECENT.seconds}"'
+        raise errors.ReauthenticationRequired(challenge=challenge)
+    return principal
+
+
 def authenticate_for_proxy() -> Principal:
     """Return the principal for a proxy.
 
@@ -116,6 +132,7 @@ def _principal(claims: dict[str, Any]) -> Principal:
         tuple(claims.get("amr", ())),
         tuple(claims.get("roles", ())),
         tuple(claims.get("scope", "").split()),
+        acr=claims.get("acr", "1"),
     )
 
 

@@ -36,6 +36,18 @@ class Problem(msgspec.Struct, rename="camel"):
     request_id: str
 
 
+class SecondFactorProblem(Problem):
+    """The body of an error that leads to the second step of a sign-in.
+
+    `pending` is valid for five minutes, at ``/api/login/second``. `methods` are the methods of the user. If there are
+    none, `setup` has those that the user can set up now.
+    """
+
+    pending: str
+    methods: list[str]
+    setup: list[str]
+
+
 class OAuthError(msgspec.Struct):
     """The body of an error of the OAuth routes (RFC 6749, 5.2)."""
 
@@ -65,7 +77,8 @@ def render(error: errors.TokenappError) -> Response:
         message=error.detail,
         request_id=g.state.request_id,
     )
-    response = Response(msgspec.json.encode(problem), status=error.status, mimetype="application/problem+json")
+    body = problem if error.members is None else {**msgspec.to_builtins(problem), **error.members}
+    response = Response(msgspec.json.encode(body), status=error.status, mimetype="application/problem+json")
     _set_headers(response, error)
     return response
 

@@ -1,6 +1,6 @@
 """Opening sessions: after a sign-in, a re-authentication or a new password."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,6 +23,7 @@ def open_session(
     *,
     amr: Sequence[str] = ("pwd",),
     replaces: str | None = None,
+    spend: Callable[[orm.Session], None] | None = None,
 ) -> Grant:
     """Open a session for `user` and revoke the session `replaces`.
 
@@ -30,6 +31,7 @@ def open_session(
 
     Args:
         amr: the methods by which the user was just authenticated (RFC 8176).
+        spend: uses up what the session is opened for, in its transaction; what it raises rolls back everything.
 
     Raises:
         errors.InvalidCredentials: the user was disabled, or their credentials changed, since they were verified. The
@@ -40,6 +42,8 @@ def open_session(
         # The share lock makes a concurrent disabling or password change wait for this sign-in, or win outright.
         allowed = writer.scalar(sa.select(User.id).where(*unchanged(user)).with_for_update(read=True)) is not None
         if allowed:
+            if spend is not None:
+                spend(writer)
             if replaces is not None:
                 revoke_where(writer, Session.id == replaces, "replaced", now)
             add_session(writer, session, "sign_in", now)
@@ -51,7 +55,15 @@ def open_session(
 
 
 @db.retried
-def reauthenticate(user: User, sid: str, now: datetime, device: Device, *, amr: Sequence[str] = ("pwd",)) -> Grant:
+def reauthenticate(
+    user: User,
+    sid: str,
+    now: datetime,
+    device: Device,
+    *,
+    amr: Sequence[str] = ("pwd",),
+    spend: Callable[[orm.Session], None] | None = None,
+) -> Grant:
     """Open a new session in place of `sid`, whose user was just authenticated again.
 
     A copy of the old refresh token therefore never becomes fresh.
@@ -62,6 +74,8 @@ def reauthenticate(user: User, sid: str, now: datetime, device: Device, *, amr: 
     session = _new_session(user.id, now, device, amr)
     live = sa.and_(Session.id == sid, Session.user_id == user.id, Session.expires_at > now)
     with db.writing() as writer:
+        if spend is not None:
+            spend(writer)
         if not revoke_where(writer, live, "reauthenticated", now):
             raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
         add_session(writer, session, "reauthenticated", now)
@@ -89,6 +103,7 @@ def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
         User.id == user.id,
         User.disabled_at.is_(None),
         User.credentials_changed_at == user.credentials_changed_at,
+        User.second_factor == user.second_factor,
     )
 
 

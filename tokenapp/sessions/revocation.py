@@ -27,6 +27,7 @@ Reason = Literal[
     "reauthenticated",
     "too_many_sessions",
     "too_many_failures",
+    "factors_reset",
 ]
 # Each reason completes the sentence "The session was revoked because …", which operators read out to users.
 REASONS: Final[Mapping[str, str]] = {
@@ -45,7 +46,8 @@ REASONS: Final[Mapping[str, str]] = {
     "key_dropped": "the signing key of its refresh token was dropped",
     "reauthenticated": "the user entered the password again, which started a new session",
     "too_many_sessions": "the user has a limited number of sessions, and this was the oldest",
-    "too_many_failures": "a wrong password was entered too often within the session",
+    "too_many_failures": "a wrong password or code was entered too often within the session",
+    "factors_reset": "an operator removed the user's second factors",
 }
 BATCH: Final = 1000
 

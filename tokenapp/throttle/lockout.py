@@ -20,7 +20,7 @@ from tokenapp import db, errors
 from tokenapp.encryption import keyed_digest
 from tokenapp.models import Throttle
 
-Purpose = Literal["password", "session"]
+Purpose = Literal["password", "session", "code"]
 FREE_FAILURES: Final = 4
 LOCK_AFTER: Final = 100
 FIRST_WAIT: Final = timedelta(seconds=30)
@@ -28,7 +28,11 @@ LONGEST_WAIT: Final = timedelta(hours=1)
 LOCK_TIME: Final = timedelta(hours=24)
 PRUNE_BATCH: Final = 1000
 # Part of the stored digests: never change one.
-_LABELS: Final[Mapping[Purpose, str]] = {"password": "throttle ", "session": "throttle session "}
+_LABELS: Final[Mapping[Purpose, str]] = {
+    "password": "throttle ",
+    "session": "throttle session ",
+    "code": "throttle code ",
+}
 _DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
 _LONGEST_TURN: Final = 2.0
 _locks: Final = [threading.Lock() for _ in range(64)]

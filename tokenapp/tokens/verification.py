@@ -47,6 +47,7 @@ class AccessClaims(msgspec.Struct, frozen=True):
     roles: tuple[str, ...] = ()
     roles_id: str = ""
     scope: str = ""
+    acr: Literal["1", "2"] = "1"
     nbf: int = 0
 
 

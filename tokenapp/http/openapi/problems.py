@@ -13,7 +13,7 @@ from tokenapp import errors
 from tokenapp.config import Settings
 from tokenapp.errors import TokenappError
 from tokenapp.http.openapi import headers
-from tokenapp.http.problems import OAuthError, Problem
+from tokenapp.http.problems import OAuthError, Problem, SecondFactorProblem
 
 Object = dict[str, Any]
 
@@ -31,11 +31,15 @@ _HEADERS_OF: Final[Mapping[type[TokenappError], str]] = {
 
 def schemas(kinds: Iterable[type[TokenappError]], oauth: Iterable[str], settings: Settings) -> dict[str, Object]:
     """Return the schemas of all errors by name."""
-    problem, oauth_error = msgspec.json.schema_components([Problem, OAuthError])[1].values()
+    kinds = list(kinds)
+    types = [Problem, OAuthError, SecondFactorProblem]
+    problem, oauth_error, second_factor = (msgspec.json.schema_components([kind])[1][kind.__name__] for kind in types)
     named = {_name(code, OAuthError): _narrowed(oauth_error, {"error": code}) for code in oauth}
     for kind in kinds:
         values = {"status": status_of(kind, settings), "code": kind.code}
-        named[_name(kind.code, Problem)] = _narrowed(problem, values, inspect.getdoc(kind))
+        named[_name(kind.code, Problem)] = _narrowed(
+            second_factor if kind is errors.SecondFactorRequired else problem, values, inspect.getdoc(kind)
+        )
     return dict(sorted(named.items()))
 
 
@@ -103,4 +107,7 @@ def _example(kind: type[TokenappError], status: int) -> Any:
         message=kind.message,
         request_id="Rk3tGmPa-4Xy9sQd",
     )
-    return msgspec.to_builtins(problem)
+    example: Object = msgspec.to_builtins(problem)
+    if kind is errors.SecondFactorRequired:
+        example |= {"pending": "A" * 43, "methods": ["totp", "recovery_code"], "setup": []}
+    return example

@@ -55,6 +55,7 @@ export type ErrorCode =
   // Errors of the service: docs/errors.md describes them.
   | "invalid_request"
   | "invalid_credentials"
+  | "invalid_code"
   | "invalid_client"
   | "unauthorized_client"
   | "refresh_token_missing"
@@ -72,6 +73,10 @@ export type ErrorCode =
   | "link_invalid"
   | "password_change_required"
   | "role_rejected"
+  | "second_factor_required"
+  | "sign_in_expired"
+  | "factor_not_found"
+  | "last_way_to_sign_in"
   | "user_not_found"
   | "session_not_found"
   | "too_many_attempts"

@@ -1,0 +1,50 @@
+"""The database tables of second factors and of sign-ins that wait for one."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tokenapp.db import Base, Instant
+
+
+class Totp(Base):
+    """An authenticator app of a user, with its encrypted secret (RFC 6238).
+
+    It counts once it is confirmed. `last_step` is the number of the last time step whose code was used.
+    """
+
+    __tablename__ = "totps"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    encrypted: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    confirmed_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_step: Mapped[int] = mapped_column(default=0)
+
+
+class RecoveryCode(Base):
+    """A recovery code, as a SHA-256 digest. It is deleted when it is used."""
+
+    __tablename__ = "recovery_codes"
+
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class PendingSignIn(Base):
+    """A sign-in whose password was right, and that waits for the second factor.
+
+    Only the SHA-256 digest of its token is stored. With `setup`, the user has no second factor and must set one up.
+    """
+
+    __tablename__ = "pending_sign_ins"
+
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    setup: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)

@@ -1,0 +1,98 @@
+"""The kinds of second factors, and what changes with the first and the last."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from tokenapp import audit, config, db, errors
+from tokenapp.factor_models import PendingSignIn, RecoveryCode, Totp
+from tokenapp.factors import levels, recovery_codes
+from tokenapp.models import Session, User
+
+Kind = Literal["totp", "passkey"]
+# What makes a user's sign-in need a second step: the rows of each kind. A new kind is added here.
+CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
+    "totp": sa.select(Totp.user_id).where(Totp.confirmed_at.is_not(None)),
+}
+# The kinds that a pending sign-in can set up.
+SETUP: Final[tuple[Kind, ...]] = ("totp",)
+STEP_UP: Final = 'error="insufficient_user_authentication", acr_values="2", max_age="300"'  # RFC 9470, 3
+
+
+def methods_of(user: User) -> list[str]:
+    """Return the methods of the second step that `user` has."""
+    if not user.second_factor:
+        return []
+    rows = [*CONFIRMED.items(), ("recovery_code", sa.select(RecoveryCode.user_id))]
+    queries = [
+        sa.select(sa.literal(name)).where(query.where(query.selected_columns[0] == user.id).exists())
+        for name, query in rows
+    ]
+    return [row[0] for row in db.execute_now(sa.union_all(*queries))]
+
+
+def authorize(writer: orm.Session, user_id: str, sid: str, acr: str, now: datetime) -> User:
+    """Return the user, locked, for a change of their factors by the session `sid`.
+
+    Raises:
+        errors.AccessTokenInvalid: the session was revoked, or the user disabled.
+        errors.ReauthenticationRequired: the session has a lower level than the account.
+    """
+    user = writer.get(User, user_id, with_for_update=True)
+    live = (Session.id == sid, Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
+    if user is None or user.disabled_at is not None or writer.scalar(sa.select(Session.id).where(*live)) is None:
+        raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
+    require_level(user, acr)
+    return user
+
+
+def require_level(user: User, acr: str) -> None:
+    """Reject a sign-in of a lower level than that of the account.
+
+    Raises:
+        errors.ReauthenticationRequired
+    """
+    if user.second_factor and acr != levels.TWO_FACTORS:
+        raise errors.ReauthenticationRequired(challenge=STEP_UP)
+
+
+def added(writer: orm.Session, user: User, kind: Kind, now: datetime) -> list[str] | None:
+    """Note that `user`, locked, has a new factor, in that transaction.
+
+    Pending sign-ins end. Returns recovery codes for the first factor.
+    """
+    first = not user.second_factor
+    user.second_factor = True
+    writer.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
+    audit.record(writer, "factor_added", now, user_id=user.id, reason=kind)
+    return recovery_codes.replace(writer, user.id, now) if first else None
+
+
+def removed(writer: orm.Session, user: User, kind: Kind, now: datetime) -> None:
+    """Note that `user`, locked, has lost a factor, in that transaction.
+
+    Pending sign-ins end, and so do the recovery codes with the last factor.
+
+    Raises:
+        errors.LastWayToSignIn: the user could not sign in any more, or no longer as the settings require.
+    """
+    queries = [query.where(query.selected_columns[0] == user.id).exists() for query in CONFIRMED.values()]
+    if not writer.scalar(sa.select(sa.or_(*queries))):
+        _require_other_way(user)
+        user.second_factor = False
+        writer.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
+    writer.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
+    audit.record(writer, "factor_removed", now, user_id=user.id, reason=kind)
+
+
+def _require_other_way(user: User) -> None:
+    """Check that `user` can sign in without any factor."""
+    if config.current().second_factor == "required":
+        raise errors.LastWayToSignIn(detail="A second factor is required. Add another one before you remove this one.")
+    if not user.password_hash:
+        raise errors.LastWayToSignIn(detail="This is the last way to sign in. Set a password before you remove it.")
+    if user.password_short:
+        raise errors.LastWayToSignIn(detail="Your password is too short to protect the account alone. Change it first.")
