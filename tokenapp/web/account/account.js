@@ -2,11 +2,20 @@
 
 import { createClient } from "../client/tokenapp.js";
 import { startPage } from "./page.js";
+import { address } from "./views/address.js";
+import { data } from "./views/data.js";
 import { devices } from "./views/devices.js";
+import { email } from "./views/email.js";
 import { everywhere } from "./views/everywhere.js";
+import { leave } from "./views/leave.js";
 import { password } from "./views/password.js";
 import { profile } from "./views/profile.js";
+import { register } from "./views/register.js";
+import { reset } from "./views/reset.js";
 import { signIn } from "./views/sign-in.js";
+import { temporary } from "./views/temporary.js";
+import { undo } from "./views/undo.js";
 
 const client = createClient({ baseUrl: new URL("..", import.meta.url).href });
-startPage(client, [signIn, devices, password, everywhere, profile]);
+const outside = [signIn, register, reset, email, undo, temporary];
+startPage(client, [...outside, devices, password, everywhere, profile, address, data, leave]);

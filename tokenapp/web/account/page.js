@@ -92,16 +92,22 @@ async function restore() {
 /** Open the view that the address names. Return whether there is one. */
 function openView(name, value) {
   const found = views.find((view) => view.name === name && view.open);
-  if (!found) return false;
+  if (!found) {
+    if (opened && name !== "main") leave();
+    return false;
+  }
   opened = name;
   found.open(value);
   return true;
 }
 
 /** Leave an opened view for the one that belongs to the client's state. */
-function leave() {
+async function leave() {
   opened = null;
-  show(null);
+  if (!isRestored) {
+    setView("loading");
+    await restore();
+  } else show(null);
 }
 
 /** Show the view for the client's state. `reason` and `error` are those of the last change. */

@@ -135,14 +135,16 @@ function rowOf(item) {
   row.dataset.browser = browserOf(item);
   row.classList.toggle("current", item.current);
   row.querySelector("use").setAttribute("href", `#i-${iconOf(item)}`);
+  row.dataset.unproved = item.unprovedAt ?? "";
   row.querySelector(".badge").hidden = !item.current;
+  row.querySelector(".bound").hidden = !item.boundAt;
   end.hidden = item.current;
   showTexts(row);
   return row;
 }
 
 function showTexts(row) {
-  const { device, opened, seen, address, browser } = row.dataset;
+  const { device, opened, seen, address, browser, unproved } = row.dataset;
   const name = nameOf(device);
   row.querySelector(".title").textContent = name;
   row.querySelector(".end").setAttribute("aria-label", text("devices.endOne", { device: name }));
@@ -152,6 +154,8 @@ function showTexts(row) {
   const openedText = text("devices.opened", { day: formatDay(new Date(opened)) });
   fillLine(row.querySelector(".seen"), timeElement(new Date(seen), seenText), address);
   fillLine(row.querySelector(".opened"), timeElement(new Date(opened), openedText), browser);
+  const warning = unproved && text("devices.unproved", { day: formatDay(new Date(unproved)) });
+  showMessage(row.querySelector(".unproved"), warning);
 }
 
 /** Show a time and, if there is one, a detail that is not translated. */

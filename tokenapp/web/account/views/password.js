@@ -27,7 +27,7 @@ function start({ client, reload }) {
 }
 
 /** Return why the service would reject a new password, as far as the page can tell. */
-function problemOf(chosen, current) {
+export function problemOf(chosen, current) {
   const normal = chosen.normalize("NFC");
   if ([...normal].length < Number(document.body.dataset.minimum)) return text("password.tooShort");
   if (new TextEncoder().encode(normal).length > MAX_BYTES) return text("password.tooLong");

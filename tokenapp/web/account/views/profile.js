@@ -1,7 +1,7 @@
 /* The account itself. Its language becomes that of the page. */
 
 import { byId, showMessage } from "../forms.js";
-import { formatDay, timeElement } from "../texts.js";
+import { formatDay, text, timeElement } from "../texts.js";
 
 let page = null;
 let account = null;
@@ -24,6 +24,7 @@ function load() {
 function clear() {
   account = null;
   byId("profile-name").textContent = "";
+  showEmail("");
   byId("profile-created").replaceChildren();
   showMessage(byId("profile-problem"));
 }
@@ -32,5 +33,10 @@ function render() {
   if (!account) return;
   const created = new Date(account.createdAt);
   byId("profile-name").textContent = account.username;
+  showEmail(account.emailVerifiedAt || !account.email ? account.email : text("address.unconfirmed", account));
   byId("profile-created").replaceChildren(timeElement(created, formatDay(created)));
+}
+
+function showEmail(email = text("address.none")) {
+  if (byId("profile-email")) byId("profile-email").textContent = email;
 }

@@ -1,15 +1,24 @@
 /* The form for signing in. */
 
 import { byId, clearForm, onSubmit } from "../forms.js";
+import { replaceTemporary } from "./temporary.js";
 
-export const signIn = { name: "sign-in", start };
+let page = null;
 
-function start({ client }) {
+export const signIn = { name: "sign-in", start, open: () => page.leave() };
+
+function start(startedPage) {
+  page = startedPage;
   onSubmit(byId("sign-in"), async ({ username, password }) => {
     try {
-      await client.signIn(username, password);
+      await page.client.signIn(username, password);
       clearForm(byId("sign-in"));
     } catch (error) {
+      if (error.code === "password_change_required") {
+        clearForm(byId("sign-in"));
+        replaceTemporary({ username, password });
+        return;
+      }
       byId("password").focus();
       byId("password").select();
       throw error;
