@@ -15,12 +15,14 @@ from tests.support.axe import source
 from tests.support.chromium import launch
 from tests.support.client import sign_in
 from tests.support.firefox import launch_firefox
+from tests.support.mailbox import Mailbox
 from tests.support.programs import find_program
 from tests.support.proxy import Proxy
 from tests.support.server import Server
 from tests.support.tls import APP, LOGIN, OTHER_SITE, SIBLING, Sites, production_settings
 
 EXAMPLE = ROOT / "examples/single-page"
+MAIL_LIMITS = {"TOKENAPP_MAIL_CLIENT_LIMIT": "1000000", "TOKENAPP_MAIL_DAILY_LIMIT": "1000000"}
 _NUMBERS = count(1)
 
 
@@ -130,6 +132,35 @@ def branded(databases: Databases, browser: Browser, tmp_path_factory: pytest.Tem
     url = databases("sqlite")
     with application(url, **settings) as app, Server(url, settings) as server:
         yield Site(app, browser, server, f"http://localhost:{server.port}")
+
+
+@pytest.fixture(scope="package")
+def mailbox() -> Iterator[Mailbox]:
+    """Give the mail server of `mailing`."""
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture(scope="package")
+def mailing(databases: Databases, browser: Browser, mailbox: Mailbox) -> Iterator[Site]:
+    """Give a service that mails, and lets everyone register."""
+    url, settings = databases("sqlite"), {**MAIL_LIMITS, "TOKENAPP_SMTP_URL": mailbox.url}
+    with application(url, **settings) as app, Server(url, settings) as server:
+        yield Site(app, browser, server, f"http://localhost:{server.port}")
+
+
+@pytest.fixture
+def correspondent(mailing: Site) -> Iterator[Visitor]:
+    """Give a new user with an address, and a browser."""
+    visitor = new_correspondent(mailing)
+    yield visitor
+    visitor.close()
+
+
+def new_correspondent(site: Site, language: str = "en-GB") -> Visitor:
+    """Create a user with an address, with a browser context."""
+    number = next(_NUMBERS)
+    return Visitor(site, f"visitor {number}", language=language, email=f"visitor.{number}@example.com")
 
 
 @pytest.fixture(scope="package")

@@ -15,6 +15,7 @@ from tests.support.app import PASSWORD, create_user
 from tests.support.client import Client
 from tests.support.concurrency import wait_until
 from tests.support.server import Server
+from tokenapp import accounts
 from tokenapp.db import execute_now
 from tokenapp.models import Session, User
 
@@ -57,9 +58,10 @@ class Visitor:
     hosts: set[str] = field(default_factory=set)
     held: list[Route] = field(default_factory=list)
     language: str = "en-GB"
+    email: str | None = None
 
     def __post_init__(self) -> None:
-        self.id = create_user(self.site.app, self.name)
+        self.id = create_user(self.site.app, self.name, email=self.email)
         self.context = self.site.browser.new_context(
             user_agent=CHROME, viewport={"width": 1000, "height": 720}, locale=self.language
         )
@@ -159,10 +161,15 @@ class Visitor:
             rows = execute_now(sa.select(Session.id).where(Session.user_id == self.id).order_by(Session.id))
         return [str(row[0]) for row in rows]
 
-    def expire_authentication(self) -> None:
-        """Make the last authentication too old, and reload the page."""
+    def expire_authentication(self, shown: str = ".device.current") -> None:
+        """Make the last authentication too old, and load the page again."""
         self.update_sessions(authenticated_at=datetime.now(UTC) - timedelta(minutes=16))
-        self.open(".device.current")
+        self.open(shown)
+
+    def make_password_temporary(self) -> None:
+        """Set the password again, as one that its user has to change."""
+        with self.site.app.app_context():
+            accounts.set_password(accounts.find(self.name), PASSWORD, datetime.now(UTC), temporary=True)
 
     def hold_refreshes(self) -> None:
         """Hold all refreshes until the test continues or aborts them."""

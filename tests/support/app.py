@@ -84,7 +84,8 @@ def application(database_url: str, **settings: str) -> Iterator[Flask]:
             db.engine.dispose()
 
 
-def create_user(app: Flask, username: str = "alice", password: str = PASSWORD) -> str:
-    """Create a user and return the id."""
+def create_user(app: Flask, username: str = "alice", password: str = PASSWORD, email: str | None = None) -> str:
+    """Create a user, with a confirmed address if there is one, and return the id."""
+    new = accounts.NewUser(username, password, email=email, email_verified=email is not None)
     with app.app_context():
-        return accounts.create(accounts.NewUser(username, password), datetime.now(UTC)).id
+        return accounts.create(new, datetime.now(UTC)).id

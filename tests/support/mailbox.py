@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, cast
 from aiosmtpd.controller import Controller
 from flask import Flask
 
+from tests.support.concurrency import wait_until
 from tests.support.server import free_port
 from tokenapp.mail import delivery
 
@@ -77,6 +78,18 @@ class Mailbox:
     def recipients(self) -> list[str]:
         """Return the recipients of all messages, in their order."""
         return [address for envelope in self.envelopes for address in envelope]
+
+    def wait_for_token(self, purpose: str, to: str) -> str:
+        """Wait for a link of a purpose in a mail to `to`, and return its token."""
+        found: list[str] = []
+
+        def has_arrived() -> bool:
+            for each, envelope in zip(tuple(self.messages), tuple(self.envelopes), strict=False):
+                found.extend(re.findall(rf"/account#{purpose}=({TOKEN})", text_of(each)) if to in envelope else ())
+            return bool(found)
+
+        wait_until(has_arrived, seconds=20, what=f"a link for {purpose} to {to}")
+        return found[-1]
 
     def token(self, purpose: str) -> str:
         """Return the token of the newest link of a purpose."""

@@ -56,8 +56,8 @@ def adapted(text: str, replacements: Mapping[str, str]) -> str:
 class Sites:
     """The service at the host `login`, and static files at other hosts.
 
-    The nginx configuration of `login` is that of the guide. Browsers that are started with `browser_arguments` reach
-    all hosts at their HTTPS URLs.
+    The nginx configuration of `login` is that of the guide, with a log of requests in `access.log`. Browsers that are
+    started with `browser_arguments` reach all hosts at their HTTPS URLs.
     """
 
     def __init__(self, folder: Path, upstream: int, login: str, static: Mapping[str, Path]) -> None:
@@ -103,10 +103,11 @@ class Sites:
         )
         types = "types { text/html html; text/javascript js; }"
         user = "user root;\n" if os.getuid() == 0 else ""
+        log = "log_format all '$request $http_referer $http_user_agent $status';"
         return (
             f"{user}daemon off;\nworker_processes 1;\npid {self.folder}/pid;\nerror_log {self.folder}/error.log;\n"
             f"events {{ worker_connections 512; }}\n"
-            f"http {{\n{temporary}{types}\naccess_log off;\ninclude {self.folder}/login.conf;\n{sites}}}\n"
+            f"http {{\n{temporary}{types}\n{log}\naccess_log off;\ninclude {self.folder}/login.conf;\n{sites}}}\n"
         )
 
     def _login_site(self) -> str:
@@ -118,6 +119,7 @@ class Sites:
             "/etc/tokenapp/tls/": f"{self.folder}/",
             "127.0.0.1:3005": f"127.0.0.1:{self.upstream}",
             _NAME_IN_GUIDE: self.login,
+            "access_log off;": f"access_log {self.folder}/access.log all;",
         }
         return adapted(_GUIDE.read_text(), replacements)
 

@@ -18,9 +18,19 @@ export function serviceTime() {
 /** Send a request; return the body of the response, or null if it has none. Throws ApiError or UserChanged. */
 export async function call(client, method, path, body) {
   const owner = client.user?.id;
-  const response = await request(client, method, path, body);
+  const response = await request(client.fetch, client.baseUrl + path, method, body);
   const result = await response.json().catch(() => null);
   if (client.user?.id !== owner) throw new UserChanged();
+  return resultOf(response, result);
+}
+
+/** Send a request that belongs to no user, such as one with the token of a link, as `call` does. */
+export async function callAsNobody(client, path, body) {
+  const response = await request(fetch, client.baseUrl + path, "POST", body);
+  return resultOf(response, await response.json().catch(() => null));
+}
+
+function resultOf(response, result) {
   if (!response.ok) throw errorFrom(response, result);
   // Other successful responses are incomplete or come from something else, such as a captive portal.
   if (result === null && ![202, 204].includes(response.status)) throw connectionError();
@@ -37,11 +47,11 @@ function connectionError(cause) {
   return new ApiError(0, "network_error", "The service cannot be reached.", null, { cause });
 }
 
-async function request(client, method, path, body) {
+async function request(send, url, method, body) {
   const content = body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   try {
     const signal = AbortSignal.timeout(TIMEOUT);
-    return await client.fetch(client.baseUrl + path, { method, cache: "no-store", signal, ...content });
+    return await send(url, { method, cache: "no-store", signal, ...content });
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw connectionError(error);

@@ -79,7 +79,9 @@ export async function askIfSure(view) {
   byId("sure-text").textContent = text(`${view}.sureHint`);
   byId("sure-yes").textContent = text(`${view}.submit`);
   byId("sure-yes").onclick = () => byId("sure").close("yes");
-  await openDialog(byId("sure"));
+  const closed = openDialog(byId("sure"));
+  byId("sure").querySelector("[data-cancel]").focus(); // not by `autofocus`, which views may be quicker than
+  await closed;
   return byId("sure").returnValue === "yes";
 }
 

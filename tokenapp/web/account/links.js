@@ -1,6 +1,7 @@
 /* Views that begin with a mail: ask for it, take its link, and use the token of the link after a click. */
 
 import { ApiError } from "../client/tokenapp.js";
+import { callAsNobody } from "./calls.js";
 import { byId, clearForm, onSubmit, showFieldError, showMessage } from "./forms.js";
 import { text } from "./texts.js";
 
@@ -41,7 +42,7 @@ export function linkView(name, { use, ask, places }) {
   }
 
   async function requestMail({ email }) {
-    await page.call("POST", ask, { email });
+    await callAsNobody(page.client, ask, { email });
     sentTo = email;
     render();
     show("sent");
@@ -95,7 +96,8 @@ export async function adoptSession({ client, leave }) {
   leave();
 }
 
-/** Discard the session of this browser, which the service has revoked. */
+/** Sign out the user of this browser, who may not be known yet. */
 export async function discardSession({ client }) {
-  if (client.user) await client.signOut().catch(() => null);
+  const user = await client.restore().catch(() => null);
+  if (user) await client.signOut().catch(() => null);
 }

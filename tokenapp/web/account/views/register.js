@@ -1,7 +1,8 @@
 /* Creating an account: an address is confirmed by mail, and then gets a name and a password. */
 
+import { callAsNobody } from "../calls.js";
 import { byId, showFieldError } from "../forms.js";
-import { adoptSession, linkView } from "../links.js";
+import { adoptSession, discardSession, linkView } from "../links.js";
 import { problemOf } from "./password.js";
 
 const places = {
@@ -18,7 +19,7 @@ async function use(page, token, { username, new: password }) {
     showFieldError(byId("register-new"), problem);
     return;
   }
-  if (page.client.user) await page.client.signOut(); // the new session replaces the one of this browser
-  await page.call("POST", "/api/register/complete", { token, username, password });
+  await discardSession(page); // the new session takes its place
+  await callAsNobody(page.client, "/api/register/complete", { token, username, password });
   await adoptSession(page);
 }

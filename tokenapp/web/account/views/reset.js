@@ -1,5 +1,6 @@
 /* Setting a new password by mail, for users who forgot theirs. */
 
+import { callAsNobody } from "../calls.js";
 import { byId, showFieldError, showMessage } from "../forms.js";
 import { discardSession, linkView } from "../links.js";
 import { text } from "../texts.js";
@@ -15,7 +16,7 @@ async function use(page, token, { new: newPassword }) {
     showFieldError(byId("reset-new"), problem);
     return;
   }
-  await page.call("POST", "/api/password-reset/complete", { token, newPassword });
+  await callAsNobody(page.client, "/api/password-reset/complete", { token, newPassword });
   await discardSession(page);
   await page.leave();
   showMessage(byId("sign-in-notice"), text("reset.done"));

@@ -1,5 +1,6 @@
 /* The new password that a user with a temporary one has to choose before the sign-in. */
 
+import { callAsNobody } from "../calls.js";
 import { byId, clearForm, onSubmit, showFieldError } from "../forms.js";
 import { adoptSession } from "../links.js";
 import { problemOf } from "./password.js";
@@ -30,7 +31,7 @@ async function signIn({ new: newPassword }) {
     showFieldError(byId("temporary-new"), problem);
     return;
   }
-  await page.call("POST", "/api/login", { ...credentials, newPassword });
+  await callAsNobody(page.client, "/api/login", { ...credentials, newPassword });
   await adoptSession(page);
 }
 
