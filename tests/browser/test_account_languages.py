@@ -19,6 +19,15 @@ CUT = """() => [...document.querySelectorAll("button, a, label, .secret > *")].f
     .map(each => each.outerHTML)"""
 
 
+# Shows the views that begin with a mail with all their steps and messages, one below the other.
+SHOW_ALL = """() => document.querySelectorAll("main > section").forEach(section => {
+    section.hidden = !["register", "reset", "email", "undo", "temporary"].some(each => section.id === `view-${each}`);
+    if (section.hidden) return;
+    for (const each of section.querySelectorAll("[hidden]:not([readonly])")) each.hidden = false;
+    for (const each of section.querySelectorAll("p:empty")) each.textContent = section.querySelector("h1").textContent;
+})"""
+
+
 @pytest.fixture(params=LANGUAGES)
 def foreigner(site: Site, request: pytest.FixtureRequest) -> Iterator[Visitor]:
     """Give a user whose browser asks for one of the languages."""
@@ -55,6 +64,16 @@ def test_every_tab_is_accessible_and_fits_a_small_screen(foreigner: Visitor, axe
     foreigner.page.click("#end-all")
     inspect("sure")
     assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+@may_install_axe
+def test_views_of_mail_are_accessible_and_fit_a_small_screen(foreigner: Visitor, axe: str) -> None:
+    foreigner.open()
+    foreigner.page.evaluate(SHOW_ALL)
+    assert foreigner.page.locator("main > section form:visible").count() == 11
+    assert run_axe(foreigner.page, axe) == []
+    assert foreigner.page.evaluate(CUT) == []
+    assert foreigner.page.evaluate(OVERFLOW) <= 0
 
 
 def test_page_is_in_the_language_of_the_browser(foreigner: Visitor) -> None:
