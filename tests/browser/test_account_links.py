@@ -1,4 +1,4 @@
-"""The links of mails, in production behind nginx: where their tokens are, and what uses them up."""
+"""The links of mails, in production: who gets their tokens, and what uses them."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ OLD_ADDRESS: Final = "old@example.com"
 
 @dataclass
 class Post:
-    """A deployment that mails, the tokens of its links, and what scanners sent when they opened one."""
+    """A deployment that mails, and what its users and scanners did."""
 
     site: Site
     sites: Sites

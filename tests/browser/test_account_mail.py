@@ -1,4 +1,4 @@
-"""The account page: what begins with a link in a mail, and what a user does with an address."""
+"""The account page: the links of mails, and what users do with an address."""
 
 import json
 import re
