@@ -100,9 +100,9 @@ def test_client_is_created_listed_and_deleted_by_commands(app: Flask, database_u
     listed = run_flask(database_url, "clients", "list", "--json").stdout
     assert created["id"] in listed
     assert created["secret"] not in listed
-    assert run_flask(database_url, "clients", "delete", created["id"]).returncode == 0
+    assert run_flask(database_url, "clients", "delete", created["id"], "--yes").returncode == 0
     assert service.post("/api/introspect", token=token).status == 401
-    assert "Client not found." in run_flask(database_url, "clients", "delete", created["id"]).stderr
+    assert "Client not found." in run_flask(database_url, "clients", "delete", created["id"], "--yes").stderr
 
 
 def test_secret_of_a_client_is_stored_as_a_hash(app: Flask) -> None:

@@ -3,6 +3,8 @@
 Unlike the time of a request, it does not depend on the machine.
 """
 
+import sys
+
 import pytest
 from flask import Flask
 
@@ -43,7 +45,7 @@ def test_a_protected_request_stays_within_its_budget(client: Client) -> None:
 
 
 def test_a_rotation_stays_within_its_budget(client: Client) -> None:
-    assert rotation(client).total <= 1150
+    assert rotation(client).total <= (1150 if sys.version_info < (3, 12) else 1200)  # later ones call more of their own
 
 
 def test_a_protected_request_stays_within_its_budget_of_own_calls(client: Client) -> None:

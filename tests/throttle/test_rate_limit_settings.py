@@ -33,7 +33,6 @@ BAD_ADDRESSES = [
     "redis://:can/ary@host",
     "redis://:canary@host?socket_timeout=60",
     "rediss://:canary@host?ssl_cert_reqs=none",
-    "redis://:canary@host\n",
     "unix://canary",
     "REDIS://:canary@host",
 ]

@@ -89,7 +89,7 @@ def presented(sid: str) -> Presented:
 
 @bp.post("/registration")
 @endpoint(response=Instructions, credential="cookie", cookie="bound", errors=(errors.DeviceProofInvalid,))
-def register(now: datetime) -> Response:
+def register_device_key(now: datetime) -> Response:
     """Bind the session of the refresh cookie to a key of the browser's device.
 
     Browsers send this request by themselves after a sign-in. Its header `Secure-Session-Response` is a JWT that is
@@ -102,7 +102,7 @@ def register(now: datetime) -> Response:
 
 @bp.post("/refresh")
 @endpoint(response=Instructions, cookie="bound", errors=(errors.DeviceProofRequired, errors.ServiceUnavailable))
-def prove(now: datetime) -> Response:
+def prove_device_key(now: datetime) -> Response:
     """Renew the bound cookie, given a signed challenge.
 
     Browsers send this request by themselves when the bound cookie is due. Without a valid proof, the response has a new

@@ -121,9 +121,16 @@ def _operation(app: Flask, rule: Rule, operation: endpoint, context: _Context) -
         described["description"] = description
     for kind, media_type in ((operation.body, "application/json"), (operation.form, _FORM_TYPE)):
         if kind is not None:
-            content = {media_type: {"schema": context.schemas[kind]}}
+            content = {media_type: {"schema": context.schemas[kind], "example": _example_of(kind)}}
             described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _example_of(kind: type[msgspec.Struct]) -> Object:
+    """Return a body with the required fields, for pages that send requests."""
+    (definition,) = (each for each in msgspec.json.schema(kind)["$defs"].values() if each["title"] == kind.__name__)
+    fields = definition["properties"]
+    return {name: fields[name]["examples"][0] for name in definition.get("required", ()) if "examples" in fields[name]}
 
 
 def _parameters(rule: Rule, operation: endpoint) -> Iterator[Object]:
