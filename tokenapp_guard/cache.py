@@ -15,6 +15,10 @@ MAX_STALE: Final = 86400.0  # seconds for which a document is used while the iss
 T = TypeVar("T")
 
 
+class FetchNeededError(Exception):
+    """A document must be fetched, and the caller must not wait."""
+
+
 class Cached(Generic[T]):
     """What `parse` makes of the JSON object at `url`; `what` names it in errors.
 
@@ -30,12 +34,15 @@ class Cached(Generic[T]):
         self._fault: Exception | None = None
         self._lock = threading.Lock()
 
-    def get(self, suffices: Callable[[T], bool]) -> T | None:
+    def get(self, suffices: Callable[[T], bool], *, fetch: bool = True) -> T | None:
         """Return the value, which is fetched if it is stale or does not suffice.
 
         Raises:
             FetchError: there is no value that suffices, and the issuer is unavailable.
+            FetchNeededError: the value is stale or does not suffice, and `fetch` is false.
         """
+        if not fetch and self._is_due(suffices):
+            raise FetchNeededError
         # A request for which the value suffices does not wait for another request's fetch; others do.
         if self._is_due(suffices) and self._lock.acquire(blocking=not self._has(suffices)):
             try:

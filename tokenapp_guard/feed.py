@@ -1,4 +1,4 @@
-"""Follow the service's feed of revoked sessions in a thread."""
+"""Follow the service's feed of revoked sessions, access keys and roles in a thread."""
 
 import base64
 import os
@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
+from tokenapp_guard.cache import FetchNeededError
 from tokenapp_guard.fetching import FetchError, fetch_json
 
 
 class Feed:
-    """The recently revoked sessions, at most `interval` seconds behind the service.
+    """The ids that were recently revoked, at most `interval` seconds behind the service.
 
-    A session is kept for `keep` seconds: its last token has then expired. While that time cannot be determined, all
-    sessions are kept.
+    An id is kept for `keep` seconds: its last token has then expired. While that time cannot be determined, all ids
+    are kept.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class Feed:
         self._pid = 0
         self._lock = threading.Lock()
 
-    def is_revoked(self, sid: str | None) -> bool:
-        """Return whether the session, access key or set of roles `sid` was revoked.
+    def is_revoked(self, *ids: str | None, fetch: bool = True) -> bool:
+        """Return whether one of `ids` was revoked.
 
         Raises:
             FetchError: the feed was not read within `patience` seconds.
+            FetchNeededError: the first read has not begun, and `fetch` is false.
         """
+        if not fetch and not self._is_followed():
+            raise FetchNeededError
         self._ensure_thread()
         if self._read_at is None or time.monotonic() - self._read_at > self._patience:
             raise FetchError("Revoked sessions cannot be fetched at the moment.") from self._fault
-        return sid in self._seen_at
+        return any(each in self._seen_at for each in ids)
 
     def _ensure_thread(self) -> None:
         """Start the thread in this process, and again if it ended."""

@@ -18,15 +18,16 @@ class JWKS:
     def __init__(self, issuer: str) -> None:
         self._keys = Cached(f"{issuer}/.well-known/jwks.json", "Keys", _usable_keys)
 
-    def find(self, kid: Any) -> jwt.PyJWK | None:
+    def find(self, kid: Any, *, fetch: bool = True) -> jwt.PyJWK | None:
         """Return the signing key `kid`, or None if the issuer does not have it.
 
         Raises:
             FetchError: the key is not in the cache, and the issuer is unavailable.
+            FetchNeededError: the keys must be fetched, and `fetch` is false.
         """
         if not isinstance(kid, str):
             return None
-        keys = self._keys.get(lambda known: kid in known)
+        keys = self._keys.get(lambda known: kid in known, fetch=fetch)
         return keys.get(kid) if keys else None
 
 
@@ -43,13 +44,14 @@ class Lifetime:
 
         self._seconds = Cached(f"{issuer}/.well-known/oauth-authorization-server", "The metadata", parse)
 
-    def get(self, at_least: int = 0) -> int:
+    def get(self, at_least: int = 0, *, fetch: bool = True) -> int:
         """Return the lifetime in seconds; fetch it again if it is under `at_least`.
 
         Raises:
             FetchError: it is not in the cache, and the issuer is unavailable.
+            FetchNeededError: it must be fetched, and `fetch` is false.
         """
-        seconds = self._seconds.get(lambda known: known >= at_least)
+        seconds = self._seconds.get(lambda known: known >= at_least, fetch=fetch)
         if seconds is None:
             raise FetchError("The metadata cannot be fetched at the moment.")
         return seconds

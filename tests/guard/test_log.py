@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-import tokenapp_guard
 from tests.support.client import sign_in
 from tests.support.forge import issue
 from tests.support.guarded import Shop, guard_of, issuer_of
 from tests.support.server import Server
 from tokenapp import clients
+from tokenapp_guard import core
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -28,7 +28,7 @@ def test_each_reason_is_logged_once_a_minute(
         assert shop.orders(bad).status_code == 403
     expected = ["request rejected: the signature is invalid", "request rejected: the token is malformed"]
     assert messages(caplog) == expected
-    monkeypatch.setattr(tokenapp_guard, "LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(core, "LOG_INTERVAL", 0.0)
     assert shop.orders("x").status_code == 403
     assert messages(caplog) == [*expected, expected[1]]
     assert {record.levelno for record in caplog.records if record.name == "tokenapp_guard"} == {logging.WARNING}

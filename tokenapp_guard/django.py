@@ -1,0 +1,54 @@
+"""Protect the views of a Django application."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from tokenapp_guard.core import Verifier
+from tokenapp_guard.errors import AccessError
+from tokenapp_guard.principal import Requirement
+
+
+class GuardMiddleware:
+    """Give requests the verifier that ``TOKENAPP_GUARD``, the arguments of `Verifier`, configures."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response, self._verifier = get_response, Verifier(**settings.TOKENAPP_GUARD)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        request.tokenapp_verifier = self._verifier
+        return self._get_response(request)
+
+
+def required(view: Any = None, /, *, role: str | None = None, scope: str | None = None, acr: str | None = None) -> Any:
+    """Require a valid access token for `view`, which finds the user as ``request.principal``."""
+    requirement = Requirement(role, scope, acr)
+
+    def rejection(request: HttpRequest) -> HttpResponse | None:
+        try:
+            principal = request.tokenapp_verifier.authenticate(request.headers.get("Authorization", ""))
+            requirement.check(principal)
+        except AccessError as error:
+            headers = error.response_headers(settings.TOKENAPP_GUARD["audience"])
+            kind = "application/problem+json"
+            return JsonResponse(error.problem(), status=error.status, headers=headers, content_type=kind)
+        request.principal = principal
+        return None
+
+    def decorate(view: Any) -> Any:
+        async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            return await sync_to_async(rejection)(request) or await view(request, *args, **kwargs)
+
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            return rejection(request) or view(request, *args, **kwargs)
+
+        wrapped: Any = functools.wraps(view)(guarded_async if iscoroutinefunction(view) else guarded)
+        wrapped.csrf_exempt = True  # other sites cannot send the token
+        return wrapped
+
+    return decorate if view is None else decorate(view)
