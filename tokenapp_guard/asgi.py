@@ -18,7 +18,7 @@ MAX_FETCHING = 8  # requests that wait for the issuer in threads at the same tim
 
 
 class RequestRejectedError(AccessError, HTTPException):
-    """An `AccessError` with the right status and headers in applications that do not handle it."""
+    """An `AccessError` that has its status and headers also if it is not handled."""
 
     def __init__(self, error: AccessError, realm: str) -> None:
         AccessError.__init__(self, error.status, error.code, error.detail, **error.parameters)
@@ -26,7 +26,10 @@ class RequestRejectedError(AccessError, HTTPException):
 
 
 class Guard(Verifier):
-    """Makes dependencies: ``Depends(guard(role="admin"))``; the arguments are those of `Verifier`."""
+    """Makes dependencies: ``Depends(guard(role="admin"))``.
+
+    The arguments are those of `Verifier`.
+    """
 
     def __init__(self, issuer: str, **options: Any) -> None:
         super().__init__(issuer, **options)
@@ -35,7 +38,7 @@ class Guard(Verifier):
     def __call__(
         self, *, role: str | None = None, scope: str | None = None, acr: str | None = None
     ) -> Callable[[HTTPConnection], Awaitable[Principal]]:
-        """Return a dependency that requires a valid token, and what `Requirement` describes."""
+        """Return a dependency: a valid token, and what `Requirement` describes."""
         requirement = Requirement(role, scope, acr)
 
         async def principal(connection: HTTPConnection) -> Principal:

@@ -172,7 +172,7 @@ def _verifies(key: jwt.PyJWK, parts: strict.Parts) -> bool:
 
 
 def _check_types(claims: dict[str, Any]) -> None:
-    """Check that the required claims are there, and that all known claims have their type."""
+    """Check that no required claim is missing, and the types of known claims."""
     ids = all(isinstance(claims.get(name), str) and _ID.fullmatch(claims[name]) for name in ("sub", "sid", "jti"))
     texts = all(isinstance(claims.get(name), str) for name in ("iss", "aud", "type", "username"))
     times = all(strict.is_time(claims.get(name)) for name in ("iat", "exp"))

@@ -14,7 +14,7 @@ from tokenapp_guard.principal import Requirement
 
 
 class GuardMiddleware:
-    """Give requests the verifier that ``TOKENAPP_GUARD``, the arguments of `Verifier`, configures."""
+    """Give requests a `Verifier` with the arguments in ``TOKENAPP_GUARD``."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response, self._verifier = get_response, Verifier(**settings.TOKENAPP_GUARD)
@@ -26,7 +26,7 @@ class GuardMiddleware:
 
 
 def required(view: Any = None, /, *, role: str | None = None, scope: str | None = None, acr: str | None = None) -> Any:
-    """Require a valid access token for `view`, which finds the user as ``request.principal``."""
+    """Require a valid access token; the view gets it as ``request.principal``."""
     requirement = Requirement(role, scope, acr)
 
     def rejection(request: HttpRequest) -> HttpResponse | None:

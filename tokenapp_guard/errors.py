@@ -10,7 +10,7 @@ _CHALLENGES: Final = {
 
 
 class AccessError(Exception):
-    """The request has no valid access token, or its token cannot be verified or does not suffice.
+    """The token is missing, invalid or insufficient, or cannot be verified now.
 
     Args:
         parameters: more parameters of the challenge in ``WWW-Authenticate``.

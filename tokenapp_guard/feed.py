@@ -1,4 +1,4 @@
-"""Follow the service's feed of revoked sessions, access keys and roles in a thread."""
+"""Follow the service's feed of revocations in a thread."""
 
 import base64
 import os
@@ -12,7 +12,7 @@ from tokenapp_guard.fetching import FetchError, fetch_json
 
 
 class Feed:
-    """The ids that were recently revoked, at most `interval` seconds behind the service.
+    """The ids of sessions, access keys and sets of roles that were recently revoked.
 
     An id is kept for `keep` seconds: its last token has then expired. While that time cannot be determined, all ids
     are kept.

@@ -31,7 +31,10 @@ def service(app: Flask, serve: Servers) -> Server:
 
 @pytest.fixture(scope="session")
 def node_guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the npm package once for all test processes, with the programs of the tests; give its folder."""
+    """Install the npm package once for all test processes; give its folder.
+
+    It contains the programs of the tests as well.
+    """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
