@@ -41,6 +41,10 @@ def create_app(overrides: Mapping[str, str] | None = None) -> Flask:
         from tokenapp.api import device_binding  # noqa: PLC0415 -- optional
 
         device_binding.init_app(app)
+    if settings.rp_id:
+        from tokenapp.api import passkeys  # noqa: PLC0415 -- not for an IP address or plain HTTP
+
+        app.register_blueprint(passkeys.bp)
     docs.init_app(app, __version__)
     mounting.init_app(app, settings.base_path)
     app.own_endpoints = frozenset(app.view_functions)

@@ -42,6 +42,7 @@ Kind = Literal[
     "refresh_elsewhere",
     "refresh_unproved",
     "session_bound",
+    "passkey_counter",
     "session_ended",
     "key_created",
     "key_retired",

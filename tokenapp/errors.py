@@ -192,6 +192,30 @@ class InvalidCode(InvalidCredentials):
     code, status, message = "invalid_code", 401, "The code is wrong, or it was used before."
 
 
+class PasskeyInvalid(InvalidCode):
+    """The signature of a passkey is invalid, late, used or of another account."""
+
+    code, status, message = "passkey_invalid", 401, "The passkey could not be verified."
+
+
+class PasskeyUnknown(PasskeyInvalid):
+    """No account has this passkey; the page can let the authenticator remove it."""
+
+    code, status, message = "passkey_unknown", 401, "This passkey is not known here. It may have been deleted."
+
+
+class PasskeyRejected(TokenappError):
+    """The new passkey cannot be added; the detail may say why."""
+
+    code, status, message = "passkey_rejected", 400, "The passkey could not be added."
+
+
+class PasskeyNotFound(TokenappError):
+    """The passkey does not exist or belongs to another user."""
+
+    code, status, message = "passkey_not_found", 404, "Passkey not found."
+
+
 class FactorNotFound(TokenappError):
     """The user has no such second factor."""
 

@@ -48,3 +48,36 @@ class PendingSignIn(Base):
     setup: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
+
+
+class Passkey(Base):
+    """A WebAuthn credential of a user.
+
+    `credential_id` is in base64url, `public_key` in COSE. `rp_id` is the domain that the credential belongs to. A
+    credential that is not `backup_eligible` is bound to one device.
+    """
+
+    __tablename__ = "passkeys"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    credential_id: Mapped[str] = mapped_column(sa.String(1364), unique=True)
+    public_key: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    rp_id: Mapped[str] = mapped_column(sa.String(253), index=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    transports: Mapped[str] = mapped_column(sa.String(128))
+    aaguid: Mapped[str] = mapped_column(sa.String(36))
+    sign_count: Mapped[int] = mapped_column(sa.BigInteger)
+    backup_eligible: Mapped[bool]
+    backed_up: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class SpentChallenge(Base):
+    """The digest of a challenge that a passkey has signed, until it expires."""
+
+    __tablename__ = "spent_challenges"
+
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)

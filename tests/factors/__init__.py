@@ -1,1 +1,1 @@
-"""Tests of second factors."""
+"""Tests of second factors and passkeys."""

@@ -6,7 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tokenapp import audit, db, errors, sessions
-from tokenapp.factor_models import PendingSignIn, RecoveryCode, Totp
+from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
 from tokenapp.models import KnownDevice, LoginName, Mail, OneTimeToken, Session, User
 from tokenapp.throttle import lockout
 
@@ -52,7 +52,7 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         sessions.erase_devices(session, user.id, sids)
         names = sa.select(LoginName.name).where(LoginName.user_id == user.id)
         session.execute(sa.delete(OneTimeToken).where(OneTimeToken.address.in_(names)))
-        for kind in (LoginName, OneTimeToken, KnownDevice, Mail, Totp, RecoveryCode, PendingSignIn):
+        for kind in (LoginName, OneTimeToken, KnownDevice, Mail, Totp, RecoveryCode, PendingSignIn, Passkey):
             session.execute(sa.delete(kind).where(kind.user_id == user.id))
         audit.record(session, "user_deleted", now, user_id=user.id)
         audit.erase(session, user.id)

@@ -74,6 +74,7 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
         values["secret_key"] = _development_secret(instance, problems)
     if values.get("registration", "invalid") is None:
         values["registration"] = "open" if env == "development" else "closed"
+    values["rp_id"] = values.get("rp_id") or checks.default_rp_id(values.get("issuer") or "")
     problems += checks.check_secrets(values, strict=env != "development")
     problems += checks.check_limits(values)
     if env == "production":

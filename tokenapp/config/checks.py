@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from zxcvbn import zxcvbn
 
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_CHARACTERS: Final = 10
 MIN_PASSWORD_MEMORY: Final = 19456
@@ -63,6 +64,9 @@ def check_limits(values: Mapping[str, Any]) -> Iterator[str]:
     issuer, script_name = values.get("issuer"), values.get("script_name")
     if issuer and script_name and urlsplit(issuer).path != script_name:
         yield "SCRIPT_NAME is not the path of TOKENAPP_ISSUER"
+    rp_id = values.get("rp_id")
+    if issuer and rp_id and rp_id != default_rp_id(issuer) and not _covers(rp_id, issuer):
+        yield "TOKENAPP_RP_ID must be the host of TOKENAPP_ISSUER or a parent domain of it that one owner can register"
     for problem in values["brand_color"].problems() if values.get("brand_color") else ():
         yield f"TOKENAPP_BRAND_COLOR {problem}"
     if (values.get("metrics_bind") or ("", None))[1] == values.get("port", 0):
@@ -85,6 +89,32 @@ def check_production(values: Mapping[str, Any]) -> Iterator[str]:
 
     if values.get("smtp", "invalid") is None and values.get("registration") in {"invite", "open"}:
         yield "TOKENAPP_REGISTRATION needs TOKENAPP_SMTP_URL"
+
+
+def default_rp_id(issuer: str) -> str:
+    """Return the host of the issuer, or nothing if it cannot have passkeys.
+
+    Browsers offer passkeys to secure pages only, and not at IP addresses.
+    """
+    parts = urlsplit(issuer)
+    host = parts.hostname or ""
+    is_local = host == "localhost" or host.endswith(".localhost")
+    is_domain = ":" not in host and not host.rpartition(".")[2].isdigit()
+    return host if is_domain and (parts.scheme == "https" or is_local) else ""
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a web URL as browsers write it (RFC 6454, 6.2)."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _covers(rp_id: str, issuer: str) -> bool:
+    from fido2.rpid import verify_rp_id  # noqa: PLC0415 -- reads the list of public suffixes; rarely needed
+
+    return bool(verify_rp_id(rp_id, issuer))
 
 
 def _is_weak(value: str) -> bool:

@@ -141,6 +141,12 @@ def public_url(raw: str) -> str:
     return url
 
 
+@_error("must be a domain such as example.com")
+def host_name(raw: str) -> str:
+    """Read a domain, without a port."""
+    return _match(r"(?=.{1,253}$)(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{0,62}[a-z][a-z0-9-]{0,62}", raw.lower())[0]
+
+
 @_error("must be a path such as /auth")
 def url_path(raw: str) -> str:
     """Read the path of a URL, without a trailing slash."""

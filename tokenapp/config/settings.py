@@ -170,6 +170,12 @@ class Settings:
         read.origins,
         "Other origins whose pages may call the service, comma-separated. No wildcards.",
     )
+    rp_id: str = setting(
+        "TOKENAPP_RP_ID",
+        None,
+        read.host_name,
+        "Domain of the passkeys: the host of `TOKENAPP_ISSUER`, which is the default, or a parent domain of it.",
+    )
     trusted_proxies: tuple[str, ...] = setting(
         "TOKENAPP_TRUSTED_PROXIES",
         "",

@@ -7,7 +7,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import orm
 
-from tokenapp import errors
 from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 
@@ -60,8 +59,10 @@ def check(user: User, answer: Answer, now: datetime) -> Checked:
             from tokenapp.factors import recovery_codes  # noqa: PLC0415 -- see above
 
             return recovery_codes.check(user, answer.code, now)
-        case _:
-            raise errors.InvalidCode(reason=f"{answer.method}: unknown method")
+        case "passkey":
+            from tokenapp.factors import assertions  # noqa: PLC0415 -- see above
+
+            return assertions.check(user, answer.credential or {}, now)
 
 
 def check_setup(user: User, answer: Answer, now: datetime) -> Checked:

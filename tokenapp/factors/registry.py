@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from tokenapp import audit, config, db, errors
-from tokenapp.factor_models import PendingSignIn, RecoveryCode, Totp
+from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
 from tokenapp.factors import levels, recovery_codes
 from tokenapp.models import Session, User
 
@@ -16,6 +16,7 @@ Kind = Literal["totp", "passkey"]
 # What makes a user's sign-in need a second step: the rows of each kind. A new kind is added here.
 CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
     "totp": sa.select(Totp.user_id).where(Totp.confirmed_at.is_not(None)),
+    "passkey": sa.select(Passkey.user_id),
 }
 # The kinds that a pending sign-in can set up.
 SETUP: Final[tuple[Kind, ...]] = ("totp",)

@@ -1,0 +1,327 @@
+"""The passkeys blueprint: one's own passkeys, and signing in with one.
+
+The options are for the browser's `parseCreationOptionsFromJSON` and `parseRequestOptionsFromJSON`, and a credential is
+what its `toJSON` returns. The application loads these routes only if the issuer's host can have passkeys.
+"""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from flask import Blueprint, Response, g
+
+from tokenapp import accounts, config, errors, tokens
+from tokenapp.api.auth import LoginResponse
+from tokenapp.factor_models import Passkey
+from tokenapp.factors import assertions, challenges, passkeys
+from tokenapp.http import requests
+from tokenapp.http.endpoint import PathId, endpoint
+from tokenapp.http.principal import Principal
+from tokenapp.models import User
+from tokenapp.sessions import device_names
+
+bp = Blueprint("passkeys", __name__, url_prefix="/api")
+_ID: Final = {"passkey_id": PathId(errors.PasskeyNotFound)}
+_TIMEOUT: Final = int(challenges.LIFETIME.total_seconds() * 1000)
+Bytes = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]*$", description="Bytes in base64url.", examples=["AQID"])]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=passkeys.MAX_NAME,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="A name for the list. Without one, it is that of the browser and the system.",
+        examples=["Work laptop"],
+    ),
+]
+
+
+class RelyingParty(msgspec.Struct):
+    """The service, as an authenticator shows it."""
+
+    id: str
+    name: str
+
+
+class UserEntity(msgspec.Struct, rename="camel"):
+    """The user, as an authenticator shows them."""
+
+    id: str
+    name: str
+    display_name: str
+
+
+class Parameter(msgspec.Struct):
+    """A supported algorithm (COSE)."""
+
+    alg: int
+    type: Literal["public-key"] = "public-key"
+
+
+class Descriptor(msgspec.Struct):
+    """A passkey that the user has."""
+
+    id: str
+    transports: list[str]
+    type: Literal["public-key"] = "public-key"
+
+
+class Selection(msgspec.Struct, rename="camel"):
+    """What the authenticator must be able to do."""
+
+    resident_key: Literal["required"] = "required"
+    require_resident_key: bool = True
+    user_verification: Literal["required"] = "required"
+
+
+class CreationOptions(msgspec.Struct, rename="camel"):
+    """Options for a new passkey (WebAuthn, 5.4)."""
+
+    rp: RelyingParty
+    user: UserEntity
+    challenge: str
+    pub_key_cred_params: list[Parameter]
+    timeout: int
+    exclude_credentials: list[Descriptor]
+    authenticator_selection: Selection
+    attestation: Literal["none"] = "none"
+
+
+class Creation(msgspec.Struct, rename="camel"):
+    """What `navigator.credentials.create` takes, in JSON."""
+
+    public_key: CreationOptions
+
+
+class RequestOptions(msgspec.Struct, rename="camel"):
+    """Options for a sign-in; without a list, any passkey of the service can be used."""
+
+    challenge: str
+    timeout: int
+    rp_id: str
+    allow_credentials: list[Descriptor] = []
+    user_verification: Literal["required"] = "required"
+
+
+class Request(msgspec.Struct, rename="camel"):
+    """What `navigator.credentials.get` takes, in JSON."""
+
+    public_key: RequestOptions
+
+
+class AttestationResponse(msgspec.Struct, rename={"client_data": "clientDataJSON", "object": "attestationObject"}):
+    """What an authenticator has created."""
+
+    client_data: Bytes
+    object: Bytes
+    transports: list[str] = []
+
+
+class NewCredential(msgspec.Struct, rename={"raw_id": "rawId"}):
+    """A new credential, as `toJSON` returns it."""
+
+    id: Bytes
+    raw_id: Bytes
+    response: AttestationResponse
+    type: Literal["public-key"]
+
+
+class NewPasskey(msgspec.Struct):
+    """A new passkey."""
+
+    credential: NewCredential
+    name: Name = ""
+
+
+class AssertionResponse(
+    msgspec.Struct,
+    rename={"client_data": "clientDataJSON", "data": "authenticatorData", "user_handle": "userHandle"},
+    omit_defaults=True,
+):
+    """What an authenticator has signed."""
+
+    client_data: Bytes
+    data: Bytes
+    signature: Bytes
+    user_handle: Bytes | None = None
+
+
+class Credential(msgspec.Struct, rename={"raw_id": "rawId"}):
+    """A signature, as `toJSON` returns it."""
+
+    id: Bytes
+    raw_id: Bytes
+    response: AssertionResponse
+    type: Literal["public-key"]
+
+
+class CredentialBody(msgspec.Struct):
+    """A signature by a passkey."""
+
+    credential: Credential
+
+
+class NameBody(msgspec.Struct):
+    """A name for a passkey."""
+
+    name: Annotated[Name, msgspec.Meta(min_length=1)]
+
+
+class PasskeyItem(msgspec.Struct, rename="camel"):
+    """A passkey; one that is not `synced` cannot leave its device."""
+
+    id: str
+    credential_id: str
+    name: str
+    synced: bool
+    aaguid: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class Signal(msgspec.Struct, rename="camel"):
+    """What `PublicKeyCredential.signalAllAcceptedCredentials` takes.
+
+    `signalCurrentUserDetails` takes it, too.
+    """
+
+    rp_id: str
+    user_id: str
+    name: str
+    display_name: str
+    all_accepted_credential_ids: list[str]
+
+
+class PasskeyList(msgspec.Struct):
+    """The passkeys of the user, and what to tell the authenticators about them."""
+
+    passkeys: list[PasskeyItem]
+    signal: Signal
+
+
+class AddedPasskey(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The new passkey; with the first factor, also recovery codes to show once."""
+
+    passkey: PasskeyItem
+    signal: Signal
+    recovery_codes: list[str] | None = None
+
+
+@bp.post("/me/passkeys/options")
+@endpoint(response=Creation, credential="recent bearer")
+def registration_options(principal: Principal, now: datetime) -> Response:
+    """Return the options for a new passkey."""
+    settings, user = config.current(), accounts.get_active(principal.user_id)
+    options = CreationOptions(
+        rp=RelyingParty(settings.rp_id, settings.brand_name),
+        user=UserEntity(_base64url(user.id.encode()), user.username, user.username),
+        challenge=_base64url(challenges.issue(passkeys.use_of(principal.sid), now)),
+        pub_key_cred_params=[Parameter(each) for each in challenges.ALGORITHMS],
+        timeout=_TIMEOUT,
+        exclude_credentials=_descriptors(passkeys.list_passkeys(user.id)),
+        authenticator_selection=Selection(),
+    )
+    return requests.json_response(Creation(options))
+
+
+@bp.post("/me/passkeys")
+@endpoint(body=NewPasskey, response=AddedPasskey, credential="recent bearer", errors=(errors.PasskeyRejected,))
+def add(body: NewPasskey, principal: Principal, now: datetime) -> Response:
+    """Add a passkey that was created with the options."""
+    name = body.name.strip() or device_names.describe(requests.user_agent())[: passkeys.MAX_NAME]
+    added, codes = passkeys.add(_change(principal), msgspec.to_builtins(body.credential), name, now)
+    signal = _signal(accounts.get_active(principal.user_id))
+    return requests.json_response(AddedPasskey(_item(added), signal, codes))
+
+
+@bp.get("/me/passkeys")
+@endpoint(response=PasskeyList, credential="bearer")
+def list_own(principal: Principal) -> Response:
+    """List the passkeys of the caller."""
+    return _list(principal)
+
+
+@bp.patch("/me/passkeys/<passkey_id>")
+@endpoint(body=NameBody, response=PasskeyItem, credential="bearer", path=_ID)
+def rename(body: NameBody, principal: Principal, passkey_id: str) -> Response:
+    """Rename a passkey."""
+    return requests.json_response(_item(passkeys.rename(principal.user_id, passkey_id, body.name)))
+
+
+@bp.delete("/me/passkeys/<passkey_id>")
+@endpoint(response=PasskeyList, credential="recent bearer", path=_ID, errors=(errors.LastWayToSignIn,))
+def delete(principal: Principal, passkey_id: str, now: datetime) -> Response:
+    """Delete a passkey.
+
+    With `signal`, the page can let the authenticator remove it as well.
+    """
+    passkeys.delete(_change(principal), passkey_id, now)
+    return _list(principal)
+
+
+@bp.post("/passkeys/options")
+@endpoint(response=Request)
+def request_options(now: datetime) -> Response:
+    """Return the options for a signature by any passkey of the service."""
+    challenge = _base64url(challenges.issue(assertions.USE, now))
+    return requests.json_response(Request(RequestOptions(challenge, _TIMEOUT, config.current().rp_id)))
+
+
+@bp.post("/login/passkey")
+@endpoint(
+    body=CredentialBody,
+    response=LoginResponse,
+    credential="cookie, if any",
+    cookie="set",
+    errors=(errors.PasskeyInvalid, errors.PasskeyUnknown, errors.InvalidCredentials, errors.TooManyAttempts),
+)
+def login(body: CredentialBody, now: datetime) -> Response:
+    """Sign in with a passkey.
+
+    This opens a session, and revokes the session of a refresh cookie in the request.
+    """
+    replaced = tokens.sids_of_cookies(most=1)
+    credential: dict[str, Any] = msgspec.to_builtins(body.credential)
+    grant = assertions.sign_in(credential, requests.device(), now, replaces=replaced[0] if replaced else None)
+    g.state.grant = grant
+    minted = tokens.mint(grant, now)
+    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
+    response = requests.json_response(reply)
+    tokens.set_cookie(response, minted)
+    return response
+
+
+def _list(principal: Principal) -> Response:
+    user = accounts.get_active(principal.user_id)
+    own = passkeys.list_passkeys(user.id)
+    return requests.json_response(PasskeyList([_item(each) for each in own], _signal(user, own)))
+
+
+def _signal(user: User, own: Sequence[Passkey] | None = None) -> Signal:
+    accepted = [each.credential_id for each in (passkeys.list_passkeys(user.id) if own is None else own)]
+    return Signal(config.current().rp_id, _base64url(user.id.encode()), user.username, user.username, accepted)
+
+
+def _item(passkey: Passkey) -> PasskeyItem:
+    return PasskeyItem(
+        id=passkey.id,
+        credential_id=passkey.credential_id,
+        name=passkey.name,
+        synced=passkey.backup_eligible,
+        aaguid=passkey.aaguid,
+        created_at=passkey.created_at,
+        last_used_at=passkey.last_used_at,
+    )
+
+
+def _change(principal: Principal) -> passkeys.Change:
+    return passkeys.Change(principal.user_id, principal.sid, principal.acr)
+
+
+def _descriptors(own: Sequence[Passkey]) -> list[Descriptor]:
+    return [Descriptor(each.credential_id, each.transports.split()) for each in own]
+
+
+def _base64url(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
