@@ -4,6 +4,7 @@ Import this module only when a passkey is used: fido2 takes memory. What it leav
 algorithm of a new key, frames of other origins, the backup flags, and whose credential it is.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -29,6 +30,7 @@ from tokenapp.factors.challenges import ALGORITHMS
 
 _MAX_CREDENTIAL_ID: Final = 1023
 T = TypeVar("T")
+logging.getLogger("fido2").setLevel(logging.WARNING)  # or it logs the id of each credential
 
 
 class SignatureError(Exception):
