@@ -26,6 +26,7 @@ _KINDS: Final[Mapping[tuple[str, str | None], str]] = {
     ("password_changed", None): "password_changed",
     ("session_ended", "reuse"): "reuse",
     ("user_locked", None): "locked",
+    ("passkey_counter", None): "passkey_counter",
     ("sign_in", None): "new_device",
 }
 

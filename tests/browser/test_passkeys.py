@@ -178,7 +178,7 @@ def test_passkey_signs_in_at_an_unusual_port_whatever_headers_say(visitor: Visit
     (stored,) = visitor.credentials()
     assert stored["isResidentCredential"]
     assert stored["rpId"] == RP_ID
-    cookies = {each["name"] for each in visitor.context.cookies()}  # type: ignore[typeddict-item]
+    cookies = {each["name"] for each in visitor.context.cookies()}
     assert "__Host-refreshToken" in cookies
 
 

@@ -39,13 +39,6 @@ ATTACKER = "https://login.example.com.attacker.example"
 
 
 @pytest.fixture
-def alice(app: Flask) -> Client:
-    """Give alice, signed in."""
-    create_user(app)
-    return sign_in(app)
-
-
-@pytest.fixture
 def device(alice: Client) -> Authenticator:
     """Give a passkey of alice."""
     device = Authenticator()

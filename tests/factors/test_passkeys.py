@@ -30,13 +30,6 @@ from tokenapp.db import execute_now
 from tokenapp.models import User
 
 
-@pytest.fixture
-def alice(app: Flask) -> Client:
-    """Give alice, signed in."""
-    create_user(app)
-    return sign_in(app)
-
-
 def user_id(client: Client) -> str:
     assert client.token is not None
     return str(claims_of(client.token)["sub"])

@@ -1,55 +1,45 @@
-"""An authenticator app, and sign-ins with it."""
+"""An authenticator and its browser, without a browser (WebAuthn Level 3)."""
 
-from datetime import UTC, datetime
+import hashlib
+import json
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from typing import Any
 
-<<<<<<<< HEAD:tests/support/authenticator.py
-import pyotp
-from flask import Flask
-========
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from fido2 import cbor
->>>>>>>> 0ec3a62 (Test passkeys: software keys, Chromium, other origins, replays):tests/support/security_keys.py
 
-from tests.support.app import PASSWORD
 from tests.support.client import Client, Response
 
-STEP = 30
+UP, UV, BE, BS, AT = 0x01, 0x04, 0x08, 0x10, 0x40
+ORIGIN = "http://localhost:3005"
 
 
+def encode(raw: bytes) -> str:
+    """Return bytes in base64url."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    """Return the bytes of a base64url text."""
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+@dataclass
 class Authenticator:
-    """An app that shows the codes of a secret; `recovery_codes` came with it."""
+    """A credential, and how the authenticator and the browser use it."""
 
-    def __init__(self, secret: str, factor_id: str = "", recovery_codes: list[str] | None = None) -> None:
-        self.secret = secret
-        self.id = factor_id
-        self.recovery_codes = recovery_codes or []
+    origin: str = ORIGIN
+    rp_id: str = "localhost"
+    flags: int = UP | UV | BE | BS
+    counter: int = 0
+    cross_origin: bool = False
+    key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    credential_id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    user_handle: str | None = None
 
-<<<<<<<< HEAD:tests/support/authenticator.py
-    def code(self, offset: int = 0) -> str:
-        """Return the code of the current time step, or of one before or after it."""
-        return str(pyotp.TOTP(self.secret).generate_otp(int(datetime.now(UTC).timestamp()) // STEP + offset))
-
-    @property
-    def wrong(self) -> str:
-        """A code that is not valid now."""
-        valid = {self.code(offset) for offset in (-2, -1, 0, 1, 2)}
-        return next(code for code in ("000000", "111111", "222222", "333333", "444444", "555555") if code not in valid)
-
-
-def enrol(client: Client, *, offset: int = -1) -> Authenticator:
-    """Set up an authenticator app for a client that is signed in.
-
-    It is confirmed with the code of the previous time step, so that the current one can still be used.
-    """
-    started = client.call("POST", "/api/me/factors/totp")
-    assert started.status == 200, started.body
-    app = Authenticator(started.json["secret"], started.json["id"])
-    confirmed = confirm(client, app.id, app.code(offset))
-    assert confirmed.status == 200, confirmed.body
-    app.recovery_codes = confirmed.json["recoveryCodes"]
-    return app
-========
     def create(self, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
         """Return a new credential for creation options; `changes` are to the attested data."""
         options = options["publicKey"]
@@ -111,27 +101,22 @@ def creation_options(client: Client) -> dict[str, Any]:
     assert response.status == 200, response.body
     options: dict[str, Any] = response.json
     return options
->>>>>>>> 0ec3a62 (Test passkeys: software keys, Chromium, other origins, replays):tests/support/security_keys.py
 
 
-def confirm(client: Client, factor_id: str, code: str) -> Response:
-    """Confirm an authenticator app."""
-    return client.call("POST", f"/api/me/factors/totp/{factor_id}/confirm", payload={"code": code})
+def request_options(client: Client) -> dict[str, Any]:
+    """Return the options for a signature."""
+    response = client.send("POST", "/api/passkeys/options")
+    assert response.status == 200, response.body
+    options: dict[str, Any] = response.json
+    return options
 
 
-def pending_of(target: Flask | int, username: str = "alice", password: str = PASSWORD) -> str:
-    """Take the first step of a sign-in, and return what the second step needs."""
-    response = Client(target).login(username, password)
-    assert (response.status, response.code) == (401, "second_factor_required"), response.body
-    return str(response.json["pending"])
+def register(client: Client, authenticator: Authenticator, name: str = "A phone") -> Response:
+    """Add a passkey to the account of the signed-in client."""
+    credential = authenticator.create(creation_options(client))
+    return client.call("POST", "/api/me/passkeys", payload={"credential": credential, "name": name})
 
 
-<<<<<<<< HEAD:tests/support/authenticator.py
-def second_step(client: Client, pending: str, code: str, method: str = "totp") -> Response:
-    """Take the second step of a sign-in."""
-    payload = {"pending": pending, "method": method, "code": code}
-    return client.call("POST", "/api/login/second", bearer=None, payload=payload, cookie=client.cookie)
-========
 def passkey_login(client: Client, credential: dict[str, Any], **more: Any) -> Response:
     """Sign in with a signature."""
     payload = {"credential": credential}
@@ -141,4 +126,3 @@ def passkey_login(client: Client, credential: dict[str, Any], **more: Any) -> Re
 def sign_in_with(client: Client, authenticator: Authenticator) -> Response:
     """Sign in with a passkey."""
     return passkey_login(client, authenticator.get(request_options(client)))
->>>>>>>> 0ec3a62 (Test passkeys: software keys, Chromium, other origins, replays):tests/support/security_keys.py

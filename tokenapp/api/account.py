@@ -101,7 +101,7 @@ def change_password(body: NewPasswordBody, principal: Principal, now: datetime) 
     credential="bearer",
     cookie="set",
     rate_limited=True,
-    errors=(errors.InvalidCode, errors.SecondFactorRequired),
+    errors=(errors.InvalidCode, errors.PasskeyInvalid, errors.PasskeyUnknown, errors.SecondFactorRequired),
 )
 def reauthenticate(body: ReauthenticationBody, principal: Principal, now: datetime) -> Response:
     """Exchange the password or a second factor for a fresh access token.

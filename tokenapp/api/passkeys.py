@@ -16,6 +16,7 @@ from tokenapp import accounts, config, errors, tokens
 from tokenapp.api.auth import LoginResponse
 from tokenapp.factor_models import Passkey
 from tokenapp.factors import assertions, challenges, passkeys
+from tokenapp.factors.enrolment import Author
 from tokenapp.http import requests
 from tokenapp.http.endpoint import PathId, endpoint
 from tokenapp.http.principal import Principal
@@ -230,7 +231,7 @@ def registration_options(principal: Principal, now: datetime) -> Response:
 def add(body: NewPasskey, principal: Principal, now: datetime) -> Response:
     """Add a passkey that was created with the options."""
     name = body.name.strip() or device_names.describe(requests.user_agent())[: passkeys.MAX_NAME]
-    added, codes = passkeys.add(_change(principal), msgspec.to_builtins(body.credential), name, now)
+    added, codes = passkeys.add(_author(principal), msgspec.to_builtins(body.credential), name, now)
     signal = _signal(accounts.get_active(principal.user_id))
     return requests.json_response(AddedPasskey(_item(added), signal, codes))
 
@@ -256,7 +257,7 @@ def delete(principal: Principal, passkey_id: str, now: datetime) -> Response:
 
     With `signal`, the page can let the authenticator remove it as well.
     """
-    passkeys.delete(_change(principal), passkey_id, now)
+    passkeys.delete(_author(principal), passkey_id, now)
     return _list(principal)
 
 
@@ -315,8 +316,8 @@ def _item(passkey: Passkey) -> PasskeyItem:
     )
 
 
-def _change(principal: Principal) -> passkeys.Change:
-    return passkeys.Change(principal.user_id, principal.sid, principal.acr)
+def _author(principal: Principal) -> Author:
+    return Author(principal.user_id, principal.sid, principal.acr)
 
 
 def _descriptors(own: Sequence[Passkey]) -> list[Descriptor]:

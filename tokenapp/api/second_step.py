@@ -38,7 +38,13 @@ class SecondStepResponse(LoginResponse, omit_defaults=True):
     credential="cookie, if any",
     cookie="set",
     rate_limited=True,
-    errors=(errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound),
+    errors=(
+        errors.SignInExpired,
+        errors.InvalidCode,
+        errors.PasskeyInvalid,
+        errors.PasskeyUnknown,
+        errors.FactorNotFound,
+    ),
 )
 def second_step(body: SecondStepBody, now: datetime) -> Response:
     """Continue a sign-in with a second factor.

@@ -90,7 +90,7 @@ def _verify(credential: Mapping[str, Any], now: datetime) -> _Signed:
         challenge = webauthn.challenge_of(credential)
         if not challenges.is_valid(challenge, USE, now):
             raise errors.PasskeyInvalid(reason="passkey: challenge")
-        found = _find(str(credential["rawId"]))
+        found = _find(webauthn.credential_id_of(credential))
         if found is None:
             raise errors.PasskeyUnknown(reason="passkey: unknown")
         passkey, user = found

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import orm
 
+from tokenapp import errors
 from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 

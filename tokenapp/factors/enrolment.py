@@ -6,7 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from tokenapp import audit, db, errors, sessions
-from tokenapp.factor_models import PendingSignIn, RecoveryCode, Totp
+from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
 from tokenapp.factors import pending, recovery_codes, registry
 from tokenapp.factors.checks import Enrolment
 from tokenapp.models import Session, User
@@ -131,7 +131,7 @@ def reset(user: User, now: datetime) -> int:
     """
     with db.writing() as writer:
         locked = writer.get_one(User, user.id, with_for_update=True)
-        for kind in (Totp, RecoveryCode, PendingSignIn):
+        for kind in (Totp, Passkey, RecoveryCode, PendingSignIn):
             writer.execute(sa.delete(kind).where(kind.user_id == user.id))
         locked.second_factor = False
         locked.password_temporary = locked.password_temporary or locked.password_short

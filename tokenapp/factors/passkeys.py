@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tokenapp import db, errors
 from tokenapp.factor_models import Passkey, RecoveryCode
 from tokenapp.factors import challenges, registry
+from tokenapp.factors.enrolment import Author
 from tokenapp.models import User
 
 MOST: Final = 20
@@ -19,14 +20,6 @@ MAX_NAME: Final = 64
 _TRANSPORT: Final = re.compile(r"[a-z-]{1,20}")
 _MOST_TRANSPORTS: Final = 6
 _ENOUGH_WITHOUT_PASSWORD: Final = 2
-
-
-class Change(NamedTuple):
-    """Who changes passkeys: the user, and their session with its level."""
-
-    user_id: str
-    sid: str
-    acr: str
 
 
 def list_passkeys(user_id: str) -> Sequence[Passkey]:
@@ -40,7 +33,7 @@ def use_of(sid: str) -> str:
     return f"registration {sid}"
 
 
-def add(by: Change, credential: Mapping[str, Any], name: str, now: datetime) -> tuple[Passkey, list[str] | None]:
+def add(by: Author, credential: Mapping[str, Any], name: str, now: datetime) -> tuple[Passkey, list[str] | None]:
     """Add the passkey that an authenticator has created for a challenge of the session.
 
     Returns it, and the recovery codes that come with the first factor.
@@ -78,10 +71,10 @@ def add(by: Change, credential: Mapping[str, Any], name: str, now: datetime) -> 
 
 
 @db.retried
-def _add(by: Change, challenge: bytes, values: dict[str, Any], now: datetime) -> tuple[Passkey, list[str] | None]:
+def _add(by: Author, challenge: bytes, values: dict[str, Any], now: datetime) -> tuple[Passkey, list[str] | None]:
     insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
     with db.writing() as writer:
-        user = registry.authorize(writer, by.user_id, by.sid, by.acr, now)
+        user = registry.authorize(writer, *by, now)
         if not challenges.spend(writer, challenge, now):
             raise errors.PasskeyRejected(reason="used challenge")
         if _count(writer, by.user_id) >= MOST:
@@ -107,7 +100,7 @@ def rename(user_id: str, passkey_id: str, name: str) -> Passkey:
 
 
 @db.retried
-def delete(by: Change, passkey_id: str, now: datetime) -> None:
+def delete(by: Author, passkey_id: str, now: datetime) -> None:
     """Delete a passkey of a user, who keeps a way to sign in.
 
     Raises:
@@ -115,7 +108,7 @@ def delete(by: Change, passkey_id: str, now: datetime) -> None:
         errors.AccessTokenInvalid, errors.ReauthenticationRequired
     """
     with db.writing() as writer:
-        user = registry.authorize(writer, by.user_id, by.sid, by.acr, now)
+        user = registry.authorize(writer, *by, now)
         deleting = sa.delete(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == by.user_id)
         if not writer.connection().execute(deleting).rowcount:
             raise errors.PasskeyNotFound
@@ -124,10 +117,10 @@ def delete(by: Change, passkey_id: str, now: datetime) -> None:
         registry.removed(writer, user, "passkey", now)
 
 
-def others(rp_id: str) -> int:
-    """Return how many passkeys belong to another domain than `rp_id`."""
-    query = sa.select(sa.func.count()).select_from(Passkey).where(Passkey.rp_id != rp_id)
-    return int(db.execute_now(query)[0][0])
+def domains() -> Mapping[str, int]:
+    """Return how many passkeys there are for each domain."""
+    query = sa.select(Passkey.rp_id, sa.func.count()).group_by(Passkey.rp_id).order_by(Passkey.rp_id)
+    return {row[0]: row[1] for row in db.execute_now(query)}
 
 
 def _require_spare(writer: orm.Session, user: User) -> None:

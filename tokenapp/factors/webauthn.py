@@ -71,6 +71,15 @@ def challenge_of(credential: Mapping[str, Any]) -> bytes:
     return _checked(lambda: _client_data(credential).challenge)
 
 
+def credential_id_of(credential: Mapping[str, Any]) -> str:
+    """Return the id of the credential that signed, in base64url.
+
+    Raises:
+        SignatureError: it is malformed.
+    """
+    return _checked(lambda: websafe_encode(websafe_decode(credential["rawId"])))
+
+
 def verify_registration(credential: Mapping[str, Any]) -> NewCredential:
     """Return the new credential in a registration, whose challenge is valid.
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tokenapp import accounts, clients, db
 from tokenapp.cli.doctor.finding import Check, Finding
 from tokenapp.config import Settings
+from tokenapp.factors import passkeys
 from tokenapp.keys import lifecycle
 from tokenapp.models import Session
 
@@ -90,6 +91,18 @@ def _check_addresses(settings: Settings, now: datetime) -> Iterator[Finding]:
     )
 
 
+def _check_passkeys(settings: Settings, _now: datetime) -> Iterator[Finding]:
+    for domain, number in passkeys.domains().items():
+        if domain != settings.rp_id:
+            yield Finding(
+                "error",
+                "TOKENAPP_RP_ID",
+                f"{number} passkeys are for {domain}, and the service is for {settings.rp_id or 'none'}",
+                "browsers do not offer them, and their owners need another way to sign in",
+                f"set TOKENAPP_RP_ID={domain} if that is a parent domain of the issuer's host, or use the former issuer",
+            )
+
+
 def _is_internal(address: str | None) -> bool:
     try:
         parsed = ip_address(address or "")
@@ -98,4 +111,4 @@ def _is_internal(address: str | None) -> bool:
     return any(parsed in network for network in _INTERNAL)
 
 
-CHECKS: Final[tuple[Check, ...]] = (_check_keys, _check_clients, _check_users, _check_addresses)
+CHECKS: Final[tuple[Check, ...]] = (_check_keys, _check_clients, _check_users, _check_addresses, _check_passkeys)
