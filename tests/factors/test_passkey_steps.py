@@ -12,7 +12,6 @@ from tests.support.app import PASSWORD, create_user
 from tests.support.authenticator import enrol, pending_of, second_step
 from tests.support.client import Client, Response, claims_of, sign_in
 from tests.support.commandline import run, run_json
-from tests.support.mailbox import Mailbox, deliver
 from tests.support.security_keys import (
     BE,
     BS,
@@ -27,6 +26,8 @@ from tests.support.security_keys import (
 from tokenapp import accounts, audit
 from tokenapp.db import execute_now
 from tokenapp.factor_models import Passkey, SpentChallenge
+from tokenapp.factors import enrolment
+from tokenapp.models import User
 
 
 @pytest.fixture
@@ -76,9 +77,7 @@ def test_recovery_code_signs_in_without_the_passkey(app: Flask, alice: Client) -
 @pytest.mark.parametrize(
     "credential", [None, {}, {"rawId": 1, "response": 2}, {"rawId": "\x00", "response": {"clientDataJSON": "e30"}}]
 )
-def test_malformed_credential_in_the_second_step_is_invalid(
-    app: Flask, device: Authenticator, credential: Any
-) -> None:
+def test_malformed_credential_in_the_second_step_is_invalid(app: Flask, device: Authenticator, credential: Any) -> None:
     del device
     assert take_second_step(Client(app), pending_of(app), credential).code == "passkey_invalid"
 
@@ -122,7 +121,9 @@ def test_passkey_makes_an_old_session_recent_and_raises_its_level(alice: Client,
 
 
 @pytest.mark.parametrize("change", ["options", "add", "delete"])
-def test_passkeys_change_only_within_five_minutes_of_the_sign_in(alice: Client, device: Authenticator, change: str) -> None:
+def test_passkeys_change_only_within_five_minutes_of_the_sign_in(
+    alice: Client, device: Authenticator, change: str
+) -> None:
     sign_in_with(alice, device)
     credential = Authenticator().create(creation_options(alice))
     passkey_id = alice.call("GET", "/api/me/passkeys").json["passkeys"][0]["id"]
@@ -144,16 +145,12 @@ def test_session_of_the_password_alone_adds_no_second_passkey(alice: Client, dev
 
 
 def test_user_without_a_password_cannot_delete_the_last_passkey_beside_an_app(app: Flask, alice: Client) -> None:
-    enrol(alice)
-    payload = {"method": "recovery_code", "code": ""}
-    del payload
-    device = Authenticator()
+    codes = enrol(alice)
+    client, device = Client(app), Authenticator()
+    second_step(client, pending_of(app), codes.code())
+    passkey_id = register(client, device).json["passkey"]["id"]
     with app.app_context():
-        execute_now(sa.text("UPDATE users SET second_factor = false").execution_options(autocommit=True))
-    passkey_id = register(sign_in(app), device).json["passkey"]["id"]
-    with app.app_context():
-        execute_now(sa.text("UPDATE users SET password_hash = ''"))
-    client = Client(app)
+        execute_now(sa.update(User).values(password_hash="", hash_kind=""))
     sign_in_with(client, device)
     response = client.call("DELETE", f"/api/me/passkeys/{passkey_id}")
     assert response.code == "last_way_to_sign_in"
@@ -167,22 +164,10 @@ def test_deleted_user_leaves_no_passkey(app: Flask, device: Authenticator) -> No
 
 
 def test_reset_of_the_factors_deletes_passkeys(app: Flask, device: Authenticator) -> None:
-    run(app, "users", "reset-factors", "alice", "--yes")
+    with app.app_context():
+        enrolment.reset(accounts.find("alice"), datetime.now(UTC))
     assert sign_in_with(Client(app), device).code == "passkey_unknown"
     assert Client(app).login(password=PASSWORD).status == 200
-
-
-def test_counter_that_goes_back_is_a_notice(app: Flask, mailbox: Mailbox, alice: Client) -> None:
-    with app.app_context():
-        execute_now(sa.text("UPDATE users SET email = 'alice@example.com', email_verified_at = created_at"))
-    device = Authenticator(counter=5)
-    register(alice, device)
-    deliver(app)
-    mailbox.clear()
-    device.counter = 2
-    sign_in_with(Client(app), device)
-    deliver(app)
-    assert "Check your passkeys at localhost" in [str(each["Subject"]) for each in mailbox.messages]
 
 
 def test_doctor_reports_passkeys_of_another_domain(app: Flask, device: Authenticator) -> None:

@@ -34,7 +34,7 @@ def use_of(sid: str) -> str:
 
 
 def add(by: Author, credential: Mapping[str, Any], name: str, now: datetime) -> tuple[Passkey, list[str] | None]:
-    """Add the passkey that an authenticator has created for a challenge of the session.
+    """Add the passkey that an authenticator has created for the session.
 
     Returns it, and the recovery codes that come with the first factor.
 
@@ -120,7 +120,8 @@ def delete(by: Author, passkey_id: str, now: datetime) -> None:
 def domains() -> Mapping[str, int]:
     """Return how many passkeys there are for each domain."""
     query = sa.select(Passkey.rp_id, sa.func.count()).group_by(Passkey.rp_id).order_by(Passkey.rp_id)
-    return {row[0]: row[1] for row in db.execute_now(query)}
+    rows: Sequence[Any] = db.execute_now(query)
+    return {row[0]: row[1] for row in rows}
 
 
 def _require_spare(writer: orm.Session, user: User) -> None:

@@ -99,7 +99,7 @@ def _check_passkeys(settings: Settings, _now: datetime) -> Iterator[Finding]:
                 "TOKENAPP_RP_ID",
                 f"{number} passkeys are for {domain}, and the service is for {settings.rp_id or 'none'}",
                 "browsers do not offer them, and their owners need another way to sign in",
-                f"set TOKENAPP_RP_ID={domain} if that is a parent domain of the issuer's host, or use the former issuer",
+                f"set TOKENAPP_RP_ID={domain} if that is a parent domain of the issuer's, or restore the issuer",
             )
 
 
