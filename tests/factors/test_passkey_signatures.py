@@ -56,7 +56,7 @@ def _shared(databases: Databases) -> tuple[Flask, Authenticator]:
 
 @pytest.fixture
 def one(_shared: tuple[Flask, Authenticator]) -> tuple[Client, Authenticator]:
-    """Give a client and a passkey, of a database that the tests share: they write nothing."""
+    """Give a client and a passkey of a shared database: nothing is written."""
     return Client(_shared[0]), replace(_shared[1])
 
 

@@ -23,6 +23,7 @@ PROMISES = [
     "L2",
     "X1",
     *(f"M{n}" for n in range(1, 8)),
+    *(f"F{n}" for n in range(4, 8)),
 ]
 NOT_KEPT = "Not kept yet"
 
@@ -63,7 +64,7 @@ def sections() -> dict[str, str]:
     """Return the text of ``docs/promises.md`` by promise; a heading may name several."""
     parts = re.split(r"^### (.+)$", (ROOT / "docs/promises.md").read_text(), flags=re.MULTILINE)
     pairs = zip(parts[1::2], parts[2::2], strict=True)
-    return {promise: text for heading, text in pairs for promise in re.findall(r"\b[SDLXM]\d+\b", heading)}
+    return {promise: text for heading, text in pairs for promise in re.findall(r"\b[SDLXMF]\d+\b", heading)}
 
 
 def named_tests(text: str) -> set[tuple[str, str]]:

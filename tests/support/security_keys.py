@@ -41,7 +41,7 @@ class Authenticator:
     user_handle: str | None = None
 
     def create(self, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        """Return a new credential for creation options; `changes` are to the attested data."""
+        """Return a new credential; `changes` are to the attested data."""
         options = options["publicKey"]
         self.user_handle = options["user"]["id"]
         key = {**_cose_key(self.key), **changes.get("key", {})}

@@ -211,7 +211,7 @@ class AddedPasskey(msgspec.Struct, rename="camel", omit_defaults=True):
 
 @bp.post("/me/passkeys/options")
 @endpoint(response=Creation, credential="recent bearer")
-def registration_options(principal: Principal, now: datetime) -> Response:
+def passkey_creation_options(principal: Principal, now: datetime) -> Response:
     """Return the options for a new passkey."""
     settings, user = config.current(), accounts.get_active(principal.user_id)
     options = CreationOptions(
@@ -228,7 +228,7 @@ def registration_options(principal: Principal, now: datetime) -> Response:
 
 @bp.post("/me/passkeys")
 @endpoint(body=NewPasskey, response=AddedPasskey, credential="recent bearer", errors=(errors.PasskeyRejected,))
-def add(body: NewPasskey, principal: Principal, now: datetime) -> Response:
+def add_passkey(body: NewPasskey, principal: Principal, now: datetime) -> Response:
     """Add a passkey that was created with the options."""
     name = body.name.strip() or device_names.describe(requests.user_agent())[: passkeys.MAX_NAME]
     added, codes = passkeys.add(_author(principal), msgspec.to_builtins(body.credential), name, now)
@@ -238,21 +238,21 @@ def add(body: NewPasskey, principal: Principal, now: datetime) -> Response:
 
 @bp.get("/me/passkeys")
 @endpoint(response=PasskeyList, credential="bearer")
-def list_own(principal: Principal) -> Response:
+def list_passkeys(principal: Principal) -> Response:
     """List the passkeys of the caller."""
     return _list(principal)
 
 
 @bp.patch("/me/passkeys/<passkey_id>")
 @endpoint(body=NameBody, response=PasskeyItem, credential="bearer", path=_ID)
-def rename(body: NameBody, principal: Principal, passkey_id: str) -> Response:
+def rename_passkey(body: NameBody, principal: Principal, passkey_id: str) -> Response:
     """Rename a passkey."""
     return requests.json_response(_item(passkeys.rename(principal.user_id, passkey_id, body.name)))
 
 
 @bp.delete("/me/passkeys/<passkey_id>")
 @endpoint(response=PasskeyList, credential="recent bearer", path=_ID, errors=(errors.LastWayToSignIn,))
-def delete(principal: Principal, passkey_id: str, now: datetime) -> Response:
+def delete_passkey(principal: Principal, passkey_id: str, now: datetime) -> Response:
     """Delete a passkey.
 
     With `signal`, the page can let the authenticator remove it as well.
@@ -263,7 +263,7 @@ def delete(principal: Principal, passkey_id: str, now: datetime) -> Response:
 
 @bp.post("/passkeys/options")
 @endpoint(response=Request)
-def request_options(now: datetime) -> Response:
+def passkey_request_options(now: datetime) -> Response:
     """Return the options for a signature by any passkey of the service."""
     challenge = _base64url(challenges.issue(assertions.USE, now))
     return requests.json_response(Request(RequestOptions(challenge, _TIMEOUT, config.current().rp_id)))
@@ -277,7 +277,7 @@ def request_options(now: datetime) -> Response:
     cookie="set",
     errors=(errors.PasskeyInvalid, errors.PasskeyUnknown, errors.InvalidCredentials, errors.TooManyAttempts),
 )
-def login(body: CredentialBody, now: datetime) -> Response:
+def sign_in_with_passkey(body: CredentialBody, now: datetime) -> Response:
     """Sign in with a passkey.
 
     This opens a session, and revokes the session of a refresh cookie in the request.
