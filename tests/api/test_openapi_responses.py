@@ -24,7 +24,7 @@ TOO_LARGE: Final = b"x" * (16 * 1024 + 1)
 NEW: Final = "a better pass phrase by far"
 JSON: Final = {"Content-Type": "application/json"}
 # Values of the path variables.
-VARIABLES: Final = {"sid": "unknown", "name": "start.js", "file": "tokenapp.js"}
+VARIABLES: Final = {"sid": "unknown", "name": "start.js", "file": "tokenapp.js", "factor_id": "x", "passkey_id": "x"}
 _networks = count(1)
 
 
