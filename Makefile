@@ -79,7 +79,7 @@ screenshots: $(VENV)/.checks
 	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser/test_account_screenshots.py
 
 clean:
-	rm -rf .venv .venv-* bench/rivals/express/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* bench/rivals/express/node_modules guard-node/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Prints which Python is used, or what is missing.
 python:

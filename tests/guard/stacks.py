@@ -12,6 +12,7 @@ import django.http
 import django.urls
 import uvicorn
 from django.core.handlers.wsgi import WSGIHandler
+from django.test import override_settings
 from fastapi import Depends, FastAPI
 from flask import Flask
 from werkzeug.serving import make_server
@@ -47,30 +48,27 @@ def serve_flask(options: Mapping[str, Any]) -> Iterator[int]:
 @contextmanager
 def serve_django(options: Mapping[str, Any]) -> Iterator[int]:
     """Run the application in Django; yield its port."""
-    configure_django(options)
-    with _serve_wsgi(WSGIHandler()) as port:
+    ensure_django()
+    urls: Any = ModuleType("shop_urls")
+    views = {path[1:]: tokenapp_guard.django.required(_django_view, **required) for path, required in VIEWS.items()}
+    views["async"] = tokenapp_guard.django.required(_async_django_view)
+    urls.urlpatterns = [django.urls.path(path, view) for path, view in views.items()]
+    middleware = ["django.middleware.csrf.CsrfViewMiddleware", "tokenapp_guard.django.GuardMiddleware"]
+    with (
+        override_settings(MIDDLEWARE=middleware, ROOT_URLCONF=urls, TOKENAPP_GUARD=options),
+        _serve_wsgi(WSGIHandler()) as port,
+    ):
         yield port
 
 
-def configure_django(options: Mapping[str, Any]) -> None:
-    """Configure the process's Django, once."""
-    urls: Any = ModuleType("shop_urls")
-    urls.urlpatterns = []
-    for path, required in VIEWS.items():
-        view = tokenapp_guard.django.required(_django_view, **required)
-        urls.urlpatterns.append(django.urls.path(path[1:], view))
-    view = tokenapp_guard.django.required(_async_django_view)
-    urls.urlpatterns.append(django.urls.path("async", view))
-    middleware = ["django.middleware.csrf.CsrfViewMiddleware", "tokenapp_guard.django.GuardMiddleware"]
-    django.conf.settings.configure(
-        ALLOWED_HOSTS=["127.0.0.1"],
-        LOGGING_CONFIG=None,
-        MIDDLEWARE=middleware,
-        ROOT_URLCONF=urls,
-        SECRET_KEY="of no use here",
-        TOKENAPP_GUARD=options,
-    )
-    django.setup()
+def ensure_django() -> None:
+    """Configure the Django of this process."""
+    if not django.conf.settings.configured:
+        secret = "of no use here"
+        django.conf.settings.configure(
+            ALLOWED_HOSTS=["127.0.0.1", "testserver"], LOGGING_CONFIG=None, SECRET_KEY=secret
+        )
+        django.setup()
 
 
 def _django_view(request: Any) -> Any:

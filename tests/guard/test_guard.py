@@ -1,13 +1,11 @@
 """Views protected by the guard accept what the service accepts."""
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from tests.support.app import ROOT
 from tests.support.client import sign_in
 from tests.support.forge import issue
 from tests.support.guarded import Shop, guard_of, issuer_of
@@ -18,30 +16,6 @@ def test_view_gets_the_claims_of_the_token(service: Server) -> None:
     shop, token = Shop(guard_of(service)), sign_in(service.port).token
     for scheme in ("Bearer", "bearer"):
         assert shop.orders(token, scheme).json == {"for": "alice"}
-
-
-def programs_of_the_guide() -> list[str]:
-    text = (ROOT / "docs/other-services.md").read_text()
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def test_examples_of_the_guide_work(service: Server) -> None:
-    program, cors = programs_of_the_guide()
-    assert program.count("https://login.example.com") == 1
-    names: dict[str, Any] = {"__name__": "guide"}
-    exec(program.replace("https://login.example.com", issuer_of(service)), names)  # noqa: S102 -- from our own docs
-    exec(cors, names)  # noqa: S102 -- as above
-    client, bearer = names["app"].test_client(), {"Authorization": f"Bearer {sign_in(service.port).token}"}
-    assert client.get("/orders", headers=bearer).json == {"for": "alice"}
-    assert client.get("/orders").status_code == 401
-    for origin, allowed in (("https://app.example.com", True), ("https://other.example.com", False)):
-        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
-        preflight = client.options("/orders", headers={"Origin": origin, **asked})
-        response = client.get("/orders", headers={"Origin": origin, **bearer})
-        for each in (preflight, response):
-            assert (each.headers.get("Access-Control-Allow-Origin") == origin) is allowed
-        if allowed:
-            assert preflight.headers["Access-Control-Allow-Headers"].lower() == "authorization"
 
 
 def test_request_without_token_gets_401(service: Server) -> None:
