@@ -88,9 +88,9 @@ export class Guard {
 
   /** Return whom the token in an Authorization header stands for. Rejects as verify(), and with 401 without a token. */
   async authenticate(authorization) {
-    const [, token] = /^bearer +(\S.*)$/is.exec((authorization ?? '').trim()) ?? []
-    if (!token) throw new AccessError(401, 'access_token_missing', 'Access token required.')
-    return this.verify(token)
+    const [, token] = /^bearer (.*)$/is.exec((authorization ?? '').trim()) ?? []
+    if (!token?.trim()) throw new AccessError(401, 'access_token_missing', 'Access token required.')
+    return this.verify(token.trim())
   }
 
   /** Return a function that authenticates a header and checks the requirements: { role, scope, acr }. */

@@ -1,21 +1,37 @@
 """Views protected by the guard accept what the service accepts."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from tests.support.app import ROOT
 from tests.support.client import sign_in
 from tests.support.forge import issue
 from tests.support.guarded import Shop, guard_of, issuer_of
 from tests.support.server import Server
+from tokenapp_guard import Guard
 
 
 def test_view_gets_the_claims_of_the_token(service: Server) -> None:
     shop, token = Shop(guard_of(service)), sign_in(service.port).token
     for scheme in ("Bearer", "bearer"):
         assert shop.orders(token, scheme).json == {"for": "alice"}
+
+
+def test_other_frameworks_do_not_import_flask() -> None:
+    program = "import sys, tokenapp_guard.asgi, tokenapp_guard.django; print('flask' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("requirements", [{"role": ""}, {"scope": " "}, {"acr": "3"}, {"acr": ""}], ids=repr)
+def test_requirement_that_cannot_be_met_is_an_error(requirements: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        Guard("https://login.example.com", audience="tokenapp-api").required(**requirements)
 
 
 def test_request_without_token_gets_401(service: Server) -> None:
