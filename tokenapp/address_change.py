@@ -6,27 +6,27 @@ from datetime import datetime
 from sqlalchemy import orm
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import accounts, audit, db, errors, one_time_tokens
+from tokenapp import accounts, audit, db, errors, one_time_tokens, sessions
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
 from tokenapp.models import User
 from tokenapp.one_time_tokens import LIFETIMES, Binding
 
 
-def request(user_id: str, email: str, client: str, now: datetime) -> None:
+def request(user_id: str, sid: str, email: str, client: str, now: datetime) -> None:
     """Mail a link that confirms the new address of a user.
 
     Nothing tells the caller whether another user has the address: the statements are the same.
 
     Raises:
         errors.AddressRejected: `email` is not an address at all.
-        errors.AccessTokenInvalid: the user was deleted or disabled.
+        errors.AccessTokenInvalid: the user was deleted or disabled, or the session `sid` was revoked.
     """
     accounts.check_form(email)
     user = accounts.get_active(user_id)
     if limits.allow_client(client, now):
         with suppress(OverLimitError):
-            _request(user, email, now)
+            _request(user, sid, email, now)
 
 
 def complete(token: str, now: datetime) -> None:
@@ -45,7 +45,7 @@ def undo(token: str, now: datetime) -> None:
     """Give a user the previous address back, after somebody else changed it.
 
     The password stops working, because that person may know it: a link for a new one is mailed. All sessions are
-    revoked, and all other links of the user end.
+    revoked, and all other links of the user end, except those that undo an earlier change.
 
     Raises:
         errors.LinkInvalid, errors.AddressTaken: nothing was written.
@@ -57,11 +57,12 @@ def undo(token: str, now: datetime) -> None:
 
 
 @db.retried
-def _request(user: User, email: str, now: datetime) -> None:
+def _request(user: User, sid: str, email: str, now: datetime) -> None:
     address = accounts.canonical(email)
     with db.writing() as writer:
         limits.count_request(writer, "address", address, now)
-        owner = writer.scalars(accounts.named(address)).one_or_none()
+        sessions.require_live(writer, user.id, sid, now)
+        owner = writer.scalars(accounts.named(address, locked=True)).one_or_none()
         token = one_time_tokens.issue(writer, Binding("address", address, email, user.id, user.locale), now)
         language = texts.language_of(user.locale)
         if owner is None or owner.id == user.id:
@@ -99,6 +100,7 @@ def _undo(token: str, now: datetime) -> None:
         user = _locked(writer, binding)
         accounts.set_address(writer, user, binding.email, now)
         accounts.remove_password(writer, user, now)
+        accounts.end_links_since(writer, user.id, binding.address)
         audit.record(writer, "address_change_undone", now, user_id=user.id)
         reset = Binding("reset", binding.address, binding.email, user.id, None)
         link = f"reset={one_time_tokens.issue(writer, reset, now)}"

@@ -46,7 +46,7 @@ def _request(email: str, locale: str | None, now: datetime) -> None:
     address = accounts.canonical(email)
     with db.writing() as writer:
         limits.count_request(writer, "reset", address, now)
-        user = writer.scalars(accounts.named(address)).one_or_none()
+        user = writer.scalars(accounts.named(address, locked=True)).one_or_none()
         # A user can also have this name without having the address.
         known = user is not None and user.disabled_at is None and accounts.canonical(user.email or "") == address
         to, user_id = (user.email, user.id) if user is not None and known else (None, None)

@@ -1,5 +1,6 @@
 """Registration: an address is proven before there is a user."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -10,9 +11,13 @@ from tokenapp import accounts, audit, config, db, errors, one_time_tokens, sessi
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
 from tokenapp.models import Device, Grant, User
-from tokenapp.one_time_tokens import LIFETIMES, Binding
+from tokenapp.one_time_tokens import LIFETIMES, Binding, Purpose
 
-_PURPOSES: Final = ("registration", "invitation")
+_PURPOSES: Final[Mapping[str, tuple[Purpose, ...]]] = {
+    "open": ("registration", "invitation"),
+    "invite": ("invitation",),
+    "closed": (),
+}
 
 
 def request(email: str, client: str, locale: str | None, now: datetime) -> None:
@@ -39,7 +44,7 @@ def invite(email: str, locale: str | None, now: datetime) -> None:
     address = accounts.canonical(email)
     if accounts.taken([address]):
         raise errors.AddressTaken
-    _invite(Binding("invitation", address, email, None, locale), now)
+    _invite(Binding("invitation", address, email, None, texts.language_of(locale)), now)
 
 
 def complete(token: str, username: str, password: str, device: Device, now: datetime) -> Grant:
@@ -49,7 +54,7 @@ def complete(token: str, username: str, password: str, device: Device, now: date
         errors.LinkInvalid, errors.UsernameRejected, errors.PasswordRejected, errors.UsernameTaken,
             errors.AddressTaken: nothing was written, and the link still works unless it is invalid.
     """
-    binding = one_time_tokens.check(token, *_PURPOSES, now=now)
+    binding = one_time_tokens.check(token, *_PURPOSES[config.current().registration], now=now)
     new = accounts.NewUser(username, password, email=binding.email, email_verified=True, locale=binding.locale)
     name = accounts.check(new)
     if "@" in name and name != binding.address:  # it could be the address of somebody else
@@ -67,7 +72,7 @@ def _request(email: str, language: str, now: datetime) -> None:
     address = accounts.canonical(email)
     with db.writing() as writer:
         limits.count_request(writer, "registration", address, now)
-        user = writer.scalars(accounts.named(address)).one_or_none()
+        user = writer.scalars(accounts.named(address, locked=True)).one_or_none()
         token = one_time_tokens.issue(writer, Binding("registration", address, email, None, language), now)
         expires_at = now + LIFETIMES["registration"]
         if user is None:
@@ -83,7 +88,7 @@ def _request(email: str, language: str, now: datetime) -> None:
 def _invite(binding: Binding, now: datetime) -> None:
     with db.writing() as writer:
         token = one_time_tokens.issue(writer, binding, now)
-        content = texts.render("invitation", binding.email, texts.language_of(binding.locale), link=f"register={token}")
+        content = texts.render("invitation", binding.email, binding.locale or "", link=f"register={token}")
         outbox.enqueue(writer, "invitation", content, now, expires_at=now + LIFETIMES["invitation"])
         audit.record(writer, "user_invited", now)
 
@@ -91,7 +96,7 @@ def _invite(binding: Binding, now: datetime) -> None:
 @db.retried
 def _complete(token: str, user: User, device: Device, now: datetime) -> Grant:
     with db.writing() as writer:
-        binding = one_time_tokens.redeem(writer, token, *_PURPOSES, now=now)
+        binding = one_time_tokens.redeem(writer, token, *_PURPOSES[config.current().registration], now=now)
         accounts.add(writer, user, now, "invited" if binding.purpose == "invitation" else "registered")
         return sessions.open_first(writer, user, now, device)
 

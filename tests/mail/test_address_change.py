@@ -11,6 +11,7 @@ from tests.support.app import PASSWORD
 from tests.support.client import Client, Response
 from tests.support.commandline import NEW_PASSWORD, can_sign_in
 from tests.support.mailbox import Mailbox, deliver
+from tokenapp import address_change, errors, sessions
 
 OLD, NEW = "alice@example.com", "alice@example.org"
 
@@ -101,6 +102,29 @@ def test_address_that_replaced_another_one_does_not_undo_the_undo(app: Flask, ma
     second = mailbox.token("undo")
     assert post(app, "email-change/undo", token=first).status == 204
     assert post(app, "email-change/undo", token=second).code == "link_invalid"
+
+
+def test_thief_who_changes_the_address_twice_cannot_end_the_undo(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    change(app, mailbox, alice)
+    first = mailbox.token("undo")
+    change(app, mailbox, alice, "third@example.net")
+    assert post(app, "email-change/undo", token=mailbox.token("undo")).status == 204
+    assert post(app, "email-change/undo", token=first).status == 204
+    deliver(app)
+    assert mailbox.recipients()[-1] == OLD
+
+
+def test_change_is_not_asked_for_in_a_session_that_was_just_revoked(
+    app: Flask, mailbox: Mailbox, alice: Client
+) -> None:
+    """Other workers accept its access token for up to a second."""
+    user_id, now = alice.call("GET", "/api/me").json["id"], datetime.now(UTC)
+    with app.app_context():
+        sessions.revoke_all_of(user_id, "password_reset", now)
+        with pytest.raises(errors.AccessTokenInvalid):
+            address_change.request(user_id, alice.sid, NEW, "client", now)
+    assert deliver(app) == 0
+    del mailbox
 
 
 @pytest.mark.parametrize(("days", "status"), [(6, 204), (8, 400)])

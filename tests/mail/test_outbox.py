@@ -107,6 +107,21 @@ def test_server_that_hangs_is_given_up_within_seconds(app: Flask, mailbox: Mailb
     assert states(app) == [("queued", "SMTPServerDisconnected")]
 
 
+def test_error_after_the_mail_was_accepted_does_not_send_it_again(app: Flask, mailbox: Mailbox) -> None:
+    ask(app)
+    mailbox.behaviour = "rude"
+    deliver(app)
+    assert states(app) == [("sent", "sent")]
+    assert mailbox.attempts == 1
+
+
+def test_nothing_is_sent_that_could_arrive_after_its_expiry(app: Flask, mailbox: Mailbox) -> None:
+    ask(app)
+    deliver(app, datetime.now(UTC) + timedelta(hours=24) - outbox.LEASE / 2)
+    assert mailbox.attempts == 0
+    assert states(app) == [("expired", "expired")]
+
+
 def test_nothing_is_mailed_after_the_link_has_expired(app: Flask, mailbox: Mailbox) -> None:
     ask(app)
     deliver(app, datetime.now(UTC) + timedelta(hours=24, minutes=1))

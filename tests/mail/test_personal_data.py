@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import sqlalchemy as sa
 import time_machine
 from flask import Flask
@@ -11,7 +12,7 @@ from tests.support.app import PASSWORD
 from tests.support.client import Client
 from tests.support.commandline import can_sign_in, run_json
 from tests.support.mailbox import Mailbox
-from tokenapp import db
+from tokenapp import accounts, db, errors, sessions
 
 
 def dump(app: Flask) -> str:
@@ -72,3 +73,14 @@ def test_export_has_everything_except_secrets(app: Flask, mailbox: Mailbox, alic
 
 def test_export_needs_an_access_token(app: Flask) -> None:
     assert Client(app).call("GET", "/api/me/export").code == "access_token_missing"
+
+
+def test_nothing_is_deleted_in_a_session_that_was_just_revoked(app: Flask, alice: Client) -> None:
+    """Other workers accept its access token for up to a second."""
+    now = datetime.now(UTC)
+    with app.app_context():
+        user = accounts.find("alice")
+        sessions.revoke_all_of(user.id, "password_reset", now)
+        with pytest.raises(errors.AccessTokenInvalid):
+            accounts.delete(user, now, sid=alice.sid)
+    assert can_sign_in(app)

@@ -10,7 +10,7 @@ from flask import Flask
 from tests.mail.conftest import register
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response, sign_in
-from tests.support.commandline import error_of, run
+from tests.support.commandline import error_of, run, run_json
 from tests.support.mailbox import Mailbox, deliver, text_of
 from tokenapp import db
 from tokenapp.models import OneTimeToken, User
@@ -146,6 +146,39 @@ def test_invited_person_creates_an_account_while_registration_is_by_invitation(
         assert complete(app, mailbox.token("register")).status == 200
         refused = run(app, "users", "invite", "Alice@example.com", code=1)
         assert error_of(refused) == "Another account has this e-mail address."
+
+
+def test_link_of_a_registration_ends_when_registration_is_by_invitation(
+    app: Flask, database_url: str, mailbox: Mailbox
+) -> None:
+    ask(app)
+    deliver(app)
+    with application(database_url, TOKENAPP_SMTP_URL=mailbox.url, TOKENAPP_REGISTRATION="invite") as closed:
+        assert complete(closed, mailbox.token("register")).code == INVALID
+    assert complete(app, mailbox.token("register")).status == 200
+
+
+def test_device_can_be_bound_to_the_first_session(database_url: str, mailbox: Mailbox) -> None:
+    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "TOKENAPP_DEVICE_BINDING": "report"}
+    with application(database_url, **settings) as app:
+        ask(app)
+        deliver(app)
+        reply = complete(app, mailbox.token("register"))
+    assert reply.header("Secure-Session-Registration")
+
+
+def test_any_language_can_be_given_for_an_invitation(app: Flask, mailbox: Mailbox) -> None:
+    run(app, "users", "invite", "alice@example.com", "--locale", "de-DE-x-a-very-long-locale")
+    deliver(app)
+    assert complete(app, mailbox.token("register")).status == 200
+    assert run_json(app, "users", "show", "alice")["locale"] == "de"
+
+
+@pytest.mark.parametrize("email", ["\ufdfa" * 60 + "@example.com", "a@" + "\ufdfa" * 60])
+@pytest.mark.parametrize("path", ["register", "password-reset"])
+def test_address_whose_canonical_form_is_too_long_is_rejected(app: Flask, path: str, email: str) -> None:
+    reply = Client(app).send("POST", f"/api/{path}", payload={"email": email})
+    assert reply.code == "address_rejected"
 
 
 def test_nobody_is_invited_while_registration_is_closed(database_url: str, mailbox: Mailbox) -> None:

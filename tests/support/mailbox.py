@@ -15,7 +15,7 @@ from tests.support.concurrency import wait_until
 from tests.support.server import free_port
 from tokenapp.mail import delivery
 
-Behaviour = Literal["accept", "drop after data", "4xx", "5xx", "hang", "slow"]
+Behaviour = Literal["accept", "drop after data", "4xx", "5xx", "hang", "slow", "rude"]
 TOKEN = r"[A-Za-z0-9_-]{43}"
 
 
@@ -68,6 +68,10 @@ class Mailbox:
         if self.behaviour == "drop after data":
             server.transport.abort()
         return "250 OK"
+
+    async def handle_QUIT(self, *_: object) -> str:  # noqa: N802 -- aiosmtpd's name
+        """Say goodbye, or report an error to a client that has already sent its message."""
+        return "554 no goodbye" if self.behaviour == "rude" else "221 Bye"
 
     def clear(self) -> None:
         """Forget what was received, and behave well."""

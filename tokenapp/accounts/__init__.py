@@ -1,7 +1,7 @@
 """User accounts: created, found, given new passwords, disabled, renamed, deleted."""
 
 from tokenapp.accounts.addresses import check_address, check_form, domain_of, is_deliverable
-from tokenapp.accounts.changes import end_links, set_address
+from tokenapp.accounts.changes import end_links, end_links_since, set_address
 from tokenapp.accounts.creation import BATCH, NewUser, add, add_all, check, check_free, create, draft, taken
 from tokenapp.accounts.credentials import (
     change_password,
@@ -41,6 +41,7 @@ __all__ = [
     "draft",
     "enable",
     "end_links",
+    "end_links_since",
     "find",
     "get",
     "get_active",

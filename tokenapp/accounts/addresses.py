@@ -42,7 +42,8 @@ def check_form(address: str) -> str:
     Raises:
         errors.AddressRejected
     """
-    if len(address) > MAX_ADDRESS or not _IN_HEADERS.fullmatch(address):
+    # The canonical form of a character can have 18 characters, and that of a stored address is never too long.
+    if max(len(address), len(canonical(address))) > MAX_ADDRESS or not _IN_HEADERS.fullmatch(address):
         raise errors.AddressRejected
     return address
 

@@ -30,3 +30,18 @@ def end_links(session: orm.Session, user_id: str, *, keep_undo: bool) -> None:
     which = sa.delete(OneTimeToken).where(OneTimeToken.user_id == user_id)
     session.execute(which.where(OneTimeToken.purpose != "undo") if keep_undo else which)
     session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user_id))
+
+
+def end_links_since(session: orm.Session, user_id: str, address: str) -> None:
+    """End the links of a user, apart from older links that undo a change.
+
+    Someone who has replaced an address twice could otherwise use the second link to end that of the first address.
+
+    Args:
+        address: the canonical address whose link is used to undo a change.
+    """
+    undo = sa.and_(OneTimeToken.user_id == user_id, OneTimeToken.purpose == "undo")
+    issued_at = sa.select(OneTimeToken.created_at).where(undo, OneTimeToken.address == address).scalar_subquery()
+    older = session.scalars(sa.select(OneTimeToken.digest).where(undo, OneTimeToken.created_at < issued_at)).all()
+    end_links(session, user_id, keep_undo=True)
+    session.execute(sa.delete(OneTimeToken).where(undo, OneTimeToken.digest.not_in(older)))

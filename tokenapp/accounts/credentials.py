@@ -93,7 +93,6 @@ def remove_password(session: orm.Session, user: User, now: datetime) -> None:
     """Leave `user` without a password and sessions, because others may know it."""
     user.password_hash, user.hash_kind, user.credentials_changed_at = "", "", now
     user.password_temporary = False
-    end_links(session, user.id, keep_undo=False)
     revoke_where(session, Session.user_id == user.id, "address_change_undone", now)
 
 

@@ -14,21 +14,25 @@ from tokenapp.throttle import lockout
 _PLACEHOLDER: Final = "DELETED "
 
 
-def delete(user: User, now: datetime) -> int:
+def delete(user: User, now: datetime, *, sid: str | None = None) -> int:
     """Delete `user` and revoke their sessions; return how many were live.
 
     One transaction erases names and password, mails and links, and the addresses and browsers in their sessions and
     audit events. The name is free afterwards. The id, the times of creation and deletion, and the kinds and times of
     the events stay.
 
+    Args:
+        sid: the session in which the user asks for it.
+
     Raises:
         errors.UserNotFound: the user was deleted before.
+        errors.AccessTokenInvalid: the session was revoked.
     """
-    return _delete(user, sessions.ids_of(user.id), now)
+    return _delete(user, sessions.ids_of(user.id), now, sid)
 
 
 @db.retried
-def _delete(user: User, sids: list[str], now: datetime) -> int:
+def _delete(user: User, sids: list[str], now: datetime, sid: str | None) -> int:
     erased = {
         "username": _PLACEHOLDER + user.id,
         "password_hash": "",
@@ -44,6 +48,8 @@ def _delete(user: User, sids: list[str], now: datetime) -> int:
         "second_factor": False,
     }
     with db.writing() as session:
+        if sid is not None:
+            sessions.require_live(session, user.id, sid, now)
         deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)
         if not session.connection().execute(deleting).rowcount:
             raise errors.UserNotFound

@@ -17,9 +17,14 @@ def by_name(name: str) -> sa.Select[User]:
     return named(name).where(LoginName.signs_in.is_(True))
 
 
-def named(name: str) -> sa.Select[User]:
-    """Return the query for the user who has a canonical name, verified or not."""
-    return sa.select(User).join(LoginName, LoginName.user_id == User.id).where(LoginName.name == name)
+def named(name: str, *, locked: bool = False) -> sa.Select[User]:
+    """Return the query for the user who has a canonical name, verified or not.
+
+    Args:
+        locked: whether a concurrent change or deletion of the user waits for the transaction.
+    """
+    query = sa.select(User).join(LoginName, LoginName.user_id == User.id).where(LoginName.name == name)
+    return query.with_for_update(read=True, of=User) if locked else query
 
 
 def store(session: orm.Session, users: Iterable[User]) -> None:

@@ -28,7 +28,7 @@ def request_address_change(body: EmailBody, principal: Principal, now: datetime)
 
     The current address stays until the new one is confirmed.
     """
-    address_change.request(principal.user_id, body.email, client_network(), now)
+    address_change.request(principal.user_id, principal.sid, body.email, client_network(), now)
     return accepted()
 
 

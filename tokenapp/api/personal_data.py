@@ -20,7 +20,7 @@ def delete_account(principal: Principal, now: datetime) -> Response:
 
     Personal data is erased at once. The id is never used again.
     """
-    accounts.delete(accounts.get_active(principal.user_id), now)
+    accounts.delete(accounts.get_active(principal.user_id), now, sid=principal.sid)
     response = requests.no_content()
     tokens.clear_cookie(response)
     return response

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from tokenapp import errors, registration, tokens
 from tokenapp.api.account import NewPassword
@@ -71,6 +71,7 @@ def complete_registration(body: NewAccountBody, now: datetime) -> Response:
     The token is from the link of a registration or an invitation.
     """
     grant = registration.complete(body.token, body.username, body.password, requests.device(), now)
+    g.state.grant = grant
     minted = tokens.mint(grant, now)
     reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
     response = requests.json_response(reply)

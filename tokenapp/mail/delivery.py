@@ -6,6 +6,7 @@ import smtplib
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -69,8 +70,13 @@ def send(content: Content, message_id: str, created_at: datetime) -> None:
         sys.stderr.write(f"\nMail to {content.to}: {content.subject}\n\n{content.text}\n")
         sys.stderr.flush()
         return
-    with _connect(_server()) as connection:
+    connection = _connect(_server())
+    try:
         connection.send_message(message)
+    finally:
+        with suppress(OSError, smtplib.SMTPException):  # the result is known by now
+            connection.quit()
+        connection.close()
 
 
 def describe(error: Exception) -> str:
@@ -103,7 +109,7 @@ def compose(content: Content, message_id: str, created_at: datetime) -> EmailMes
 
 def _deliver(mail: Claimed, now: datetime) -> str | None:
     """Deliver a claimed mail, and return the result; None if nothing was to be sent."""
-    if now >= mail.expires_at:
+    if now + outbox.LEASE >= mail.expires_at:  # it could arrive after that
         outbox.finish(mail, "expired", "expired")
         return "expired"
     content = outbox.content_of(mail)

@@ -123,13 +123,13 @@ def finish(mail: Claimed, state: State, result: str) -> None:
 def postpone(mail: Claimed, now: datetime, result: str) -> State:
     """Give a mail back for a later attempt; return its new state.
 
-    There is no attempt after its expiry, nor after the last of `RETRIES`.
+    There is no attempt that could end after its expiry, nor after the last of `RETRIES`.
     """
     if mail.failures >= len(RETRIES):
         finish(mail, "failed", result)
         return "failed"
     due_at = now + RETRIES[mail.failures]
-    if due_at >= mail.expires_at:
+    if due_at + LEASE >= mail.expires_at:
         finish(mail, "expired", result)
         return "expired"
     mine = (Mail.id == mail.id, Mail.state == "queued", Mail.lease == mail.lease)

@@ -4,7 +4,14 @@ from tokenapp.models import Device
 from tokenapp.sessions.erasure import erase_devices, ids_of
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since
 from tokenapp.sessions.listing import exists, get, latest_of, list_sessions, page_of
-from tokenapp.sessions.opening import open_first, open_session, reauthenticate, replace_sessions, unchanged
+from tokenapp.sessions.opening import (
+    open_first,
+    open_session,
+    reauthenticate,
+    replace_sessions,
+    require_live,
+    unchanged,
+)
 from tokenapp.sessions.pruning import count_prunable, prune
 from tokenapp.sessions.revocation import (
     BATCH,
@@ -40,6 +47,7 @@ __all__ = [
     "reauthenticate",
     "refresh",
     "replace_sessions",
+    "require_live",
     "revoke",
     "revoke_all_of",
     "revoke_batches",
