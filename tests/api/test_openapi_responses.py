@@ -14,6 +14,7 @@ from tests.conftest import Databases
 from tests.support.app import PASSWORD, PRODUCTION, create_user, make_app
 from tests.support.client import Client, Response
 from tests.support.documented import Documented, check, check_response, document_of, documented_responses, operations
+from tests.support.passkey_responses import send_signature, use_passkeys
 from tests.support.server import free_port
 from tests.support.service_clients import basic, register
 from tokenapp import accounts, db, errors, one_time_tokens, sessions
@@ -221,6 +222,7 @@ def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
             else:
                 token = "e30.e30.e30"
                 client.send(method, path.format(**VARIABLES), payload=body, bearer=token, cookie=token)
+    send_signature(client)
     return client
 
 
@@ -235,6 +237,8 @@ def age_sessions(app: Flask, column: str, age: timedelta) -> None:
 
 def test_documented_responses_are_those_that_occur(app: Flask) -> None:
     document = document_of(app)
+    pia = new_user(app, "pia")
+    use_passkeys(app, pia, "pia")
     occurred = check_all(
         document,
         request_everything(app, document),
@@ -242,6 +246,7 @@ def test_documented_responses_are_those_that_occur(app: Flask) -> None:
         *revoke_sessions(app, "ben"),
         *guess_passwords(app),
         use_mail(app),
+        pia,
         request_without_a_database(document),
     )
     assert occurred == set(documented_responses(document))

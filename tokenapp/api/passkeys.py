@@ -275,7 +275,7 @@ def passkey_request_options(now: datetime) -> Response:
     response=LoginResponse,
     credential="cookie, if any",
     cookie="set",
-    errors=(errors.PasskeyInvalid, errors.PasskeyUnknown, errors.InvalidCredentials, errors.TooManyAttempts),
+    errors=(errors.PasskeyInvalid, errors.PasskeyUnknown, errors.TooManyAttempts),
 )
 def sign_in_with_passkey(body: CredentialBody, now: datetime) -> Response:
     """Sign in with a passkey.

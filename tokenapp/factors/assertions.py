@@ -40,8 +40,8 @@ def sign_in(credential: Mapping[str, Any], device: Device, now: datetime, *, rep
     Nothing is written before the signature is verified.
 
     Raises:
-        errors.PasskeyInvalid, errors.PasskeyUnknown, errors.TooManyAttempts
-        errors.InvalidCredentials: the account changed in the meantime.
+        errors.PasskeyInvalid: or the account changed in the meantime.
+        errors.PasskeyUnknown, errors.TooManyAttempts
     """
     signed = _verify(credential, now)
     if not signed.named:
@@ -59,6 +59,10 @@ def sign_in(credential: Mapping[str, Any], device: Device, now: datetime, *, rep
     except _CounterError:
         _record_counter(signed, now)
         raise errors.PasskeyInvalid(reason="passkey: signature counter went back") from None
+    except errors.PasskeyInvalid:
+        raise
+    except errors.InvalidCredentials as error:
+        raise errors.PasskeyInvalid(reason=f"passkey: {error.reason}") from None
 
 
 def check(user: User, credential: Mapping[str, Any], now: datetime) -> Checked:

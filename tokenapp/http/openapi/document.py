@@ -164,7 +164,7 @@ def _responses(operation: endpoint, context: _Context) -> Object:
     responses |= {
         str(status): problems.oauth_response(code, settings) for status, code in operation.oauth_errors.items()
     }
-    if errors.TooManyAttempts in operation.all_errors:
+    if operation.rate_limited:
         for status, response in responses.items():
             sure = status in {str(success), str(errors.TooManyAttempts.status)}
             response["headers"] |= {name: headers.header(name, required=sure) for name in headers.RATE_LIMIT}
