@@ -74,9 +74,9 @@ pins: $(VENV)/.checks
 	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt requirements-dev.in
 	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements-bench.txt requirements-bench.in
 
-# Takes the screenshots of the account page in docs/screenshots.
+# Takes the screenshots of the account page in docs/screenshots, and pictures of all mails in docs/mail-pictures.
 screenshots: $(VENV)/.checks
-	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser/test_account_screenshots.py
+	SCREENSHOTS=1 $(PY) -m pytest --quiet tests/browser/test_account_screenshots.py tests/browser/test_mail_pictures.py
 
 clean:
 	rm -rf .venv .venv-* bench/rivals/express/node_modules guard-node/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -220,3 +220,17 @@ def test_style_sheet_has_the_colour_of_the_operator(databases: Databases) -> Non
     assert text.rindex("--accent: #b00020") > text.rindex("--accent: #2a4bcc")
     plain = Client(make_app(databases("sqlite"))).send("GET", "/static/account.css").text
     assert "#b00020" not in plain
+
+
+@pytest.mark.parametrize(
+    ("registration", "shown"),
+    [
+        ("open", {"sign-in.register", "register-ask", "register-paste", "register-use", "reset-ask", "leave-name"}),
+        ("invite", {"sign-in.invited", "register-paste", "register-use", "reset-ask", "leave-name"}),
+        ("closed", {"reset-ask", "leave-name"}),
+    ],
+)
+def test_page_has_the_views_of_what_is_configured(databases: Databases, registration: str, shown: set[str]) -> None:
+    text = get_page(make_app(databases("sqlite"), TOKENAPP_REGISTRATION=registration)).text
+    views = ("sign-in.register", "sign-in.invited", "register-ask", "register-paste", "register-use")
+    assert {each for each in (*views, "reset-ask", "leave-name") if f'"{each}"' in text} == shown

@@ -115,3 +115,22 @@ def test_password_entered_once_does_not_apply_to_a_later_dialog(visitor: Visitor
     expect(visitor.page.locator("#again")).to_be_hidden()
     expect(visitor.row("Firefox on macOS").locator(".end")).to_have_attribute("aria-disabled", "false")
     expect(visitor.page.locator("#devices-problem")).to_be_hidden()
+
+
+def test_bound_session_is_marked_and_warns_if_it_was_used_without_its_key(visitor: Visitor) -> None:
+    visitor.sign_in_elsewhere(OTHERS["Firefox on macOS"], OTHERS["Safari on iPhone"], OTHERS["curl"])
+    firefox, safari, _ = visitor.sids()
+    day = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    visitor.update_sessions(firefox, bound_at=day)
+    visitor.update_sessions(safari, bound_at=day, unproved_at=day)
+    visitor.sign_in()
+    for device, is_bound, is_unproved in (
+        ("Firefox on macOS", True, False),
+        ("Safari on iPhone", True, True),
+        ("curl", False, False),
+        ("Chrome on Windows", False, False),
+    ):
+        expect(visitor.row(device).locator(".bound")).to_be_visible(visible=is_bound)
+        expect(visitor.row(device).locator(".unproved")).to_be_visible(visible=is_unproved)
+    expect(visitor.row("Safari on iPhone")).to_contain_text("Bound to this device")
+    expect(visitor.row("Safari on iPhone").locator(".unproved")).to_contain_text("1 Mar 2026")

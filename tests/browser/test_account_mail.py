@@ -285,3 +285,29 @@ def test_everything_works_with_the_keyboard(correspondent: Visitor, mailbox: Mai
 def test_page_of_a_service_without_mail_has_nothing_of_it(deployed: Site) -> None:
     page = deployed.server.client.send("GET", "/account").text
     assert [each for each in ("#register", "#reset", "view-email", "view-undo", "view-leave") if each in page] == []
+
+
+def test_link_is_used_before_the_page_knows_who_is_signed_in(correspondent: Visitor, mailbox: Mailbox) -> None:
+    assert correspondent.email is not None
+    ask(correspondent, "reset", correspondent.email)
+    token = mailbox.wait_for_token("reset", correspondent.email)
+    correspondent.sign_in()
+    correspondent.hold_refreshes()
+    follow(correspondent, f"reset={token}")
+    correspondent.wait_for_held_refresh()
+    correspondent.page.fill("#reset-new", NEW_PASSWORD)
+    with correspondent.page.expect_response("**/api/password-reset/complete"):
+        submit(correspondent.page, "reset", "use")
+    correspondent.context.unroute("**/api/token")
+    correspondent.held.pop().continue_()
+    correspondent.expect_text("#sign-in-notice", re.compile("Your password was changed"))
+
+
+def test_view_that_is_left_forgets_what_was_typed(correspondent: Visitor) -> None:
+    follow(correspondent, f"register={UNKNOWN_TOKEN}")
+    correspondent.page.fill("#register-new", NEW_PASSWORD)
+    correspondent.page.click('#view-register [href="#sign-in"]')
+    expect(correspondent.page.locator("#view-sign-in")).to_be_visible()
+    correspondent.page.click('[href="#register"]')
+    expect(correspondent.page.locator("#register-ask")).to_be_visible()
+    assert correspondent.page.input_value("#register-new") == ""

@@ -92,7 +92,7 @@ def _html(subject: str, lines: list[str], button: str, url: str, language: str) 
     link = (
         f'<table role="presentation" cellpadding="0" cellspacing="0"><tr><td class="button">'
         f'<a href="{escape(url)}">{escape(button)}</a></td></tr></table>'
-        f'<p class="small" dir="ltr"><a href="{escape(url)}">{escape(url)}</a></p>'
+        f'<p class="small" dir="ltr" style="word-break:break-all"><a href="{escape(url)}">{escape(url)}</a></p>'
         if button
         else ""
     )
@@ -102,7 +102,7 @@ def _html(subject: str, lines: list[str], button: str, url: str, language: str) 
         f"<title>{escape(subject)}</title><style>{_STYLE}</style></head><body>"
         f'<table role="presentation" width="100%" cellpadding="0" cellspacing="0"><tr><td align="center">'
         f'<table role="presentation" class="card" width="560" cellpadding="28" cellspacing="0"'
-        f' style="max-width:100%"><tr><td><h1 style="font-size:20px;margin:0">{escape(subject)}</h1>'
+        f' style="width:100%;max-width:560px"><tr><td><h1 style="font-size:20px;margin:0">{escape(subject)}</h1>'
         f'{first}{link}{"".join(rest)}<p class="small">{escape(brand_name())}</p>'
         f"</td></tr></table></td></tr></table></body></html>"
     )
