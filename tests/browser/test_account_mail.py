@@ -299,8 +299,8 @@ def test_link_is_used_before_the_page_knows_who_is_signed_in(correspondent: Visi
     correspondent.page.fill("#reset-new", NEW_PASSWORD)
     with correspondent.page.expect_response("**/api/password-reset/complete"):
         submit(correspondent.page, "reset", "use")
-    correspondent.context.unroute("**/api/token")
     correspondent.held.pop().continue_()
+    correspondent.context.unroute("**/api/token")
     correspondent.expect_text("#sign-in-notice", re.compile("Your password was changed"))
 
 
