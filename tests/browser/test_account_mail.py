@@ -264,6 +264,7 @@ def test_everything_works_with_the_keyboard(correspondent: Visitor, mailbox: Mai
         pytest.fail(f"the tab key does not reach {selector}")
 
     correspondent.open()
+    correspondent.expect_focus("#username")
     tab_to('[href="#register"]')
     page.keyboard.press("Enter")
     correspondent.expect_focus("#register-email")
