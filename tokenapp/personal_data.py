@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tokenapp import accounts, db
+from tokenapp.factor_models import Passkey
 from tokenapp.models import AuditEvent, KnownDevice, Mail, OneTimeToken, Session
 
 
@@ -21,6 +22,7 @@ class Export(msgspec.Struct, rename="camel"):
     mails: list[dict[str, Any]]
     links: list[dict[str, Any]]
     known_devices: list[dict[str, Any]]
+    passkeys: list[dict[str, Any]]
 
 
 def export(user_id: str, now: datetime) -> Export:
@@ -50,6 +52,7 @@ def export(user_id: str, now: datetime) -> Export:
         mails=_rows(user_id, Mail, ("encrypted", "lease")),
         links=_rows(user_id, OneTimeToken, ("digest", "address")),
         known_devices=_rows(user_id, KnownDevice, ("digest",)),
+        passkeys=_rows(user_id, Passkey, ("public_key",)),
     )
 
 
