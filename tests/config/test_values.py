@@ -115,6 +115,10 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "TOKENAPP_REGISTRATION_DOMAINS": {"": (), "A.example, b.example": ("a.example", "b.example")},
     "TOKENAPP_MAIL_CLIENT_LIMIT": {"1": 1, "": 20},
     "TOKENAPP_MAIL_DAILY_LIMIT": {"1": 1, "": 2000},
+    "TOKENAPP_DEVICE_BINDING": {"": "off", "report": "report", "enforce": "enforce"},
+    "TOKENAPP_BOUND_COOKIE_LIFETIME": {"10s": 10, "24h": 86400, "": 600},
+    "TOKENAPP_SECOND_FACTOR": {"": "optional", "required": "required"},
+    "TOKENAPP_RP_ID": {"": "auth.example.com"},
 }
 NOT_NUMBERS: Final = (
     "-1",
@@ -266,6 +270,10 @@ INVALID: Final[dict[str, tuple[str, ...]]] = {
     "TOKENAPP_REGISTRATION_DOMAINS": ("@h", "h/", "a b"),
     "TOKENAPP_MAIL_CLIENT_LIMIT": (*NOT_NUMBERS, "0", "1000001"),
     "TOKENAPP_MAIL_DAILY_LIMIT": (*NOT_NUMBERS, "0", "10000001"),
+    "TOKENAPP_DEVICE_BINDING": ("on", "Report", "true"),
+    "TOKENAPP_BOUND_COOKIE_LIFETIME": (*NOT_DURATIONS, "9s", "0", "25h"),
+    "TOKENAPP_SECOND_FACTOR": ("none", "Required", "1"),
+    "TOKENAPP_RP_ID": ("https://a.example", "a.example:443", "a b"),
 }
 
 
@@ -278,6 +286,7 @@ def test_every_setting_has_valid_and_invalid_values() -> None:
 @pytest.mark.parametrize("name", VALID)
 def test_valid_value_is_read(name: str, tmp_path: Path) -> None:
     field = name.removeprefix("TOKENAPP_").lower()
+    field = "smtp" if field == "smtp_url" else field
     for text, expected in VALID[name].items():
         value = getattr(load(production(**{name: text}), tmp_path), field)
         assert (value.render_as_string() if field == "database_url" else value) == expected
