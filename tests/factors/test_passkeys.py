@@ -11,6 +11,7 @@ from flask import Flask
 from tests.conftest import Databases
 from tests.support.app import ROOT, create_user, environment, make_app
 from tests.support.client import Client, claims_of, sign_in
+from tests.support.concurrency import at_once
 from tests.support.security_keys import (
     BE,
     BS,
@@ -27,6 +28,7 @@ from tests.support.security_keys import (
 from tests.support.settings import development, problems_of, production
 from tokenapp import audit
 from tokenapp.db import execute_now
+from tokenapp.factor_models import RecoveryCode
 from tokenapp.models import User
 
 
@@ -188,11 +190,26 @@ def test_last_passkeys_of_a_user_without_a_password_cannot_be_deleted(app: Flask
         assert sign_in_with(alice, device).status == 200
     remove_password(app)
     with app.app_context():
-        execute_now(sa.text("DELETE FROM recovery_codes").execution_options(autocommit=True))
+        execute_now(sa.delete(RecoveryCode))
     ids = [each["id"] for each in alice.call("GET", "/api/me/passkeys").json["passkeys"]]
     assert alice.call("DELETE", f"/api/me/passkeys/{ids[0]}").status == 200
     assert alice.call("DELETE", f"/api/me/passkeys/{ids[1]}").code == "last_way_to_sign_in"
     assert sign_in_with(Client(app), devices[1]).status == 200
+
+
+def test_passkeys_deleted_at_once_leave_enough(app: Flask, alice: Client) -> None:
+    for device in (Authenticator(), Authenticator(), Authenticator(), Authenticator()):
+        register(alice, device)
+        sign_in_with(alice, device)
+    remove_password(app)
+    with app.app_context():
+        execute_now(sa.delete(RecoveryCode))
+    ids = [each["id"] for each in alice.call("GET", "/api/me/passkeys").json["passkeys"]]
+    token = alice.token
+    calls = [
+        lambda each=each: Client(app).call("DELETE", f"/api/me/passkeys/{each}", bearer=token).status for each in ids
+    ]
+    assert sorted(at_once(*calls)) == [200, 200, 409, 409]
 
 
 def test_recovery_codes_come_with_the_first_passkey_only(alice: Client) -> None:
