@@ -13,6 +13,7 @@ from tests.support.client import Client
 from tests.support.commandline import error_of, run
 from tests.support.mailbox import TOKEN, Mailbox, deliver, html_of, text_of
 from tokenapp import accounts
+from tokenapp.api.account_page import read_texts
 from tokenapp.mail import delivery, texts
 from tokenapp.mail.outbox import Content
 
@@ -201,3 +202,9 @@ def test_operator_lists_mails_without_recipients(app: Flask, mailbox: Mailbox) -
     assert run(app, "mail", "retry").stdout == "Queued 1 mail for now.\n"
     assert deliver(app) == 1
     assert "sent" in run(app, "mail", "list", "--json").stdout
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_mails_name_the_link_of_the_account_page_as_it_does(language: str) -> None:
+    label = read_texts(language)["sign-in"]["forgotten"]
+    assert label in texts.texts_of(language)["password_changed"].body[1].replace("\u00a0", " ").replace("\u202f", " ")
