@@ -9,6 +9,7 @@ from tokenapp.models import AuditEvent, Session
 from tokenapp.sessions import device_names
 
 _SHOWN: Final = 5
+_METHODS: Final = {"totp": "an authenticator app", "recovery_code": "a recovery code", "passkey": "a passkey"}
 
 
 def explain(subject: str, now: datetime) -> Iterator[str]:
@@ -34,6 +35,16 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
         yield f"{user.username} has no session, and no recent one is known."
     for session in latest:
         yield _sentence(session, now)
+    failed = audit.list_events(user_id=user.id, kind="factor_failed", newest=True, limit=_SHOWN)
+    for event in reversed(failed):
+        yield _factor_failed(user.username, event)
+
+
+def _factor_failed(username: str, event: AuditEvent) -> str:
+    method, _, cause = (event.reason or "").partition(": ")
+    times = f" (the last of {event.count} times)" if event.count > 1 else ""
+    name = _METHODS.get(method, method)
+    return f"{username} did not pass the second step with {name} {_at(event.at)}{times}: {cause}."
 
 
 def _sentence(row: Session, now: datetime) -> str:

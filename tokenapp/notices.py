@@ -28,7 +28,15 @@ _KINDS: Final[Mapping[tuple[str, str | None], str]] = {
     ("user_locked", None): "locked",
     ("passkey_counter", None): "passkey_counter",
     ("sign_in", None): "new_device",
+    ("factor_added", None): "factor_added",
+    ("factor_removed", None): "factor_removed",
+    ("factors_reset", None): "factors_reset",
+    ("recovery_codes_created", "replaced"): "recovery_codes",
+    ("recovery_code_used", None): "recovery_code_used",
 }
+
+# Names that are the same in all languages.
+_FACTORS: Final[Mapping[str | None, str]] = {"totp": "TOTP", "passkey": "passkey"}
 
 
 def write(writer: orm.Session, events: Sequence[Mapping[str, Any]]) -> None:
@@ -53,6 +61,7 @@ def write(writer: orm.Session, events: Sequence[Mapping[str, Any]]) -> None:
         with suppress(OverLimitError):
             limits.count_notice(writer, user.id, kind, event["at"])
             values = {"name": user.username, "when": texts.moment(event["at"]), "device": device}
+            values["factor"] = _FACTORS.get(event["reason"], "")
             values["address"] = event["ip_address"] or "?"
             content = texts.render(kind, user.email, texts.language_of(user.locale), **values)
             outbox.enqueue(writer, kind, content, event["at"], user_id=user.id)

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import datetime
 
-from tokenapp import accounts, db, errors, one_time_tokens, passwords
+from tokenapp import accounts, db, errors, one_time_tokens
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
 from tokenapp.models import User
@@ -37,8 +37,7 @@ def complete(token: str, password: str, now: datetime) -> None:
         user = accounts.get(binding.user_id or "")
     except errors.UserNotFound:
         raise errors.LinkInvalid from None
-    passwords.policy.check(password, user.username)
-    _complete(token, passwords.hash_password(password), now)
+    _complete(token, accounts.hash_new(user, password), now)
 
 
 @db.retried
@@ -58,7 +57,7 @@ def _request(email: str, locale: str | None, now: datetime) -> None:
 
 
 @db.retried
-def _complete(token: str, hashed: str, now: datetime) -> None:
+def _complete(token: str, hashed: accounts.NewHash, now: datetime) -> None:
     with db.writing() as writer:
         binding = one_time_tokens.redeem(writer, token, "reset", now=now)
         user = writer.get(User, binding.user_id, with_for_update=True)

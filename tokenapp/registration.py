@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import accounts, audit, config, db, errors, one_time_tokens, sessions
+from tokenapp import accounts, audit, config, db, errors, factors, one_time_tokens, sessions
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
 from tokenapp.models import Device, Grant, User
@@ -53,6 +53,7 @@ def complete(token: str, username: str, password: str, device: Device, now: date
     Raises:
         errors.LinkInvalid, errors.UsernameRejected, errors.PasswordRejected, errors.UsernameTaken,
             errors.AddressTaken: nothing was written, and the link still works unless it is invalid.
+        errors.SecondFactorRequired: the user was created, and must set up a second factor.
     """
     binding = one_time_tokens.check(token, *_PURPOSES[config.current().registration], now=now)
     new = accounts.NewUser(username, password, email=binding.email, email_verified=True, locale=binding.locale)
@@ -61,10 +62,13 @@ def complete(token: str, username: str, password: str, device: Device, now: date
         raise errors.UsernameRejected(detail="A user name must not contain an @, unless it is your e-mail address.")
     accounts.check_free(name, binding.email)
     try:
-        return _complete(token, accounts.draft(new, now), device, now)
+        user, grant = _complete(token, accounts.draft(new, now), device, now)
     except IntegrityError:
         accounts.check_free(name, binding.email)
         raise errors.UsernameTaken from None
+    if grant is None:
+        raise factors.pending.begin(user, now)
+    return grant
 
 
 @db.retried
@@ -94,11 +98,12 @@ def _invite(binding: Binding, now: datetime) -> None:
 
 
 @db.retried
-def _complete(token: str, user: User, device: Device, now: datetime) -> Grant:
+def _complete(token: str, user: User, device: Device, now: datetime) -> tuple[User, Grant | None]:
     with db.writing() as writer:
         binding = one_time_tokens.redeem(writer, token, *_PURPOSES[config.current().registration], now=now)
         accounts.add(writer, user, now, "invited" if binding.purpose == "invitation" else "registered")
-        return sessions.open_first(writer, user, now, device)
+        opens = not factors.pending.is_needed(user)
+        return user, sessions.open_first(writer, user, now, device) if opens else None
 
 
 def _may_register(email: str) -> bool:

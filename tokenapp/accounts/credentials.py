@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -17,6 +17,24 @@ from tokenapp.throttle import lockout
 _CHANGED: Final = "credentials changed during sign-in"
 
 
+class NewHash(NamedTuple):
+    """The hash of a new password that `hash_new` accepted."""
+
+    text: str
+    short: bool
+
+
+def hash_new(user: User, password: str) -> NewHash:
+    """Return the hash of a new password of `user`.
+
+    Raises:
+        errors.PasswordRejected
+    """
+    passwords.policy.check(password, user.username, second_factor=user.second_factor)
+    short = user.second_factor and not passwords.policy.protects_alone(password, user.username)
+    return NewHash(passwords.hash_password(password), short)
+
+
 def set_password(user: User, password: str, now: datetime, *, temporary: bool = False) -> int:
     """Replace the password of `user` and revoke all their sessions.
 
@@ -28,8 +46,7 @@ def set_password(user: User, password: str, now: datetime, *, temporary: bool = 
     Raises:
         errors.PasswordRejected: nothing was written.
     """
-    passwords.policy.check(password, user.username)
-    return _set_password(user, passwords.hash_password(password), now, temporary=temporary)
+    return _set_password(user, hash_new(user, password), now, temporary=temporary)
 
 
 def change_password(user: User, sid: str, password: str, now: datetime, device: Device, *, amr: Sequence[str]) -> Grant:
@@ -45,8 +62,7 @@ def change_password(user: User, sid: str, password: str, now: datetime, device: 
         errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime. This is recorded in
             the audit log and committed.
     """
-    passwords.policy.check(password, user.username)
-    grant = _change_password(user, sid, passwords.hash_password(password), now, (device, amr))
+    grant = _change_password(user, sid, hash_new(user, password), now, (device, amr))
     if grant is None:
         raise errors.InvalidCredentials(reason=_CHANGED)
     return grant
@@ -67,20 +83,20 @@ def replace_temporary(user: User, password: str, now: datetime) -> User:
         errors.PasswordRejected: nothing was written.
         errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime.
     """
-    passwords.policy.check(password, user.username)
-    changed = _replace_temporary(user, passwords.hash_password(password), now)
+    changed = _replace_temporary(user, hash_new(user, password), now)
     if changed is None:
         raise errors.InvalidCredentials(reason=_CHANGED)
     return changed
 
 
-def reset_password(session: orm.Session, user: User, hashed: str, now: datetime) -> None:
+def reset_password(session: orm.Session, user: User, hashed: NewHash, now: datetime) -> None:
     """Replace the password of a user who has proven their address.
 
     In the transaction of `session` all sessions of the user are revoked, and all links end. Proving the address also
     verifies it.
     """
-    _store_password(session, user, hashed, now, User.id == user.id)
+    if not _store_password(session, user, hashed, now, User.id == user.id):
+        raise errors.PasswordRejected
     end_links(session, user.id, keep_undo=False)
     if user.email_verified_at is None:
         user.email_verified_at = now
@@ -97,7 +113,7 @@ def remove_password(session: orm.Session, user: User, now: datetime) -> None:
 
 
 @db.retried
-def _replace_temporary(user: User, hashed: str, now: datetime) -> User | None:
+def _replace_temporary(user: User, hashed: NewHash, now: datetime) -> User | None:
     with db.writing() as session:
         if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
             return None
@@ -106,7 +122,7 @@ def _replace_temporary(user: User, hashed: str, now: datetime) -> User | None:
 
 
 @db.retried
-def _set_password(user: User, hashed: str, now: datetime, *, temporary: bool) -> int:
+def _set_password(user: User, hashed: NewHash, now: datetime, *, temporary: bool) -> int:
     with db.writing() as session:
         if _store_password(session, user, hashed, now, sa.and_(User.id == user.id, User.deleted_at.is_(None))):
             if temporary:
@@ -117,7 +133,7 @@ def _set_password(user: User, hashed: str, now: datetime, *, temporary: bool) ->
 
 @db.retried
 def _change_password(
-    user: User, sid: str, hashed: str, now: datetime, opened: tuple[Device, Sequence[str]]
+    user: User, sid: str, hashed: NewHash, now: datetime, opened: tuple[Device, Sequence[str]]
 ) -> Grant | None:
     device, amr = opened
     with db.writing() as session:
@@ -132,10 +148,15 @@ def _change_password(
         return grant
 
 
-def _store_password(session: orm.Session, user: User, hashed: str, now: datetime, who: sa.ColumnElement[bool]) -> bool:
+def _store_password(
+    session: orm.Session, user: User, hashed: NewHash, now: datetime, who: sa.ColumnElement[bool]
+) -> bool:
+    if hashed.short:
+        who = sa.and_(who, User.second_factor)  # it could have been removed since
     change = {
-        "password_hash": hashed,
-        "hash_kind": passwords.kind_of(hashed),
+        "password_hash": hashed.text,
+        "hash_kind": passwords.kind_of(hashed.text),
+        "password_short": hashed.short,
         "credentials_changed_at": now,
         "password_temporary": False,
     }

@@ -31,7 +31,15 @@ def _accept_any_method_and_path(state: BlueprintSetupState) -> None:
 @bp.get("/verify", provide_automatic_options=False)
 @endpoint(
     credential="bearer, for a proxy",
-    headers=("X-Auth-User", "X-Auth-Subject", "X-Auth-Session", "X-Auth-Roles", "X-Auth-Scope"),
+    headers=(
+        "X-Auth-User",
+        "X-Auth-Subject",
+        "X-Auth-Session",
+        "X-Auth-AMR",
+        "X-Auth-ACR",
+        "X-Auth-Roles",
+        "X-Auth-Scope",
+    ),
 )
 def verify(principal: Principal, rest: str | None = None) -> Response:
     """Check the bearer token of a request for a proxy.
@@ -49,6 +57,8 @@ def verify(principal: Principal, rest: str | None = None) -> Response:
     response.headers["X-Auth-Subject"] = principal.user_id
     response.headers["X-Auth-Session"] = principal.sid
     # Present without values too: a proxy would otherwise pass on what the client sent.
+    response.headers["X-Auth-AMR"] = " ".join(principal.amr)
+    response.headers["X-Auth-ACR"] = principal.acr
     response.headers["X-Auth-Roles"] = ",".join(principal.roles)
     response.headers["X-Auth-Scope"] = " ".join(principal.scopes)
     return response

@@ -27,6 +27,7 @@ class Metadata(msgspec.Struct):
     tokenapp_access_token_lifetime: Annotated[
         int, msgspec.Meta(ge=1, description="The longest lifetime of an access token, in seconds.")
     ]
+    acr_values_supported: tuple[str, ...] = ("1", "2")
     response_types_supported: tuple[str, ...] = ()
     grant_types_supported: tuple[str, ...] = ()
     introspection_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
@@ -74,6 +75,7 @@ class Introspection(msgspec.Struct, omit_defaults=True):
     auth_time: int | msgspec.UnsetType = msgspec.UNSET
     username: str | msgspec.UnsetType = msgspec.UNSET
     amr: list[str] | msgspec.UnsetType = msgspec.UNSET
+    acr: str | msgspec.UnsetType = msgspec.UNSET
     roles: list[str] | msgspec.UnsetType = msgspec.UNSET
     scope: str | msgspec.UnsetType = msgspec.UNSET
 

@@ -62,6 +62,7 @@ def register(body: EmailBody, now: datetime) -> Response:
         errors.PasswordRejected,
         errors.UsernameTaken,
         errors.AddressTaken,
+        errors.SecondFactorRequired,
         errors.ServiceUnavailable,
     ),
 )

@@ -14,7 +14,7 @@ from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Age, Text, confirm, limit_option
 from tokenapp.db import first_id
-from tokenapp.factors import challenges
+from tokenapp.factors import challenges, pending
 from tokenapp.models import AuditEvent
 from tokenapp.throttle import lockout, rate_limit
 
@@ -85,6 +85,7 @@ def prune(age: timedelta, *, dry_run: bool, yes: bool) -> None:
     rate_limit.prune(now)
     mail.prune(now)
     challenges.prune(now)
+    pending.prune(now)
     try:
         with output.progress("Deleting") as advance:
             for batch in audit.prune(now, age):

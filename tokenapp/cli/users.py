@@ -14,6 +14,7 @@ from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Text, confirm, limit_option, read_password
+from tokenapp.factors import enrolment
 from tokenapp.models import User
 from tokenapp.throttle import lockout
 
@@ -48,6 +49,8 @@ class UserDetails(UserRecord, omit_defaults=True):
     email: str | None = None
     email_verified_at: datetime | None = None
     locale: str | None = None
+    second_factors: list[str] = []
+    recovery_codes_left: int = 0
 
 
 @group.command("create")
@@ -104,6 +107,8 @@ def show(name: str, *, as_json: bool) -> None:
         email=user.email,
         email_verified_at=user.email_verified_at,
         locale=user.locale,
+        second_factors=[each.kind for each in enrolment.factors_of(user.id)],
+        recovery_codes_left=enrolment.codes_left(user.id),
     )
     output.show_one(details, as_json=as_json)
 
@@ -166,6 +171,20 @@ def unlock(name: str) -> None:
     user = accounts.find(name)
     accounts.unlock(user, datetime.now(UTC))
     click.echo(f"Unlocked {user.username}.")
+
+
+@group.command("reset-factors")
+@click.argument("name", type=USER)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def reset_factors(name: str, *, yes: bool) -> None:
+    """Remove all second factors of the user NAME and revoke their sessions.
+
+    This is for someone who has lost them. Make sure that it is that person: afterwards the password alone signs in.
+    """
+    user = accounts.find(name)
+    confirm(f"This removes all second factors of {user.username}. Continue?", yes=yes)
+    revoked = enrolment.reset(user, datetime.now(UTC))
+    click.echo(f"Removed the second factors of {user.username} and revoked {output.count(revoked, 'session')}.")
 
 
 @group.command("delete")

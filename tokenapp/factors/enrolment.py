@@ -119,7 +119,7 @@ def new_recovery_codes(author: Author, now: datetime) -> list[str]:
         user = registry.authorize(writer, *author, now)
         if not user.second_factor:
             raise errors.FactorNotFound(detail="Set up a second factor first.")
-        return recovery_codes.replace(writer, user.id, now)
+        return recovery_codes.replace(writer, user.id, now, "replaced")
 
 
 @db.retried

@@ -69,7 +69,7 @@ def added(writer: orm.Session, user: User, kind: Kind, now: datetime) -> list[st
     user.second_factor = True
     writer.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
     audit.record(writer, "factor_added", now, user_id=user.id, reason=kind)
-    return recovery_codes.replace(writer, user.id, now) if first else None
+    return recovery_codes.replace(writer, user.id, now, "first factor") if first else None
 
 
 def removed(writer: orm.Session, user: User, kind: Kind, now: datetime) -> None:

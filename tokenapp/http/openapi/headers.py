@@ -43,6 +43,8 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "X-Auth-User": ("The user name, percent-encoded.", _TEXT),
     "X-Auth-Subject": ("The user id.", _TEXT),
     "X-Auth-Session": ("The id of the session or of the access key.", _TEXT),
+    "X-Auth-AMR": ("The authentication methods of the sign-in, separated by spaces.", _TEXT),
+    "X-Auth-ACR": ("The level of the sign-in: `1`, or `2` for two factors.", _TEXT),
     "X-Auth-Roles": ("The roles of the user, separated by commas.", _TEXT),
     "X-Auth-Scope": ("The scopes of an access key, separated by spaces.", _TEXT),
     "Secure-Session-Registration": ("Asks the browser to bind the session to a key of the device.", _TEXT),
