@@ -40,8 +40,10 @@ def send(app: Flask, number: int, request: tuple[str, str, Object, str], value: 
     method, path, schema, field = request
     username = f"user{number}{len(value)}"
     create_user(app, username)
-    payload = dict.fromkeys(schema["properties"], "x") | {field: value}
-    return sign_in(app, username).call(method, path, payload=payload)
+    fields = schema["properties"].items()
+    texts = {name: each for name, each in fields if "enum" in each or each.get("type") == "string"}
+    payload = {name: each["enum"][0] if "enum" in each else "x" for name, each in texts.items()} | {field: value}
+    return sign_in(app, username).call(method, path.format(factor_id="unknown"), payload=payload)
 
 
 @pytest.mark.parametrize("character", CHARACTERS)

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from tests.api import factor_requests
 from tests.conftest import Databases
 from tests.support.app import PASSWORD, PRODUCTION, create_user, make_app
 from tests.support.client import Client, Response
@@ -205,6 +206,16 @@ def use_links(app: Flask, client: Recorder, user_id: str) -> None:
     client.call("DELETE", "/api/me")
 
 
+def use_second_factors(app: Flask) -> tuple[Recorder, Recorder]:
+    """Use second factors, where they are required and where not."""
+    client = Recorder(factor_requests.requiring(app), "ida")
+    factor_requests.use_factors(client, "ida", issue(app, "registration", "ida@x.example"))
+    weaker = new_user(app, "jan")
+    weaker.sign_in()
+    factor_requests.use_a_weaker_session(weaker)
+    return client, weaker
+
+
 def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
     """Send a request to each route that needs the database, without one."""
     client = Recorder(make_app(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"), "nobody")
@@ -214,6 +225,9 @@ def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
         "email": "nobody@x.example",
         "token": "A" * 43,
         "newPassword": NEW,
+        "pending": "A" * 43,
+        "method": "totp",
+        "code": "000000",
     }
     for method, path, operation in operations(document):
         if "503" in operation["responses"]:
@@ -247,6 +261,7 @@ def test_documented_responses_are_those_that_occur(app: Flask) -> None:
         *guess_passwords(app),
         use_mail(app),
         pia,
+        *use_second_factors(app),
         request_without_a_database(document),
     )
     assert occurred == set(documented_responses(document))

@@ -107,7 +107,7 @@ def show(name: str, *, as_json: bool) -> None:
         email=user.email,
         email_verified_at=user.email_verified_at,
         locale=user.locale,
-        second_factors=[each.kind for each in enrolment.factors_of(user.id)],
+        second_factors=enrolment.kinds_of(user),
         recovery_codes_left=enrolment.codes_left(user.id),
     )
     output.show_one(details, as_json=as_json)

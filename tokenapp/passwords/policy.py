@@ -58,7 +58,7 @@ def check(password: str, username: str, *, second_factor: bool = False) -> None:
 
 
 def protects_alone(password: str, username: str) -> bool:
-    """Return whether a password is good enough for an account without a second factor."""
+    """Return whether a password is good enough without a second factor."""
     try:
         check(password, username)
     except errors.PasswordRejected:
