@@ -56,10 +56,8 @@ def test_every_change_is_an_audit_event(app: Flask, authenticator: Authenticator
     assert client.call("DELETE", f"/api/me/factors/{authenticator.id}").status == 204
     run(app, "users", "reset-factors", "alice", "--yes")
     events = run_json(app, "events", "list", "--json")
-    kinds = [
-        (event["kind"], event["reason"]) for event in events if "factor" in event["kind"] or "codes" in event["kind"]
-    ]
-    assert kinds == [
+    about = [event for event in events if "factor" in event["kind"] or "codes" in event["kind"]]
+    assert sorted((event["kind"], event["reason"] or "") for event in about) == [
         ("factor_added", "totp"),
         ("factor_removed", "totp"),
         ("factors_reset", ""),
