@@ -41,7 +41,8 @@ def send(app: Flask, number: int, request: tuple[str, str, Object, str], value: 
     method, path, schema, field = request
     username = f"user{number}{len(value)}"
     create_user(app, username)
-    payload = {name: example_of(each) for name, each in schema["properties"].items()} | {field: value}
+    others = {name: example_of(each) for name, each in schema["properties"].items() if name != field}
+    payload = {field: value} | others  # so that it is checked first
     return sign_in(app, username).call(method, path.format(factor_id="unknown", passkey_id="unknown"), payload=payload)
 
 
@@ -51,7 +52,7 @@ def example_of(schema: Object) -> object:
         return schema["enum"][0]
     if "anyOf" in schema:
         return None
-    return {} if schema.get("type") == "object" else "x"
+    return "x" if schema.get("type") == "string" else {}
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
@@ -61,7 +62,7 @@ def test_documented_length_is_accepted_and_one_more_character_rejected(app: Flas
         method, path, schema, field = request
         longest = schema["properties"][field]["maxLength"]
         response = send(app, number, request, character * longest)
-        assert response.code != "invalid_request", response.text
+        assert f"$.{field}" not in response.text
         response = send(app, number, request, character * (longest + 1))
         assert (response.status, response.code) == (400, "invalid_request"), request
         assert field in response.json["message"]

@@ -37,7 +37,7 @@ class SecondStepResponse(LoginResponse, omit_defaults=True):
     response=SecondStepResponse,
     credential="cookie, if any",
     cookie="set",
-    rate_limited=True,
+    rate_limited="codes",
     errors=(
         errors.SignInExpired,
         errors.InvalidCode,

@@ -82,7 +82,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         right: what a client must be allowed to do.
         cookie: what a successful response does to the refresh cookie; `bound` is about the bound cookie.
         path: the path variables that are ids.
-        rate_limited: whether wrong passwords on this route count for the client's address.
+        rate_limited: whether wrong passwords on this route count for the client's address; `codes` if it checks codes.
         hashes: whether the view hashes a new password without checking one.
         errors: the errors that the view raises, beside those of the other facts.
         cacheable: whether the response has an ETag and may be stored and revalidated.
@@ -101,7 +101,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     right: Right | None = None
     cookie: Cookie | None = None
     path: Mapping[str, PathId] = field(default_factory=dict)
-    rate_limited: bool = False
+    rate_limited: bool | Literal["codes"] = False
     hashes: bool = False
     errors: tuple[type[TokenappError], ...] = ()
     cacheable: bool = False
@@ -163,7 +163,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         if self.hashes:
             enforced = _in_place(enforced)
         if self.rate_limited:
-            enforced = rate_limit.limited(enforced)
+            enforced = rate_limit.limited(enforced, hashes=self.rate_limited != "codes")
         enforced = wraps(view)(enforced)
         vars(enforced)[_NAME] = self
         return enforced

@@ -12,12 +12,15 @@ from tokenapp.throttle import rate_limit
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
-def limited(view: Callable[..., Response]) -> Callable[..., Response]:
+def limited(view: Callable[..., Response], *, hashes: bool = True) -> Callable[..., Response]:
     """Reject requests from addresses with too many wrong passwords.
 
     The limit is per minute and is checked before `view` runs. Only a password that was checked and found wrong counts.
     Attempts that the lockout of the account rejects do not: otherwise one program that tries a locked account would
     block everyone at its address. Concurrent attempts can exceed the limit by less than the number of threads.
+
+    Args:
+        hashes: whether `view` checks a password, for which there is a limited number of places.
     """
 
     def enforced(**values: Any) -> Response:
@@ -44,7 +47,7 @@ def limited(view: Callable[..., Response]) -> Callable[..., Response]:
             remaining -= 1
             raise
 
-    return enforced
+    return enforced if hashes else checked
 
 
 def client_network() -> str:
