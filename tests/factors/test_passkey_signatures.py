@@ -116,7 +116,7 @@ def set_id(credential: dict[str, Any]) -> None:
         {"user_handle": None},
         {"key": ec.generate_private_key(ec.SECP256R1())},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(map(str, changes)),
 )
 def test_signature_of_another_kind_is_rejected(one: tuple[Client, Authenticator], changes: dict[str, Any]) -> None:
     client, device = one
@@ -242,7 +242,7 @@ def test_ten_thousand_challenges_are_different_and_write_no_row(app: Flask) -> N
         {"credential_id": bytes(1024)},
         {"key": ec.generate_private_key(ec.SECP384R1())},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(map(str, changes)),
 )
 def test_new_passkey_of_another_kind_is_rejected(alice: Client, changes: dict[str, Any]) -> None:
     response = register(alice, Authenticator(**changes))
