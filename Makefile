@@ -57,10 +57,12 @@ format: $(VENV)/.checks
 bench: $(VENV)/.benches
 	$(PY) -m bench --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),2) $(if $(FOLDER),--folder $(FOLDER)) $(if $(PART),--resume --part $(PART)) $(if $(RESUME),--resume)
 
-# Runs many rounds of the race test of the browser client, and then the service under load with one fault after another:
+# Runs many rounds of the race test of the browser client, looks for access keys in a million random texts and in source
+# files, and then runs the service under load with one fault after another:
 # make soak MINUTES=60 KIND=sqlite ROUNDS=200
 soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
+	RANDOM_KEYS=1000000 SOURCE_FILES=100000 $(PY) -m pytest --quiet tests/access_keys/test_formats.py
 	MAIL_KILLS=$${KILLS:-20} $(PY) -m pytest --quiet tests/mail/test_outbox_server.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 

@@ -44,6 +44,8 @@ Kind = Literal[
     "session_bound",
     "passkey_counter",
     "session_ended",
+    "access_key_created",
+    "access_key_revoked",
     "key_created",
     "key_retired",
     "client_created",

@@ -125,6 +125,18 @@ class AccessTokenInvalid(TokenappError):
     message = "Access token invalid or expired."
 
 
+class AccessKeyInvalid(TokenappError):
+    """The access key is mistyped, unknown, expired or revoked."""
+
+    code, status, message = "access_key_invalid", 403, "Access key invalid, expired or revoked."
+
+
+class InsufficientScope(TokenappError):
+    """The access token may not be used for this, for example because it is a key's."""
+
+    code, status, message = "insufficient_scope", 403, "The access token is not allowed to do this."
+
+
 class PasswordRejected(TokenappError):
     """The new password violates the password policy; the detail says how."""
 
@@ -238,6 +250,18 @@ class SessionNotFound(TokenappError):
     """The session does not exist or belongs to another user."""
 
     code, status, message = "session_not_found", 404, "Session not found."
+
+
+class AccessKeyNotFound(TokenappError):
+    """The access key does not exist, is revoked, or belongs to another user."""
+
+    code, status, message = "access_key_not_found", 404, "Access key not found."
+
+
+class TooManyAccessKeys(TokenappError):
+    """The user has as many live access keys as are allowed."""
+
+    code, status, message = "too_many_access_keys", 409, "There are too many access keys. Please revoke some first."
 
 
 class TooManyAttempts(TokenappError):

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from tokenapp import accounts, audit, errors, sessions
-from tokenapp.models import AuditEvent, Session
+from tokenapp import access_keys, accounts, audit, errors, sessions
+from tokenapp.models import AccessKey, AuditEvent, Session
 from tokenapp.sessions import device_names
 
 _SHOWN: Final = 5
@@ -13,7 +13,7 @@ _METHODS: Final = {"totp": "an authenticator app", "recovery_code": "a recovery 
 
 
 def explain(subject: str, now: datetime) -> Iterator[str]:
-    """Yield a sentence for the session `subject`, or the latest ones of that user.
+    """Yield a sentence for a session or access key, or the latest ones of a user.
 
     Raises:
         errors.UserNotFound: it is neither.
@@ -22,6 +22,10 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
     if row is not None:
         yield _sentence(row, now)
         return
+    key = access_keys.get(subject)
+    if key is not None:
+        yield _sentence_of_key(key, now)
+        return
     events = audit.list_events(sid=subject)
     if events:
         yield from _sentences_of_pruned(subject, events)
@@ -29,12 +33,14 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
     try:
         user = accounts.find(subject)
     except errors.UserNotFound:
-        raise errors.UserNotFound(detail="There is no session or user with that name.") from None
+        raise errors.UserNotFound(detail="There is no session, access key or user with that name.") from None
     latest = sessions.latest_of(user.id, limit=_SHOWN)
     if not latest:
         yield f"{user.username} has no session, and no recent one is known."
     for session in latest:
         yield _sentence(session, now)
+    for key in access_keys.latest_of(user.id, limit=_SHOWN):
+        yield _sentence_of_key(key, now)
     failed = audit.list_events(user_id=user.id, kind="factor_failed", newest=True, limit=_SHOWN)
     for event in reversed(failed):
         yield _factor_failed(user.username, event)
@@ -63,8 +69,28 @@ def _sentence(row: Session, now: datetime) -> str:
     )
 
 
+def _sentence_of_key(key: AccessKey, now: datetime) -> str:
+    used = f"last used {_at(key.last_used_at)}" if key.last_used_at is not None else "never used"
+    subject = f"The access key {key.id} ({key.name}), created {_at(key.created_at)},"
+    if key.revoked_at is not None:
+        cause = access_keys.REASONS.get(key.revoked_reason or "", "of an unknown reason")
+        actor = _actor(key.id, "access_key_revoked")
+        return f"{subject} was revoked {_at(key.revoked_at)} because {cause}{actor}; {used}."
+    if now >= key.expires_at:
+        return f"{subject} expired {_at(key.expires_at)}; {used}."
+    return f"{subject} is live; {used}, valid until {_at(key.expires_at)}."
+
+
 def _sentences_of_pruned(sid: str, events: Sequence[AuditEvent]) -> Iterator[str]:
     """Explain a session whose row was pruned, from the audit log."""
+    if events[0].kind.startswith("access_key"):
+        for event in events:
+            if event.kind == "access_key_revoked":
+                cause = access_keys.REASONS.get(event.reason or "", "of an unknown reason")
+                yield f"The access key {sid} was revoked {_at(event.at)} because {cause}."
+                return
+        yield f"The access key {sid} was pruned. The audit log contains no revocation, so it expired."
+        return
     revocations = [event for event in events if event.kind == "session_ended"]
     for event in revocations:
         yield f"The session {sid} was revoked {_at(event.at)} because {_cause(event.reason)}."
@@ -92,8 +118,8 @@ def _binding(row: Session) -> str:
     return f"{bound} A refresh without that key was last seen {_at(row.unproved_at)}, as from a copy of the cookies."
 
 
-def _actor(sid: str) -> str:
-    for event in audit.list_events(sid=sid, kind="session_ended"):
+def _actor(sid: str, kind: audit.Kind = "session_ended") -> str:
+    for event in audit.list_events(sid=sid, kind=kind):
         if event.actor == "operator":
             return " (a command)"
         if event.ip_address:

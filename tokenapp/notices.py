@@ -14,11 +14,12 @@ from tokenapp import db
 from tokenapp.encryption import keyed_digest
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
-from tokenapp.models import KnownDevice, Session, User
+from tokenapp.models import AccessKey, KnownDevice, Session, User
 from tokenapp.sessions.device_names import describe
 from tokenapp.throttle.rate_limit import network_of
 
 KEPT: Final = timedelta(days=365)
+REMINDED: Final = timedelta(days=7)
 _DEVICES_READ: Final = 1000
 _VERSIONS: Final = re.compile(r"[\d._]+")
 # The kinds of mail, by kind and reason of the event; None stands for every reason.
@@ -33,6 +34,11 @@ _KINDS: Final[Mapping[tuple[str, str | None], str]] = {
     ("factors_reset", None): "factors_reset",
     ("recovery_codes_created", "replaced"): "recovery_codes",
     ("recovery_code_used", None): "recovery_code_used",
+    ("access_key_created", None): "key_created",
+    ("access_key_revoked", "revoked_by_user"): "key_revoked",
+    ("access_key_revoked", "revoked_by_holder"): "key_revoked",
+    ("access_key_revoked", "revoked_by_client"): "key_revoked",
+    ("access_key_revoked", "operator"): "key_revoked",
 }
 
 # Names that are the same in all languages.
@@ -58,6 +64,9 @@ def write(writer: orm.Session, events: Sequence[Mapping[str, Any]]) -> None:
             if session is None or not _is_new(writer, session, event["at"]):
                 continue
             device = describe(session.user_agent)
+        if kind.startswith("key_"):
+            key = writer.get(AccessKey, event["sid"])
+            device = key.name if key is not None else "?"
         with suppress(OverLimitError):
             limits.count_notice(writer, user.id, kind, event["at"])
             values = {"name": user.username, "when": texts.moment(event["at"]), "device": device}
@@ -65,6 +74,27 @@ def write(writer: orm.Session, events: Sequence[Mapping[str, Any]]) -> None:
             values["address"] = event["ip_address"] or "?"
             content = texts.render(kind, user.email, texts.language_of(user.locale), **values)
             outbox.enqueue(writer, kind, content, event["at"], user_id=user.id)
+
+
+@db.retried
+def remind(now: datetime) -> int:
+    """Mail the owners of access keys that expire within a week; return how many.
+
+    Each key has one reminder, which one conditional statement decides for all processes.
+    """
+    due = sa.and_(AccessKey.noticed_at.is_(None), AccessKey.revoked_at.is_(None), AccessKey.expires_at < now + REMINDED)
+    if not db.execute_now(sa.select(AccessKey.id).where(due).limit(1)):
+        return 0
+    with db.writing() as writer:
+        claim = sa.update(AccessKey).where(due).values(noticed_at=now).returning(AccessKey)
+        keys = writer.scalars(claim, execution_options={"synchronize_session": False}).all()
+        for key in keys:
+            user = writer.get(User, key.user_id)
+            if key.expires_at > now and user is not None and user.email and user.email_verified_at is not None:
+                values = {"name": user.username, "device": key.name, "when": texts.moment(key.expires_at)}
+                content = texts.render("key_expires", user.email, texts.language_of(user.locale), **values)
+                outbox.enqueue(writer, "key_expires", content, now, expires_at=key.expires_at, user_id=user.id)
+        return len(keys)
 
 
 def prune(now: datetime) -> int:

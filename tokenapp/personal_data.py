@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tokenapp import accounts, db
 from tokenapp.factor_models import Passkey
-from tokenapp.models import AuditEvent, KnownDevice, Mail, OneTimeToken, Session
+from tokenapp.models import AccessKey, AuditEvent, KnownDevice, Mail, OneTimeToken, Session
 
 
 class Export(msgspec.Struct, rename="camel"):
@@ -18,6 +18,7 @@ class Export(msgspec.Struct, rename="camel"):
     exported_at: datetime
     account: dict[str, Any]
     sessions: list[dict[str, Any]]
+    access_keys: list[dict[str, Any]]
     events: list[dict[str, Any]]
     mails: list[dict[str, Any]]
     links: list[dict[str, Any]]
@@ -48,6 +49,7 @@ def export(user_id: str, now: datetime) -> Export:
         account=account,
         # By the events: no index finds the ended sessions of a user.
         sessions=_rows(user_id, Session, ("current_jti", "previous_jti", "generation"), Session.id.in_(sids)),
+        access_keys=_rows(user_id, AccessKey, ("digest",)),
         events=_rows(user_id, AuditEvent, ("operator",)),
         mails=_rows(user_id, Mail, ("encrypted", "lease")),
         links=_rows(user_id, OneTimeToken, ("digest", "address")),

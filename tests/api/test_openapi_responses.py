@@ -12,13 +12,14 @@ from flask import Flask
 
 from tests.api import factor_requests
 from tests.conftest import Databases
+from tests.support.access_keys import create_key, exchange
 from tests.support.app import PASSWORD, PRODUCTION, create_user, make_app
 from tests.support.client import Client, Response
 from tests.support.documented import Documented, check, check_response, document_of, documented_responses, operations
 from tests.support.passkey_responses import send_signature, use_passkeys
 from tests.support.server import free_port
 from tests.support.service_clients import basic, register
-from tokenapp import accounts, db, errors, one_time_tokens, sessions
+from tokenapp import access_keys, accounts, db, errors, one_time_tokens, sessions
 from tokenapp.db import execute_now
 from tokenapp.models import Session
 
@@ -26,7 +27,14 @@ TOO_LARGE: Final = b"x" * (16 * 1024 + 1)
 NEW: Final = "a better pass phrase by far"
 JSON: Final = {"Content-Type": "application/json"}
 # Values of the path variables.
-VARIABLES: Final = {"sid": "unknown", "name": "start.js", "file": "tokenapp.js", "factor_id": "x", "passkey_id": "x"}
+VARIABLES: Final = {
+    "sid": "unknown",
+    "name": "start.js",
+    "file": "tokenapp.js",
+    "factor_id": "x",
+    "passkey_id": "x",
+    "key_id": "x",
+}
 _networks = count(1)
 
 
@@ -69,6 +77,9 @@ def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) 
     client = new_user(app, "carol")
     service = register(app).credentials
     without_rights = register(app, "plain", ()).credentials
+    owner = new_user(app, "kurt")
+    owner.sign_in()
+    token_of_key = exchange(app, create_key(owner)["key"])
     requests: list[Callable[[], dict[str, Any]]] = [
         dict,
         lambda: {"body": TOO_LARGE},
@@ -82,6 +93,7 @@ def request_everything(app: Flask, document: Mapping[str, Any], **headers: str) 
         lambda: {"headers": service, "form": {"token": client.token or ""}},
         lambda: {"bearer": client.token, "body": b"{}", "headers": {"Content-Type": "text/plain"}},
         lambda: {"bearer": client.token, "body": b"[]", "headers": JSON},
+        lambda: {"bearer": token_of_key},
     ]
     for method, path, _ in operations(document):
         for request in requests:
@@ -133,6 +145,32 @@ def revoke_sessions(app: Flask, username: str) -> tuple[Recorder, Recorder]:
     client.call("GET", "/api/sessions?limit=0")
     age_sessions(app, "expires_at", timedelta(days=8))
     client.refresh()
+    return client, older
+
+
+def use_access_keys(app: Flask, username: str) -> tuple[Recorder, Recorder]:
+    """Create, list, use and revoke access keys; present wrong ones, up to the limit."""
+    client, older = new_user(app, username), Recorder(app, username)
+    client.sign_in()
+    created = create_key(client)
+    client.call("GET", "/api/me/access-keys")
+    client.send("POST", "/api/token", bearer=created["key"])
+    client.send("POST", "/api/token", bearer=created["key"], cookie=client.cookie)
+    client.send("GET", "/api/verify", bearer=created["key"])
+    client.call("DELETE", "/api/me/access-keys/un~known")
+    client.call("DELETE", f"/api/me/access-keys/{created['id']}")
+    client.send("POST", "/api/token", bearer=created["key"])
+    for _ in range(access_keys.MAX_KEYS + 1):
+        client.call("POST", "/api/me/access-keys", payload={"name": "one of many"})
+    age_sessions(app, "authenticated_at", timedelta(minutes=16))
+    older.refresh(client.cookie)
+    older.call("POST", "/api/me/access-keys", payload={"name": "too late"})
+    url = app.config["TOKENAPP"].database_url.render_as_string(hide_password=False)
+    guessing = Recorder(make_app(url, TOKENAPP_ADDRESS_FAILURES="1"), username)
+    for _ in range(2):
+        guessing.send("POST", "/api/token", bearer=access_keys.generate())
+    guessing.send("POST", "/api/revoke", form={"token": access_keys.generate()})
+    older.responses += guessing.responses
     return client, older
 
 
@@ -231,8 +269,8 @@ def request_without_a_database(document: Mapping[str, Any]) -> Recorder:
     }
     for method, path, operation in operations(document):
         if "503" in operation["responses"]:
-            if operation["security"] == [{"client": []}]:
-                client.send(method, path, payload=body, headers=basic("client-x", "secret"))
+            if {"client": []} in operation["security"]:
+                client.send(method, path, form={"token": "x"}, headers=basic("client-x", "secret"))
             else:
                 token = "e30.e30.e30"
                 client.send(method, path.format(**VARIABLES), payload=body, bearer=token, cookie=token)
@@ -259,6 +297,7 @@ def test_documented_responses_are_those_that_occur(app: Flask) -> None:
         use_the_account(app, "alice"),
         *revoke_sessions(app, "ben"),
         *guess_passwords(app),
+        *use_access_keys(app, "gerd"),
         use_mail(app),
         pia,
         *use_second_factors(app),

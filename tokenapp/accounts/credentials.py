@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from tokenapp import audit, db, errors, passwords
+from tokenapp import access_keys, audit, db, errors, passwords
 from tokenapp.accounts import login_names
 from tokenapp.accounts.changes import end_links
 from tokenapp.models import Device, Grant, Session, User
@@ -36,7 +36,7 @@ def hash_new(user: User, password: str) -> NewHash:
 
 
 def set_password(user: User, password: str, now: datetime, *, temporary: bool = False) -> int:
-    """Replace the password of `user` and revoke all their sessions.
+    """Replace the password of `user`; revoke all their sessions and access keys.
 
     It is one transaction. Returns how many sessions were live.
 
@@ -92,8 +92,8 @@ def replace_temporary(user: User, password: str, now: datetime) -> User:
 def reset_password(session: orm.Session, user: User, hashed: NewHash, now: datetime) -> None:
     """Replace the password of a user who has proven their address.
 
-    In the transaction of `session` all sessions of the user are revoked, and all links end. Proving the address also
-    verifies it.
+    In the transaction of `session` all sessions and access keys of the user are revoked, and all links end. Proving the
+    address also verifies it.
     """
     if not _store_password(session, user, hashed, now, User.id == user.id):
         raise errors.PasswordRejected
@@ -101,6 +101,7 @@ def reset_password(session: orm.Session, user: User, hashed: NewHash, now: datet
     if user.email_verified_at is None:
         user.email_verified_at = now
         login_names.store(session, [user])
+    access_keys.revoke_all_of(session, user.id, "password_reset", now)
     revoke_where(session, Session.user_id == user.id, "password_reset", now)
     audit.record(session, "password_changed", now, user_id=user.id, reason="reset")
 
@@ -109,6 +110,7 @@ def remove_password(session: orm.Session, user: User, now: datetime) -> None:
     """Leave `user` without a password and sessions, because others may know it."""
     user.password_hash, user.hash_kind, user.credentials_changed_at = "", "", now
     user.password_temporary = False
+    access_keys.revoke_all_of(session, user.id, "address_change_undone", now)
     revoke_where(session, Session.user_id == user.id, "address_change_undone", now)
 
 
@@ -128,6 +130,7 @@ def _set_password(user: User, hashed: NewHash, now: datetime, *, temporary: bool
             if temporary:
                 session.execute(sa.update(User).where(User.id == user.id).values(password_temporary=True))
             audit.record(session, "password_changed", now, user_id=user.id)
+        access_keys.revoke_all_of(session, user.id, "password_changed", now)
         return len(revoke_where(session, Session.user_id == user.id, "password_changed", now))
 
 

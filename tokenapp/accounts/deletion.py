@@ -5,9 +5,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tokenapp import audit, db, errors, sessions
+from tokenapp import access_keys, audit, db, errors, sessions
 from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
-from tokenapp.models import KnownDevice, LoginName, Mail, OneTimeToken, Session, User
+from tokenapp.models import AccessKey, KnownDevice, LoginName, Mail, OneTimeToken, Session, User
 from tokenapp.throttle import lockout
 
 # A canonical name has no capital letters, so this is never taken.
@@ -55,10 +55,11 @@ def _delete(user: User, sids: list[str], now: datetime, sid: str | None) -> int:
             raise errors.UserNotFound
         session.execute(lockout.clearing("password", user.username))
         revoked = sessions.revoke_where(session, Session.user_id == user.id, "user_deleted", now)
+        access_keys.revoke_all_of(session, user.id, "user_deleted", now)
         sessions.erase_devices(session, user.id, sids)
         names = sa.select(LoginName.name).where(LoginName.user_id == user.id)
         session.execute(sa.delete(OneTimeToken).where(OneTimeToken.address.in_(names)))
-        for kind in (LoginName, OneTimeToken, KnownDevice, Mail, Totp, RecoveryCode, PendingSignIn, Passkey):
+        for kind in (AccessKey, LoginName, OneTimeToken, KnownDevice, Mail, Totp, RecoveryCode, PendingSignIn, Passkey):
             session.execute(sa.delete(kind).where(kind.user_id == user.id))
         audit.record(session, "user_deleted", now, user_id=user.id)
         audit.erase(session, user.id)

@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tokenapp import audit, db, errors
+from tokenapp import access_keys, audit, db, errors
 from tokenapp.accounts import login_names
 from tokenapp.accounts.changes import end_links
 from tokenapp.accounts.names import check_username
@@ -16,12 +16,13 @@ from tokenapp.throttle import lockout
 
 @db.retried
 def disable(user: User, now: datetime) -> int:
-    """Disable `user` and revoke their sessions; return how many were live."""
+    """Disable `user` and revoke their access keys and sessions; count the sessions."""
     with db.writing() as session:
         disabling = sa.update(User).where(User.id == user.id, User.disabled_at.is_(None)).values(disabled_at=now)
         if session.connection().execute(disabling).rowcount:
             audit.record(session, "user_disabled", now, user_id=user.id)
         end_links(session, user.id, keep_undo=False)
+        access_keys.revoke_all_of(session, user.id, "user_disabled", now)
         return len(revoke_where(session, Session.user_id == user.id, "user_disabled", now))
 
 

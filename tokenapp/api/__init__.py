@@ -3,6 +3,7 @@
 from typing import Final
 
 from tokenapp.api import (
+    access_keys,
     account,
     account_page,
     auth,
@@ -22,6 +23,7 @@ BLUEPRINTS: Final = tuple(
         auth,
         second_step,
         account,
+        access_keys,
         factors,
         sessions,
         oauth,

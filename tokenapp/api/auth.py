@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, g, request
 
-from tokenapp import config, errors, sessions, sign_in, tokens
+from tokenapp import access_keys, config, errors, sessions, sign_in, tokens
 from tokenapp.api.account import NewPassword
 from tokenapp.http import principal, requests
 from tokenapp.http.endpoint import endpoint, password, text
 from tokenapp.http.principal import Principal
+from tokenapp.http.rate_limit import client_network
 from tokenapp.models import Grant
 from tokenapp.sessions.rotation import DeviceCheck
+from tokenapp.tokens.key_tokens import mint_for_key
 
 bp = Blueprint("auth", __name__, url_prefix="/api")
 
@@ -80,12 +82,15 @@ def login(body: LoginBody, now: datetime) -> Response:
 
 
 @bp.post("/token")
-@endpoint(response=TokenResponse, credential="cookie", cookie="set")
+@endpoint(response=TokenResponse, credential="cookie or key", cookie="set, with a cookie")
 def refresh(now: datetime) -> Response:
-    """Exchange the refresh token for new tokens.
+    """Exchange the refresh token for new tokens, or a key for an access token.
 
-    The response has a new access token, and its cookie the session's current refresh token.
+    The response has a new access token, and its cookie the session's current refresh token. With an access key in
+    `Authorization: Bearer`, there is no cookie.
     """
+    if "HTTP_AUTHORIZATION" in request.environ and (key := principal.access_key()) is not None:
+        return _exchange(key, now)
     claims = g.state.claims = tokens.read_cookie()
     bound = None if config.current().device_binding == "off" else _presented(claims.sid)
     grant = sessions.refresh(claims, now, requests.device(), bound)
@@ -110,10 +115,17 @@ def logout(now: datetime) -> Response:
 
 
 @bp.get("/protected")
-@endpoint(response=Greeting, credential="bearer")
+@endpoint(response=Greeting, credential="bearer or key's")
 def protected(principal: Principal) -> Response:
     """Greet the owner of a valid access token."""
     return requests.json_response(Greeting(f"Welcome, {principal.username}! This is protected data."))
+
+
+def _exchange(key: str, now: datetime) -> Response:
+    holder = access_keys.look_up(key, client_network(), now)
+    principal.keep_holder(holder)
+    token, expires_in = mint_for_key(holder, now)
+    return requests.json_response(TokenResponse(token, "Bearer", expires_in))
 
 
 def _presented(sid: str) -> DeviceCheck:

@@ -1,5 +1,8 @@
 """What exists only with mail: its routes, the notices, and the thread that sends."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 from tokenapp import audit, notices
 from tokenapp.api import address_change, password_reset, personal_data, registration
 from tokenapp.config import Settings
@@ -8,6 +11,7 @@ from tokenapp.http.lifecycle import App
 from tokenapp.mail import delivery, sender
 
 EXTENSION = "tokenapp.mail"
+_REMIND_EVERY: Final = timedelta(minutes=10)
 
 
 def init_app(app: App, settings: Settings) -> None:
@@ -24,6 +28,20 @@ def init_app(app: App, settings: Settings) -> None:
 
     def start() -> None:
         with app.app_context():
-            sender.start(delivery.deliver)
+            sender.start(_Work().deliver)
 
     app.extensions[EXTENSION] = start
+
+
+class _Work:
+    """What the thread that sends does: from time to time it also writes reminders."""
+
+    def __init__(self) -> None:
+        self._remind_at = datetime.now(UTC)
+
+    def deliver(self, now: datetime) -> bool:
+        """Deliver one mail; return whether there was one."""
+        if now >= self._remind_at:
+            self._remind_at = now + _REMIND_EVERY
+            notices.remind(now)
+        return delivery.deliver(now)

@@ -4,15 +4,17 @@ These are the metadata, the key set, introspection, revocation and the revocatio
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, g, request
 
-from tokenapp import config, errors, keys, sessions, tokens
+from tokenapp import access_keys, config, errors, keys, sessions, tokens
 from tokenapp.http import requests
 from tokenapp.http.endpoint import endpoint
+from tokenapp.http.rate_limit import client_network
 
 bp = Blueprint("oauth", __name__)
 
@@ -43,7 +45,7 @@ class KeySet(msgspec.Struct):
 class TokenForm(msgspec.Struct):
     """A token; other parameters, such as `token_type_hint`, are ignored."""
 
-    token: Annotated[str, msgspec.Meta(min_length=1, description="An access token or a refresh token.")]
+    token: Annotated[str, msgspec.Meta(min_length=1, description="An access token, a refresh token or an access key.")]
 
 
 class FeedQuery(msgspec.Struct):
@@ -132,10 +134,12 @@ def metadata() -> Response:
 @bp.post("/api/introspect")
 @endpoint(form=TokenForm, response=Introspection, credential="client", right="introspect")
 def introspect(form: TokenForm, now: datetime) -> Response:
-    """Return the current state of an access token (RFC 7662).
+    """Return the current state of an access token or an access key (RFC 7662).
 
     Refresh tokens are inactive: no other service has a use for them.
     """
+    if form.token.startswith(access_keys.PREFIX):
+        return _introspect_key(form.token, now)
     keys.load(now)  # another process may just have dropped a key
     claims = tokens.try_read(form.token, now)
     if claims is None or claims["type"] != "access" or not _is_active(claims, now):
@@ -145,15 +149,26 @@ def introspect(form: TokenForm, now: datetime) -> Response:
 
 
 @bp.post("/api/revoke")
-@endpoint(form=TokenForm, response=Empty, credential="client", right="revoke")
+@endpoint(form=TokenForm, response=Empty, credential="client or key", right="revoke")
 def revoke(form: TokenForm, now: datetime) -> Response:
-    """Revoke the session of a token (RFC 7009).
+    """Revoke the session of a token, or an access key (RFC 7009).
 
-    The response does not reveal whether there was one.
+    A request with an access key needs no other credentials: a program that has the key may revoke it. The response does
+    not reveal whether there was a session or a key.
     """
+    is_key = access_keys.is_well_formed(form.token)
+    by_client = "Authorization" in request.headers
+    if not is_key and not by_client:
+        raise errors.InvalidClient
+    if is_key:
+        _revoke_key(form.token, "revoked_by_client" if by_client else "revoked_by_holder", now)
+        return requests.json_response(Empty())
     claims = tokens.try_read(form.token, now, allow_expired=True)
     if claims is not None:
-        sessions.revoke(claims["sid"], "revoked_by_client", now)
+        if _is_of_key(claims):
+            access_keys.revoke(claims["sid"], "revoked_by_client", now)
+        else:
+            sessions.revoke(claims["sid"], "revoked_by_client", now)
         g.state.sid = claims["sid"]
     return requests.json_response(Empty())
 
@@ -167,7 +182,43 @@ def revocations(query: FeedQuery) -> Response:
 
 
 def _is_active(claims: Mapping[str, Any], now: datetime) -> bool:
+    if _is_of_key(claims):
+        return access_keys.is_active(claims["sid"], claims.get("roles_id", ""), now)
     return sessions.is_active(claims["sid"], now, claims.get("roles_id", ""))
+
+
+def _is_of_key(claims: Mapping[str, Any]) -> bool:
+    return bool(claims.get("amr") == [access_keys.METHOD])
+
+
+def _introspect_key(key: str, now: datetime) -> Response:
+    try:
+        holder = access_keys.look_up(key, None, now)
+    except errors.AccessKeyInvalid:
+        return requests.json_response(Introspection(active=False))
+    state = Introspection(
+        active=True,
+        token_type="Bearer",  # noqa: S106 -- no password
+        iss=config.current().issuer,
+        sub=holder.user_id,
+        exp=int(holder.expires_at.timestamp()),
+        iat=int(holder.created_at.timestamp()),
+        sid=holder.key_id,
+        username=holder.username,
+        amr=[access_keys.METHOD],
+    )
+    if holder.roles:
+        state.roles = [*holder.roles]
+    if holder.scopes:
+        state.scope = " ".join(holder.scopes)
+    return requests.json_response(state)
+
+
+def _revoke_key(key: str, reason: access_keys.Reason, now: datetime) -> None:
+    with suppress(errors.AccessKeyInvalid):
+        holder = access_keys.look_up(key, client_network(), now)
+        access_keys.revoke(holder.key_id, reason, now)
+        g.state.sid = holder.key_id
 
 
 def _cacheable(response: Response) -> Response:

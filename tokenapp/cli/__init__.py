@@ -10,11 +10,11 @@ from flask import Flask
 from flask_migrate import Migrate
 
 from tokenapp import config, create_app, db
-from tokenapp.cli import clients, database, doctor, events, keys, mail, serve, sessions, users, version
+from tokenapp.cli import access_keys, clients, database, doctor, events, keys, mail, serve, sessions, users, version
 from tokenapp.config import env_files
 
 COMMANDS = (
-    *(module.group for module in (database, users, sessions, events, keys, clients, mail)),
+    *(module.group for module in (database, users, sessions, events, keys, access_keys, clients, mail)),
     doctor.doctor,
     serve.serve,
 )

@@ -8,7 +8,7 @@ import click
 import msgspec
 import sqlalchemy as sa
 
-from tokenapp import accounts, sessions
+from tokenapp import access_keys, accounts, sessions
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
@@ -95,7 +95,8 @@ def revoke(sids: tuple[str, ...], name: str | None, *, everyone: bool, yes: bool
 def prune(age: timedelta, *, dry_run: bool) -> None:
     """Delete sessions that ended long ago.
 
-    A revoked session is always kept until its access tokens have expired.
+    A revoked session is always kept until its access tokens have expired. Access keys that ended long ago are deleted,
+    too.
     """
     now = datetime.now(UTC)
     if dry_run:
@@ -104,6 +105,7 @@ def prune(age: timedelta, *, dry_run: bool) -> None:
     # Only the progress bar needs the total. In a large table, counting takes longer than a batch.
     total = sessions.count_prunable(now, age) if output.is_terminal(sys.stderr) else None
     _in_batches(sessions.prune(now, age), "Deleting", "Deleted", total)
+    access_keys.prune(now, age)
 
 
 @group.command("why")

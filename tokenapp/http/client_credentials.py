@@ -2,8 +2,9 @@
 
 import base64
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from flask import request
 
@@ -28,3 +29,20 @@ def authenticate(right: Right) -> None:
     if scheme.lower() != "basic" or not plain:
         raise errors.InvalidClient
     clients.authenticate(client_id, secret, right, datetime.now(UTC))
+
+
+def checked_form(right: Right, parse: Callable[[], Any]) -> Any:
+    """Return the form of a request whose client credentials, if any, are valid.
+
+    Without credentials, the view must check that the form has an access key.
+
+    Raises:
+        errors.InvalidClient, errors.ClientNotAllowed, errors.InvalidRequest
+    """
+    if "Authorization" in request.headers:
+        authenticate(right)
+        return parse()
+    try:
+        return parse()
+    except errors.InvalidRequest:
+        raise errors.InvalidClient from None

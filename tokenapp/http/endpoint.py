@@ -18,15 +18,18 @@ from tokenapp.models import Right
 
 Credential = Literal[
     "bearer",
+    "bearer or key's",
     "fresh bearer",
     "recent bearer",
     "bearer, for a proxy",
     "client",
+    "client or key",
     "cookie",
+    "cookie or key",
     "cookie, if any",
     "cookie or bearer, if any",
 ]
-Cookie = Literal["set", "cleared", "cleared with its session", "bound"]
+Cookie = Literal["set", "set, with a cookie", "cleared", "cleared with its session", "bound"]
 Security = list[dict[str, list[str]]]
 View = Callable[..., Response]
 Step = Callable[[dict[str, Any]], object]
@@ -41,22 +44,33 @@ _COOKIE: Final = (errors.CrossSiteRequest, errors.ServiceUnavailable)
 _REFRESH: Final = (errors.RefreshTokenMissing, errors.RefreshTokenExpired, errors.RefreshTokenRevoked)
 _CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[TokenappError], ...]]]] = {
     None: ([], ()),
-    "bearer": ([{"bearer": []}], _BEARER),
-    "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
-    "recent bearer": ([{"bearer": []}], (*_BEARER, errors.ReauthenticationRequired)),
-    "bearer, for a proxy": ([{"bearer": []}], tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest)),
+    "bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope)),
+    "bearer or key's": ([{"bearer": []}], _BEARER),
+    "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired)),
+    "recent bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired)),
+    "bearer, for a proxy": (
+        [{"bearer": []}, {"accessKey": []}],
+        tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest),
+    ),
     "client": ([{"client": []}], (errors.ServiceUnavailable,)),
+    "client or key": ([{"client": []}, {}], (errors.ServiceUnavailable, errors.TooManyAttempts)),
     "cookie": ([{"refreshCookie": []}], (*_COOKIE, *_REFRESH)),
+    "cookie or key": (
+        [{"refreshCookie": []}, {"accessKey": []}],
+        (*_COOKIE, *_REFRESH, errors.AccessKeyInvalid, errors.InvalidRequest, errors.TooManyAttempts),
+    ),
     "cookie, if any": ([{}, {"refreshCookie": []}], _COOKIE),
     "cookie or bearer, if any": ([{"refreshCookie": []}, {"bearer": []}, {}], _COOKIE),
 }
 _AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
     "bearer": principal.authenticate,
+    "bearer or key's": partial(principal.authenticate, keys=True),
     "fresh bearer": partial(principal.authenticate, fresh=True),
     "recent bearer": principal.authenticate_recent,
     "bearer, for a proxy": principal.authenticate_for_proxy,
 }
-_SAME_SITE: Final = {"cookie", "cookie, if any", "cookie or bearer, if any"}
+_OAUTH: Final = {"client", "client or key"}
+_SAME_SITE: Final = {"cookie", "cookie or key", "cookie, if any", "cookie or bearer, if any"}
 _NAME: Final = "endpoint"
 _DEMO_PASSWORD: Final = "only-for-trying-it-here"  # noqa: S105 -- of the user that `make run` creates
 
@@ -131,7 +145,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     @property
     def oauth_errors(self) -> dict[int, str]:
         """The OAuth errors of a route for clients, by status."""
-        if self.credential != "client":
+        if self.credential not in _OAUTH:
             return {}
         return {
             400: errors.InvalidRequest.code,
@@ -158,7 +172,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     def __call__(self, view: View) -> View:
         """Return `view` with the checks around it."""
         enforced = self._enforce(view)
-        if self.credential == "client":
+        if self.credential in _OAUTH:
             enforced = _oauth(enforced)
         if self.hashes:
             enforced = _in_place(enforced)
@@ -183,7 +197,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         if self._same_site:
             yield lambda _values: requests.check_same_site()
         authenticate = _AUTHENTICATE.get(self.credential)
-        if self.right is not None:
+        if self.right is not None and self.credential == "client":
             right = self.right
             yield lambda _values: client_credentials.authenticate(right)
         elif authenticate is not None:
@@ -195,7 +209,10 @@ class endpoint:  # noqa: N801 -- used as a decorator
             yield _provide("body", partial(requests.parse_json, msgspec.json.Decoder(self.body)))
         if self.form is not None:
             msgspec.json.Decoder(self.form)
-            yield _provide("form", partial(requests.parse_form, self.form))
+            parse = partial(requests.parse_form, self.form)
+            if self.credential == "client or key" and self.right is not None:
+                parse = partial(client_credentials.checked_form, self.right, parse)
+            yield _provide("form", parse)
         if self.query is not None:
             msgspec.json.Decoder(self.query)
             yield _provide("query", partial(requests.parse_query, self.query))

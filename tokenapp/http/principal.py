@@ -10,13 +10,15 @@ from flask import Request, g, request
 from flask_jwt_extended import verify_jwt_in_request
 from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
-from tokenapp import errors, tokens
+from tokenapp import access_keys, config, errors, tokens
+from tokenapp.http.rate_limit import client_network
 from tokenapp.models import Grant, RefreshClaims
 from tokenapp.sessions import revocation_list
 
 RECENT: Final = timedelta(minutes=5)
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
+_OF_KEYS: Final = (access_keys.METHOD,)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -55,15 +57,17 @@ class RequestState(msgspec.Struct):
     own: bool = True
 
 
-def authenticate(*, fresh: bool = False) -> Principal:
+def authenticate(*, fresh: bool = False, keys: bool = False) -> Principal:
     """Return the principal of the request's bearer token.
 
     Args:
         fresh: whether the user must have signed in within the last 15 minutes.
+        keys: whether the token of an access key is allowed.
 
     Raises:
         errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest (RFC 6750, 3.1)
         errors.ReauthenticationRequired (RFC 9470, 3)
+        errors.InsufficientScope: it is the token of an access key.
     """
     token = _bearer_token()
     try:
@@ -73,6 +77,8 @@ def authenticate(*, fresh: bool = False) -> Principal:
         if revocation_list.is_revoked(claims["sid"], datetime.now(UTC), claims.get("roles_id", "")):
             _reject("session ended, or a role was removed")
         principal = g.state.principal = _principal(claims)
+        if principal.amr == _OF_KEYS and not keys:
+            raise errors.InsufficientScope(challenge='error="insufficient_scope"', reason="an access key")
         if fresh:  # only now: the holder of a revoked token must not be asked to authenticate again
             verify_jwt_in_request(fresh=True, locations="headers")
     except FreshTokenRequired:
@@ -97,7 +103,7 @@ def authenticate_recent() -> Principal:
 
 
 def authenticate_for_proxy() -> Principal:
-    """Return the principal for a proxy.
+    """Return the principal for a proxy, of an access token or an access key.
 
     Proxies handle success, 401 and 403 only.
 
@@ -105,9 +111,41 @@ def authenticate_for_proxy() -> Principal:
         errors.AccessTokenMissing, errors.AccessTokenInvalid
     """
     try:
-        return authenticate()
-    except errors.InvalidRequest as error:
-        raise errors.AccessTokenInvalid(reason=error.reason) from None
+        if access_keys.PREFIX not in request.headers.get("Authorization", ""):
+            return authenticate(keys=True)
+        holder = access_keys.verify(_bearer_token(), client_network(), datetime.now(UTC))
+    except (errors.InvalidRequest, errors.AccessKeyInvalid, errors.TooManyAttempts) as error:
+        raise errors.AccessTokenInvalid(reason=error.reason, sid=error.sid) from None
+    return keep_holder(holder)
+
+
+def access_key() -> str | None:
+    """Return the access key in ``Authorization``, or None.
+
+    Raises:
+        errors.InvalidRequest: there is another credential, too.
+    """
+    scheme, token = _authorization()
+    if scheme != "bearer" or access_keys.PREFIX not in token:
+        return None
+    given = len(_CREDENTIAL.findall(request.headers["Authorization"]))
+    if given > 1 or config.current().cookie_name in request.cookies:
+        raise errors.InvalidRequest(reason="two credentials", detail="Only one credential is allowed.")
+    return token
+
+
+def keep_holder(holder: access_keys.Holder) -> Principal:
+    """Make the user of an access key the principal of the request."""
+    principal = g.state.principal = Principal(
+        holder.user_id,
+        holder.key_id,
+        holder.username,
+        holder.created_at,
+        _OF_KEYS,
+        holder.roles,
+        holder.scopes,
+    )
+    return principal
 
 
 def sids_of_bearer() -> list[str]:

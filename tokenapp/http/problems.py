@@ -96,7 +96,7 @@ def _set_headers(response: Response, error: errors.TokenappError) -> None:
     realm = f'realm="{config.current().audience}"'
     if isinstance(error, errors.InvalidClient):
         response.headers["WWW-Authenticate"] = f"Basic {realm}"
-    elif isinstance(error, errors.AccessTokenInvalid):
+    elif isinstance(error, errors.AccessTokenInvalid | errors.AccessKeyInvalid):
         response.headers["WWW-Authenticate"] = f'Bearer {realm}, error="invalid_token"'
     elif error.challenge is not None:
         response.headers["WWW-Authenticate"] = f"Bearer {realm}, {error.challenge}"

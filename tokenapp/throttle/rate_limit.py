@@ -68,10 +68,16 @@ def count_sign_in(user_id: str) -> None:
     Raises:
         errors.TooManyAttempts: the user signed in too often in this minute.
     """
-    limiter = db.per_process(_Limiter)
-    if not limiter.hit(_limit(), "sign-ins", user_id):
-        reset, _ = limiter.get_window_stats(_limit(), "sign-ins", user_id)
-        raise errors.TooManyAttempts(reason="sign-ins", retry_after=max(1, math.ceil(reset - time.time())))
+    _count("sign-ins", user_id)
+
+
+def count_unknown_key(client: str) -> None:
+    """Count one unknown access key of `client`.
+
+    Raises:
+        errors.TooManyAttempts: there were too many in this minute.
+    """
+    _count("unknown keys", client)
 
 
 def prune(now: datetime) -> int:
@@ -228,6 +234,13 @@ class _Limiter(FixedWindowRateLimiter):
     def __init__(self) -> None:
         url = config.current().ratelimit_storage_uri
         super().__init__(FailoverStorage(url) if url else DatabaseStorage())
+
+
+def _count(kind: str, subject: str) -> None:
+    limiter = db.per_process(_Limiter)
+    if not limiter.hit(_limit(), kind, subject):
+        reset, _ = limiter.get_window_stats(_limit(), kind, subject)
+        raise errors.TooManyAttempts(reason=kind, retry_after=max(1, math.ceil(reset - time.time())))
 
 
 def _limit() -> RateLimitItemPerMinute:

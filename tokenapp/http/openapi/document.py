@@ -209,6 +209,11 @@ def _security_schemes(settings: Settings) -> Object:
             "scheme": "basic",
             "description": "The credentials of another service, created by `flask clients create`.",
         },
+        "accessKey": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An access key, as `POST /api/me/access-keys` returns it.",
+        },
         "refreshCookie": {
             "type": "apiKey",
             "in": "cookie",

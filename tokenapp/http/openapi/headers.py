@@ -102,14 +102,14 @@ def refresh_cookie(settings: Settings, cookie: str) -> Header:
     if cookie == "bound":
         schema = {"type": "string", "pattern": "^__Host-bound=[A-Za-z0-9._=-]+;"}
         return _inline("Sets the bound cookie, if the session goes on.", schema, required=False)
-    cleared = cookie != "set"
+    cleared = not cookie.startswith("set")
     description = "Clears the refresh cookie." if cleared else "Sets the refresh cookie."
     value = "" if cleared else "[A-Za-z0-9._-]+"
     name = settings.cookie_name
     if cleared and settings.device_binding != "off":
         name = f"({name}|__Host-bound)"
     schema = {"type": "string", "pattern": f"^{name}={value};"}
-    return _inline(description, schema, required=cookie != "cleared with its session")
+    return _inline(description, schema, required=cookie in {"set", "cleared"})
 
 
 def components() -> dict[str, Header]:

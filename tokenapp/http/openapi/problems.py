@@ -21,6 +21,8 @@ _TYPE: Final = "application/problem+json"
 _HEADERS_OF: Final[Mapping[type[TokenappError], str]] = {
     errors.AccessTokenMissing: "WWW-Authenticate",
     errors.AccessTokenInvalid: "WWW-Authenticate",
+    errors.AccessKeyInvalid: "WWW-Authenticate",
+    errors.InsufficientScope: "WWW-Authenticate",
     errors.ReauthenticationRequired: "WWW-Authenticate",
     errors.TooManyAttempts: "Retry-After",
     errors.ServiceUnavailable: "Retry-After",

@@ -1,0 +1,50 @@
+"""Personal access keys: created, used, listed and revoked."""
+
+from tokenapp.access_keys.formats import PATTERN, PREFIX, generate, is_well_formed
+from tokenapp.access_keys.lifecycle import (
+    LIFETIME,
+    LONGEST,
+    MAX_KEYS,
+    REASONS,
+    NewKey,
+    Reason,
+    create,
+    get,
+    latest_of,
+    list_keys,
+    list_own,
+    prune,
+    revoke,
+    revoke_all,
+    revoke_all_of,
+    revoke_own,
+)
+from tokenapp.access_keys.use import METHOD, Holder, is_active, look_up, verify
+
+__all__ = [
+    "LIFETIME",
+    "LONGEST",
+    "MAX_KEYS",
+    "METHOD",
+    "PATTERN",
+    "PREFIX",
+    "REASONS",
+    "Holder",
+    "NewKey",
+    "Reason",
+    "create",
+    "generate",
+    "get",
+    "is_active",
+    "is_well_formed",
+    "latest_of",
+    "list_keys",
+    "list_own",
+    "look_up",
+    "prune",
+    "revoke",
+    "revoke_all",
+    "revoke_all_of",
+    "revoke_own",
+    "verify",
+]
