@@ -14,6 +14,7 @@ from flask import Flask
 
 from tests.conftest import Databases
 from tests.guard.stacks import serve_django, serve_fastapi, serve_flask
+from tests.support.access_keys import create_key, exchange
 from tests.support.app import create_user, make_app
 from tests.support.client import Client, Response, sign_in
 from tests.support.concurrency import wait_until
@@ -21,7 +22,7 @@ from tests.support.forge import Issued, issue
 from tests.support.guarded import issuer_of
 from tests.support.programs import find_program
 from tests.support.server import Server
-from tokenapp import accounts, clients, db, keys
+from tokenapp import access_keys, accounts, clients, db, keys
 
 STACKS: Final = ("Flask", "Django", "FastAPI", "Express", "Fastify")
 QUICK: Final = {"TOKENAPP_JWKS_LIFETIME": "1s", "TOKENAPP_REVOCATION_DELAY": "0.1"}
@@ -144,6 +145,17 @@ def test_revoked_session_is_rejected_in_all_stacks(shops: Shops) -> None:
     Client(shops.other.port).logout(client.cookie)
     shops.wait_for(403, client.token, "the revocation")
     assert shops.statuses(other.token) == {200}
+
+
+def test_revoked_access_key_is_rejected_in_all_stacks(shops: Shops) -> None:
+    client = sign_in(shops.server.port)
+    created = create_key(client)
+    token = exchange(shops.server.port, created["key"])
+    assert shops.statuses(token) == {200}
+    with shops.app.app_context():
+        access_keys.revoke(created["id"], "operator", datetime.now(UTC))
+    shops.wait_for(403, token, "the revocation")
+    assert shops.statuses(client.token) == {200}
 
 
 def test_removed_role_is_rejected_in_all_stacks(shops: Shops) -> None:
