@@ -10,7 +10,7 @@ from tests.support.account_scenes import OTHERS, WRONG_PASSWORD, Site, Visitor
 from tests.support.axe import may_install_axe, run_axe
 from tokenapp.api.account_page import LANGUAGES, read_texts
 
-TABS = ("devices", "password", "security", "profile")
+TABS = ("devices", "password", "security", "keys", "profile")
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 # Texts that are cut off, or lie over their neighbours.
 CUT = """() => [...document.querySelectorAll("button, a, label, .secret > *")].filter(each => each.checkVisibility())

@@ -7,6 +7,7 @@ import { data } from "./views/data.js";
 import { devices } from "./views/devices.js";
 import { email } from "./views/email.js";
 import { everywhere } from "./views/everywhere.js";
+import { keys } from "./views/keys.js";
 import { leave } from "./views/leave.js";
 import { password } from "./views/password.js";
 import { profile } from "./views/profile.js";
@@ -18,4 +19,4 @@ import { undo } from "./views/undo.js";
 
 const client = createClient({ baseUrl: new URL("..", import.meta.url).href });
 const outside = [signIn, register, reset, email, undo, temporary];
-startPage(client, [...outside, devices, password, everywhere, profile, address, data, leave]);
+startPage(client, [...outside, devices, password, everywhere, keys, profile, address, data, leave]);
