@@ -6,14 +6,15 @@ from typing import Final
 
 _IMPORT: Final = re.compile(r'^import \{([^}]*)\} from "([./\w-]+)";\n', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+_COMMENT: Final = re.compile(r"^ *(?://.*|/\*\*(?:.|\n)*?\*/)\n", re.MULTILINE)
 _OTHER: Final = re.compile(r"^(?:import|export)\b.*|\bimport\(.*", re.MULTILINE)
 
 
 def join(entry: Path) -> str:
     """Return a script that does what `entry` does with the modules it imports.
 
-    Each module becomes a function, which returns what the module exports. Nothing else in the modules is changed: the
-    files are the source that developers read, and they work as modules too.
+    Each module becomes a function, which returns what the module exports. Comments inside of a module are left out.
+    Nothing else is changed: the files are the source that developers read, and they work as modules too.
 
     Raises:
         ValueError: for imports in a circle, and forms of import and export other than those used here.
@@ -37,6 +38,7 @@ def _add(path: Path, joined: dict[Path, str], importers: tuple[Path, ...]) -> st
         return f"const {{{match[1].replace(' as ', ': ')}}} = {module};\n"
 
     source = _IMPORT.sub(bind, path.read_text(encoding="utf-8"))
+    source = _COMMENT.sub("", source)
     exported = [match[2] for match in _EXPORT.finditer(source)]
     source = _EXPORT.sub(r"\1 \2", source)
     other = _OTHER.search(source)

@@ -1,7 +1,8 @@
 /* The page around the views: shows what belongs to the client's state, and the messages that all views share. */
 
+import { clearAgain, startAgain, withRecentPassword } from "./again.js";
 import { call } from "./calls.js";
-import { byId, clearForm, disable, isTyped, onSubmit, openDialog, showMessage } from "./forms.js";
+import { byId, disable, isTyped, showMessage } from "./forms.js";
 import { readReturnUrl, wasJustThere } from "./return-to.js";
 import { startTabs } from "./tabs.js";
 import { isUnreachable, messageFor, setLanguage, text, translate, unreachableMessage } from "./texts.js";
@@ -31,7 +32,7 @@ export function startPage(clientOfPage, allViews) {
   const callService = (...request) => call(client, ...request);
   const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave, setLanguage: speak };
   for (const view of views) view.start(page);
-  onSubmit(byId("again-form"), confirmPassword, { places: { invalid_credentials: "again-password" } });
+  startAgain(client);
   byId("sign-out").onclick = signOut;
   byId("banner-retry").onclick = refreshView;
   byId("unreachable-retry").onclick = refreshView;
@@ -148,7 +149,9 @@ function showSignIn(reason, error) {
 
 /** Go to the page that the user came from. Users who ask for a tab stay, and so do those whom that page sends back. */
 function goBack() {
-  const hasSignedIn = shown === "sign-in" && byId("sign-in").querySelector("[aria-busy=true]");
+  if (shown === "setup") return false; // the recovery codes come first
+  const isForm = ["sign-in", "second"].includes(shown);
+  const hasSignedIn = isForm && byId(`view-${shown}`).querySelector("[aria-busy=true]");
   const isWanted = hasSignedIn || (!location.hash && !wasJustThere(returnUrl));
   if (isWanted) {
     byId("loading-text").dataset.text = "page.leaving";
@@ -164,7 +167,7 @@ function reset() {
   shownUser = null;
   showName("");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  clearForm(byId("again-form"));
+  clearAgain();
   each("clear");
   byId("banner").hidden = true;
   setLanguage(null);
@@ -226,27 +229,6 @@ async function attempt(name, work, { isAutomatic = false } = {}) {
     if (error.isCancelled || (showConnection(error) && isAutomatic)) return;
     showMessage(byId(`${name}-problem`), messageFor(error));
   }
-}
-
-/** Do `action`. If it requires a recent password, ask for the password first, and then do it. */
-async function withRecentPassword(action) {
-  try {
-    return await action();
-  } catch (error) {
-    if (error.code !== "reauthentication_required") throw error;
-  }
-  clearForm(byId("again-form"));
-  const closed = openDialog(byId("again"));
-  byId("again-password").focus();
-  await closed;
-  if (byId("again").returnValue !== "confirmed") throw Object.assign(new Error("cancelled"), { isCancelled: true });
-  return action();
-}
-
-async function confirmPassword({ password }) {
-  const user = shownUser;
-  await client.reauthenticate(password);
-  if (client.user?.id === user) byId("again").close("confirmed"); // another user may have signed in
 }
 
 async function signOut() {

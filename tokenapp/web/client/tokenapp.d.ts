@@ -119,6 +119,41 @@ export declare class ApiError extends Error {
   readonly retryAfter: number | null;
 }
 
+/** How a second step can be completed. */
+export type SecondMethod = "totp" | "recovery_code" | "passkey";
+
+/** The second step after the right password. It expires after five minutes. */
+export interface SecondStep {
+  /** What the user can complete it with. It is empty if they have no second factor, and the service requires one. */
+  readonly methods: readonly SecondMethod[];
+  /** What the user can set up now, if the service requires a second factor and they have none. */
+  readonly setup: readonly "totp"[];
+  /** Complete the sign-in: with a code, or with a passkey, for which the browser asks. Rejects with `invalid_code` if
+      the code is wrong: call it again with another one. Rejects with `sign_in_expired` if a new sign-in is needed. */
+  readonly complete: (method: SecondMethod, code?: string) => Promise<Completed>;
+  /** Start to set up an authenticator app. `complete("totp", code)` confirms it. */
+  readonly startSetup: () => Promise<TotpSetup>;
+}
+
+/** A completed sign-in. Recovery codes come with a factor that it set up: show them now, because they come only once. */
+export interface Completed {
+  readonly user: User;
+  readonly recoveryCodes: readonly string[];
+}
+
+/** The secret for an authenticator app: in base32, as a URI, and that as a QR code. */
+export interface TotpSetup {
+  readonly secret: string;
+  readonly uri: string;
+  readonly qrSvg: string;
+}
+
+/** How the browser asks for a passkey. */
+export interface PasskeyOptions {
+  mediation?: "optional" | "required" | "conditional" | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /** A client. Its functions do not use `this`: `const { signIn, signOut } = client` works. */
 export interface Client {
   /** The URL of the service, without a slash at its end. */
@@ -132,11 +167,14 @@ export interface Client {
   /** At page load: return the signed-in user, from the cookie or another tab, or null. If the service cannot be
       reached, `state` stays "unknown", and the client tries again by itself. */
   readonly restore: () => Promise<User | null>;
-  /** Sign in and return the user. */
-  readonly signIn: (username: string, password: string) => Promise<User>;
+  /** Sign in. Returns the user, or the second step that the sign-in needs: `"complete" in result` tells. */
+  readonly signIn: (username: string, password: string) => Promise<User | SecondStep>;
+  /** Sign in with a passkey, and return the user. Rejects with the browser's `DOMException` if the user cancels. With
+      `{ mediation: "conditional" }` the browser offers passkeys in a field with `autocomplete="username webauthn"`. */
+  readonly signInWithPasskey: (how?: PasskeyOptions) => Promise<User>;
   /** Get a fresh token with the password, after an error `reauthentication_required`. A new session replaces the current
-      one. */
-  readonly reauthenticate: (password: string) => Promise<void>;
+      one. Returns null, or the second step that it needs. */
+  readonly reauthenticate: (password: string) => Promise<SecondStep | null>;
   /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
   readonly changePassword: (currentPassword: string, newPassword: string) => Promise<void>;
   /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */

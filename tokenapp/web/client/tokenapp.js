@@ -24,6 +24,7 @@ const ENDING_NOTICE = 300_000;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 const TEMPORARY_STATUSES = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
 const SESSION_ENDED = /^refresh_token_/;
+const SECOND_STEP = "second_factor_required";
 const COOKIE_MISSING = "refresh_token_missing";
 const OPTIONS = ["baseUrl", "origins", "refresh"];
 
@@ -57,6 +58,7 @@ export function createClient(options = {}) {
     },
     restore: async () => client.untilClosed(() => client.restore()),
     signIn: async (username, password) => client.untilClosed(() => client.signIn(username, password)),
+    signInWithPasskey: async (how) => client.untilClosed(() => client.signInWithPasskey(how)),
     reauthenticate: async (password) => client.untilClosed(() => client.reauthenticate(password)),
     changePassword: async (current, chosen) => client.untilClosed(() => client.changePassword(current, chosen)),
     signOut: async () => client.signOut(),
@@ -144,33 +146,37 @@ class Client {
     return this.user;
   }
 
-  /** Sign in and return the user. */
+  /** Sign in. Returns the user, or the second step that the sign-in needs. */
   async signIn(username, password) {
-    this.#pendingSignIns += 1;
-    this.#skipDelay?.();
-    return this.#enqueue(async () => {
-      this.#pendingSignIns -= 1;
-      return this.#withoutRefresh(async () => {
-        const isDoubtful = this.#isCookieDoubtful();
-        if (isDoubtful && this.#hasLostCookie) throw cookiesBlocked(this.#base); // without opening another session
-        const since = Date.now();
-        const body = await this.#request("/api/login", { body: { username, password } });
-        const token = { ...tokenFrom(body, since), isNew: true };
-        const isConfirmed = isDoubtful || this.#hasLostCookie;
-        this.#acceptToken(isConfirmed ? await this.#confirmCookie(token) : token, this.#nextEpoch());
-        return this.user;
-      });
-    });
+    const { user, step } = await this.#openSession("/api/login", { username, password });
+    return step ?? user;
+  }
+
+  /** Sign in with a passkey, and return the user. Rejects with the browser's error if the user cancels. */
+  async signInWithPasskey({ mediation = "optional", signal } = {}) {
+    const signed = await this.#signWithPasskey(mediation, signal);
+    const work = this.#openSession("/api/login/passkey", { credential: signed.credential });
+    const { user } = await forgetUnknown(signed, work);
+    return user;
   }
 
   /** Get a fresh token with the password, for requests that need a recent authentication. A new session replaces the
-      current one. */
+      current one. Returns null, or the second step that it needs. */
   async reauthenticate(password) {
-    await this.#replaceSession(async (bearer) => {
+    let step = null;
+    const work = this.#replaceSession(async (bearer) => {
       const since = Date.now();
-      const body = await this.#request("/api/reauthenticate", { body: { password }, bearer });
+      const body = await this.#request("/api/reauthenticate", { body: { password }, bearer, accepts: isFirstStep });
+      if (body.pending) {
+        step = this.#secondStep(body);
+        throw new ApiError(401, SECOND_STEP, body.message);
+      }
       return { ...tokenFrom(body, since), isNew: true };
     });
+    await work.catch((error) => {
+      if (!step) throw error;
+    });
+    return step;
   }
 
   /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
@@ -252,6 +258,52 @@ class Client {
     this.#channel?.close();
     this.#channel = null;
     for (const [target, event] of this.#wakeEvents()) target?.removeEventListener?.(event, this.#wakeUp);
+  }
+
+  /** Open a session with what was proved. Resolves to the user, or to the second step that is still needed. */
+  #openSession(path, content) {
+    this.#pendingSignIns += 1;
+    this.#skipDelay?.();
+    return this.#enqueue(async () => {
+      this.#pendingSignIns -= 1;
+      return this.#withoutRefresh(async () => {
+        const isDoubtful = this.#isCookieDoubtful();
+        if (isDoubtful && this.#hasLostCookie) throw cookiesBlocked(this.#base); // without opening another session
+        const since = Date.now();
+        const body = await this.#request(path, { body: content, accepts: isFirstStep });
+        if (body.pending) return { step: this.#secondStep(body) };
+        const token = { ...tokenFrom(body, since), isNew: true };
+        const isConfirmed = isDoubtful || this.#hasLostCookie;
+        this.#acceptToken(isConfirmed ? await this.#confirmCookie(token) : token, this.#nextEpoch());
+        return { user: this.user, recoveryCodes: body.recoveryCodes ?? [] };
+      });
+    });
+  }
+
+  #secondStep({ pending, methods, setup }) {
+    const finish = (answer) => this.#openSession("/api/login/second", { pending, ...answer });
+    const complete = async (method, code) => {
+      if (method !== "passkey") return finish({ method, code });
+      const signed = await this.#signWithPasskey();
+      return forgetUnknown(signed, finish({ method, credential: signed.credential }));
+    };
+    const accepts = (response, body) => response.ok && typeof body.secret === "string";
+    const startSetup = () => this.#request("/api/login/setup/totp", { body: { pending }, accepts });
+    return Object.freeze({
+      methods,
+      setup,
+      complete: async (method, code) => this.untilClosed(() => complete(method, code)),
+      startSetup: async () => this.untilClosed(startSetup),
+    });
+  }
+
+  async #signWithPasskey(mediation, signal) {
+    const accepts = (response, body) => response.ok && typeof body.publicKey?.challenge === "string";
+    const { publicKey: options } = await this.#request("/api/passkeys/options", { accepts });
+    signal?.throwIfAborted();
+    const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
+    const credential = await navigator.credentials.get({ publicKey, mediation, signal });
+    return { credential: credential.toJSON(), rpId: options.rpId };
   }
 
   get #isClosed() {
@@ -720,6 +772,18 @@ function cookiesBlocked(base, cause) {
   return new ApiError(cause?.status ?? 401, "cookies_blocked", message, null, { cause });
 }
 
+/** Let the authenticator remove a passkey that the service does not know. */
+async function forgetUnknown({ credential, rpId }, work) {
+  try {
+    return await work;
+  } catch (error) {
+    const unknown = { rpId, credentialId: credential.id };
+    const isKnown = error.code !== "passkey_unknown";
+    if (!isKnown) await PublicKeyCredential.signalUnknownCredential?.(unknown).catch(() => null);
+    throw error;
+  }
+}
+
 function isHidden() {
   return globalThis.document?.visibilityState === "hidden";
 }
@@ -787,6 +851,11 @@ async function drain(response) {
 
 function hasToken(response, body) {
   return response.ok && typeof body.accessToken === "string";
+}
+
+/** Whether it is a token, or the second step of a sign-in. */
+function isFirstStep(response, body) {
+  return hasToken(response, body) || (body.code === SECOND_STEP && typeof body.pending === "string");
 }
 
 function isEmpty(response) {

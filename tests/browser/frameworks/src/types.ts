@@ -1,12 +1,13 @@
 import { ApiError, createClient, VERSION } from "tokenapp-browser";
-import type { Change, Client, ErrorCode, Options, Reason, State, User } from "tokenapp-browser";
+import type { Change, Client, ErrorCode, Options, Reason, SecondStep, State, User } from "tokenapp-browser";
 
 const options: Options = { baseUrl: new URL("https://login.example.com/auth"), origins: ["https://a.example"] };
 const client: Client = createClient({ ...options, refresh: "when-used" });
 const { signIn, signOut, fetch, getToken, onChange } = client;
 
 export async function use(): Promise<string | null> {
-  const user: User = await signIn("alice", "password");
+  const result: User | SecondStep = await signIn("alice", "password");
+  const user: User = "complete" in result ? (await result.complete("totp", "123456")).user : result;
   const endsAt: number | null = client.sessionEndsAt;
   const response: Response = await fetch(new URL("https://a.example"), { method: "POST" });
   const state: State = client.state;
@@ -36,6 +37,8 @@ export function waitOf(error: unknown): number | null {
 export const errors = [new ApiError(0, "timeout"), new ApiError(429, "too_many_attempts", "Wait.", 5, { cause: 1 })];
 export const stop: () => void = onChange(({ reason }) => reason satisfies Reason);
 
+// @ts-expect-error -- it may be a second step
+export const name: Promise<string> = signIn("alice", "password").then((user) => user.username);
 // @ts-expect-error -- it is no code of the service
 new ApiError(400, "invalid_credentails", "");
 // @ts-expect-error -- a string is no list of origins

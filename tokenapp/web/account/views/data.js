@@ -1,5 +1,6 @@
 /* The button that downloads what is stored about the user. */
 
+import { save } from "../download.js";
 import { byId, showMessage } from "../forms.js";
 import { text } from "../texts.js";
 
@@ -7,7 +8,8 @@ export const data = { name: "data", start, clear };
 
 function start(page) {
   const download = async () => {
-    save(JSON.stringify(await page.call("GET", "/api/me/export"), null, 2));
+    const content = JSON.stringify(await page.call("GET", "/api/me/export"), null, 2);
+    save(content, "application/json", "account.json");
     showMessage(byId("data-done"), text("data.done"));
   };
   byId("download").onclick = () => page.attempt("data", download);
@@ -15,12 +17,4 @@ function start(page) {
 
 function clear() {
   for (const id of ["data-done", "data-problem"]) showMessage(byId(id));
-}
-
-function save(content) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type: "application/json" }));
-  link.download = "account.json";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // once the browser has surely read it
 }

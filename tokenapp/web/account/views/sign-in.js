@@ -1,6 +1,7 @@
 /* The form for signing in. */
 
 import { byId, clearForm, onSubmit } from "../forms.js";
+import { continueWith } from "./second.js";
 import { replaceTemporary } from "./temporary.js";
 
 let page = null;
@@ -11,8 +12,9 @@ function start(startedPage) {
   page = startedPage;
   onSubmit(byId("sign-in"), async ({ username, password }) => {
     try {
-      await page.client.signIn(username, password);
+      const result = await page.client.signIn(username, password);
       clearForm(byId("sign-in"));
+      if ("complete" in result) await continueWith(result);
     } catch (error) {
       if (error.code === "password_change_required") {
         clearForm(byId("sign-in"));

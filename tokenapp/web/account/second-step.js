@@ -1,0 +1,53 @@
+/* The form for the second step: a code of an app, a recovery code, or a passkey. */
+
+import { byId, clearForm, onSubmit, setBusy, showMessage } from "./forms.js";
+import { messageFor } from "./texts.js";
+
+const LONGEST_TOTP = 8;
+const offered = {};
+
+/** Let a form complete second steps with `complete(method, code)`. */
+export function onSecondStep(name, complete) {
+  const form = byId(name);
+  const passkey = byId(`${name}-passkey`);
+  onSubmit(form, ({ code }) => complete(methodOf(code, offered[name]), code), {
+    places: { invalid_code: `${name}-code` },
+  });
+  if (!passkey) return;
+  passkey.onclick = async () => {
+    showMessage(byId(`${name}-problem`));
+    setBusy(passkey, true);
+    try {
+      await complete("passkey");
+    } catch (error) {
+      showMessage(byId(`${name}-problem`), messageFor(passkeyError(error)));
+    } finally {
+      setBusy(passkey, false);
+    }
+  };
+}
+
+/** Show the methods of a step in a form. */
+export function offerStep(name, { methods }) {
+  clearForm(byId(name));
+  offered[name] = methods;
+  const passkey = byId(`${name}-passkey`);
+  if (passkey) passkey.hidden = !methods.includes("passkey") || !hasPasskeys();
+}
+
+/** Whether this browser can use passkeys. */
+export function hasPasskeys() {
+  return Boolean(globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON);
+}
+
+/** Return the error to show for one of the browser, such as that of a cancelled dialog. */
+export function passkeyError(error) {
+  if (error.name === "InvalidStateError") return { code: "passkey_exists" };
+  return error instanceof DOMException ? { code: "passkey_cancelled" } : error;
+}
+
+/** Recovery codes are longer than the codes of apps. */
+function methodOf(code, methods) {
+  const isShort = [...code.replace(/[\s-]/g, "")].length <= LONGEST_TOTP;
+  return isShort && methods.includes("totp") ? "totp" : "recovery_code";
+}
