@@ -18,7 +18,18 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "web/account"
 # The views that fill the page, and those that are sections of the account. A section whose template renders to nothing
 # belongs to a capability that is not configured: its script stays idle.
 VIEWS: Final = ("sign-in", "register", "reset", "email", "undo", "temporary", "second", "setup")
-SECTIONS: Final = ("devices", "password", "factors", "everywhere", "keys", "profile", "address", "data", "leave")
+SECTIONS: Final = (
+    "devices",
+    "password",
+    "passkeys",
+    "factors",
+    "everywhere",
+    "keys",
+    "profile",
+    "address",
+    "data",
+    "leave",
+)
 LANGUAGES: Final = ("en", "de", "fr", "es", "ar")
 RIGHT_TO_LEFT: Final = ("ar",)
 # No inline scripts or styles, nothing of other hosts, and no text that becomes markup or a script (Trusted Types).

@@ -10,6 +10,7 @@ import { everywhere } from "./views/everywhere.js";
 import { factors } from "./views/factors.js";
 import { keys } from "./views/keys.js";
 import { leave } from "./views/leave.js";
+import { passkeys } from "./views/passkeys.js";
 import { password } from "./views/password.js";
 import { profile } from "./views/profile.js";
 import { register } from "./views/register.js";
@@ -22,4 +23,4 @@ import { undo } from "./views/undo.js";
 
 const client = createClient({ baseUrl: new URL("..", import.meta.url).href });
 const outside = [signIn, register, reset, email, undo, temporary, second, setup];
-startPage(client, [...outside, devices, password, factors, everywhere, keys, profile, address, data, leave]);
+startPage(client, [...outside, devices, password, passkeys, factors, everywhere, keys, profile, address, data, leave]);

@@ -1,5 +1,6 @@
 /* The second step of a sign-in. */
 
+import { stopAutofill } from "../autofill.js";
 import { byId, clearForm } from "../forms.js";
 import { offerStep, onSecondStep } from "../second-step.js";
 import { setUp } from "./setup.js";
@@ -11,6 +12,7 @@ export const second = { name: "second", start, clear: () => clearForm(byId("seco
 
 /** Continue a sign-in whose password was right. */
 export async function continueWith(next) {
+  stopAutofill();
   if (!next.methods.length) {
     await setUp(next);
     return;

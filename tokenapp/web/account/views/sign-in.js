@@ -1,15 +1,17 @@
 /* The form for signing in. */
 
+import { renewAutofill, startAutofill } from "../autofill.js";
 import { byId, clearForm, onSubmit } from "../forms.js";
 import { continueWith } from "./second.js";
 import { replaceTemporary } from "./temporary.js";
 
 let page = null;
 
-export const signIn = { name: "sign-in", start, open: () => page.leave() };
+export const signIn = { name: "sign-in", start, open: () => page.leave(), clear: renewAutofill };
 
 function start(startedPage) {
   page = startedPage;
+  startAutofill(page.client);
   onSubmit(byId("sign-in"), async ({ username, password }) => {
     try {
       const result = await page.client.signIn(username, password);

@@ -1,0 +1,64 @@
+/* Passkeys among what the browser offers in the field for the name, and the button for one. */
+
+import { byId, setBusy, showMessage } from "./forms.js";
+import { hasPasskeys, passkeyError } from "./second-step.js";
+import { messageFor } from "./texts.js";
+
+const RENEWAL = 240_000; // before the challenge expires
+let client = null;
+let waiting = null;
+
+/** Show the button for a passkey, if the service and the browser have them. */
+export function startAutofill(clientOfPage) {
+  const button = byId("sign-in-passkey");
+  if (!button || !hasPasskeys()) return;
+  client = clientOfPage;
+  button.hidden = false;
+  button.onclick = signIn;
+}
+
+/** Offer passkeys if nobody is signed in. */
+export function renewAutofill() {
+  if (client?.user) stopAutofill();
+  else if (client && !waiting) offer();
+}
+
+/** End the offer, as before another request to the browser, which takes one at a time. */
+export function stopAutofill() {
+  waiting?.abort();
+  waiting = null;
+}
+
+async function offer() {
+  stopAutofill();
+  if (!(await PublicKeyCredential.isConditionalMediationAvailable?.()) || client.user || waiting) return;
+  const own = new AbortController();
+  waiting = own;
+  const timer = setTimeout(offer, RENEWAL);
+  try {
+    await client.signInWithPasskey({ mediation: "conditional", signal: own.signal });
+  } catch (error) {
+    if (!own.signal.aborted && error.code?.startsWith?.("passkey_")) showProblem(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function signIn() {
+  const button = byId("sign-in-passkey");
+  stopAutofill();
+  showProblem();
+  setBusy(button, true);
+  try {
+    await client.signInWithPasskey();
+  } catch (error) {
+    showProblem(passkeyError(error));
+    offer();
+  } finally {
+    setBusy(button, false);
+  }
+}
+
+function showProblem(error) {
+  showMessage(byId("sign-in").querySelector(".problem"), error && messageFor(error));
+}
