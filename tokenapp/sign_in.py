@@ -81,7 +81,7 @@ def continue_sign_in(
 
     Raises:
         errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound, errors.TooManyAttempts,
-            errors.InvalidCredentials, errors.ServiceUnavailable
+            errors.ServiceUnavailable
     """
     waiting = factors.pending.find(token, now)
     recovery_codes: list[str] = []
@@ -93,7 +93,10 @@ def continue_sign_in(
             recovery_codes[:] = checked.spend(writer) or ()
 
         amr = factors.assess(factors.PASSWORD, checked.proof).amr
-        grant = sessions.open_session(waiting.user, now, device, amr=amr, replaces=replaces, spend=spend)
+        try:
+            grant = sessions.open_session(waiting.user, now, device, amr=amr, replaces=replaces, spend=spend)
+        except errors.InvalidCredentials as error:
+            raise errors.SignInExpired(reason=error.reason) from None
     return SignedIn(grant, recovery_codes)
 
 

@@ -31,6 +31,7 @@ def use_factors(client: Client, username: str, registration: str) -> None:
     client.call("DELETE", f"/api/me/factors/{first.id}")  # the last one
     started = client.call("POST", "/api/me/factors/totp").json
     confirm(client, started["id"], Authenticator(started["secret"]).wrong)
+    confirm(client, "unknown", "000000")
     others = [enrol(client) for _ in range(4)]
     client.call("POST", "/api/me/factors/totp")  # too many
     client.call("DELETE", f"/api/me/factors/{others[0].id}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -287,7 +288,18 @@ def age_sessions(app: Flask, column: str, age: timedelta) -> None:
 # The tests
 
 
-def test_documented_responses_are_those_that_occur(app: Flask) -> None:
+def get_logo(app: Flask, folder: Path) -> Recorder:
+    """Get the logo of a service that has one."""
+    file = folder / "logo.svg"
+    file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    url = app.config["TOKENAPP"].database_url.render_as_string(hide_password=False)
+    client = new_user(make_app(url, TOKENAPP_BRAND_LOGO=str(file)), "lena")
+    version = client.send("GET", "/static/logo").header("ETag") or ""
+    client.send("GET", "/static/logo", headers={"If-None-Match": version})
+    return client
+
+
+def test_documented_responses_are_those_that_occur(app: Flask, tmp_path: Path) -> None:
     document = document_of(app)
     pia = new_user(app, "pia")
     use_passkeys(app, pia, "pia")
@@ -301,6 +313,7 @@ def test_documented_responses_are_those_that_occur(app: Flask) -> None:
         use_mail(app),
         pia,
         *use_second_factors(app),
+        get_logo(app, tmp_path),
         request_without_a_database(document),
     )
     assert occurred == set(documented_responses(document))

@@ -42,7 +42,8 @@ def documented_responses(document: Mapping[str, Any]) -> Iterator[Documented]:
 
 def check(document: Mapping[str, Any], method: str, target: str, response: Response) -> Documented:
     """Check that the document has this response; return which one it is."""
-    path = next(path for path in document["paths"] if _pattern(path).fullmatch(target.partition("?")[0]))
+    paths = sorted(document["paths"], key=lambda path: "{" in path)  # an exact path comes before a pattern
+    path = next(path for path in paths if _pattern(path).fullmatch(target.partition("?")[0]))
     responses = document["paths"][path][method.lower()]["responses"]
     assert str(response.status) in responses, f"{method} {target}: {response.status} {response.text}"
     check_response(document, responses[str(response.status)], response)

@@ -164,7 +164,9 @@ class endpoint:  # noqa: N801 -- used as a decorator
         if self.query is not None and self.credential != "client":
             kinds |= {errors.InvalidRequest}
         if self.rate_limited:
-            kinds |= {errors.InvalidCredentials, errors.TooManyAttempts}
+            kinds |= {errors.TooManyAttempts}
+        if self.rate_limited is True:
+            kinds |= {errors.InvalidCredentials}
         return sorted(
             kinds | {path.otherwise for path in self.path.values()}, key=lambda kind: (kind.status, kind.code)
         )

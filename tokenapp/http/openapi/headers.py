@@ -23,8 +23,8 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Last-Modified": ("When the file was changed.", _TEXT),
     "Content-Disposition": ("The name of the file.", _TEXT),
     "Vary": (
-        "The response depends on these headers of the request.",
-        {"enum": ["Accept-Encoding", "Origin", "Accept-Encoding, Origin"]},
+        "The request headers that the response depends on.",
+        {"type": "string", "pattern": "^(Accept-Encoding|Accept-Language|Cookie|Origin|Sec-Fetch-Site|, )+$"},
     ),
     "Content-Encoding": ("The file is compressed.", {"const": "gzip"}),
     "Cross-Origin-Resource-Policy": ("Pages of any origin may load the file.", {"const": "cross-origin"}),
