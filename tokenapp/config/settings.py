@@ -40,13 +40,17 @@ class Settings:
     """The settings as the program uses them: durations in seconds, lists as tuples."""
 
     secret_key: str = setting(
-        "SECRET_KEY", "", read.secret, "Encrypts the signing keys at rest. At least 32 random bytes.", secret=True
+        "SECRET_KEY",
+        "",
+        read.secret,
+        "Encrypts signing keys and TOTP secrets at rest. At least 32 random bytes.",
+        secret=True,
     )
     secret_key_fallbacks: tuple[str, ...] = setting(
         "SECRET_KEY_FALLBACKS",
         "",
         read.comma_separated,
-        "Former values, comma-separated. Keys encrypted under them are re-encrypted.",
+        "Former values, comma-separated. What they encrypted is encrypted again when it is used.",
         secret=True,
     )
     database_url: URL = setting(  # noqa: RUF009 -- it returns a field, as dataclasses.field does

@@ -14,15 +14,14 @@ import segno
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from tokenapp import config, db, encryption, errors
+from tokenapp import config, db, errors
 from tokenapp.factor_models import Totp
-from tokenapp.factors import registry
+from tokenapp.factors import registry, totp_secrets
 from tokenapp.factors.checks import Checked, Enrolment, normalize
 from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 
 MOST: Final = 5
-_PURPOSE: Final = "totp secrets"
 _STEPS: Final = (-1, 0, 1)
 _SECONDS: Final = 30
 _DIGITS: Final = 6
@@ -39,7 +38,7 @@ def create(writer: orm.Session, user: User, now: datetime) -> Enrolment:
         raise errors.InvalidRequest(detail=f"An account has at most {MOST} authenticator apps.")
     writer.execute(sa.delete(Totp).where(Totp.user_id == user.id, Totp.confirmed_at.is_(None)))
     secret, totp_id = pyotp.random_base32(), db.new_id(now)
-    encrypted = encryption.encrypt(secret.encode(), purpose=_PURPOSE, context=totp_id)
+    encrypted = totp_secrets.encrypt(secret, totp_id)
     values = {"id": totp_id, "user_id": user.id, "encrypted": encrypted, "created_at": now, "last_step": 0}
     writer.execute(sa.insert(Totp).values(values))
     uri = pyotp.TOTP(secret).provisioning_uri(name=user.username, issuer_name=config.current().brand_name)
@@ -64,7 +63,7 @@ def confirm(writer: orm.Session, user: User, code: str, now: datetime, totp_id: 
     step = next(_matching(row, normalize(code), now), None)
     if step is None:
         raise errors.InvalidCode(reason="totp: wrong code at the confirmation")
-    using = {"confirmed_at": now, "last_used_at": now, "last_step": step}
+    using = {"confirmed_at": now, **_used(row, step, now)}
     unconfirmed = (Totp.id == row.id, Totp.confirmed_at.is_(None))
     if not writer.connection().execute(sa.update(Totp).where(*unconfirmed).values(using)).rowcount:
         raise errors.FactorNotFound
@@ -91,20 +90,23 @@ def check(user: User, code: str, now: datetime) -> Checked:
     def spend(writer: orm.Session) -> None:
         # The one statement that decides which of several uses of a code succeeds.
         first = (Totp.id == row.id, Totp.confirmed_at.is_not(None), Totp.last_step < step)
-        using: dict[str, Any] = {"last_step": step, "last_used_at": now}
-        if not writer.connection().execute(sa.update(Totp).where(*first).values(using)).rowcount:
+        if not writer.connection().execute(sa.update(Totp).where(*first).values(_used(row, step, now))).rowcount:
             raise errors.InvalidCode(reason="totp: code used before")
 
     return Checked(Proof("totp"), spend)
 
 
+def _used(row: Totp, step: int, now: datetime) -> dict[str, Any]:
+    """Return what a use changes; a former ``SECRET_KEY`` is replaced, too."""
+    secret, outdated = totp_secrets.decrypt(row)
+    again = {"encrypted": totp_secrets.encrypt(secret, row.id)} if outdated else {}
+    return {"last_step": step, "last_used_at": now, **again}
+
+
 def _matching(row: Totp, code: str, now: datetime) -> Iterator[int]:
     """Yield the time steps around `now` that have this code."""
-    try:
-        secret, _ = encryption.decrypt(row.encrypted, purpose=_PURPOSE, context=row.id)
-    except encryption.UndecryptableError:
-        raise errors.ServiceUnavailable(reason="a TOTP secret was encrypted under another SECRET_KEY") from None
-    totp, current = pyotp.TOTP(secret.decode(), digits=_DIGITS), int(now.timestamp()) // _SECONDS
+    secret, _ = totp_secrets.decrypt(row)
+    totp, current = pyotp.TOTP(secret, digits=_DIGITS), int(now.timestamp()) // _SECONDS
     for step in (current + offset for offset in _STEPS):
         if hmac.compare_digest(totp.generate_otp(step).encode(), code.encode()):
             yield step

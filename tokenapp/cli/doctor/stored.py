@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tokenapp import accounts, clients, db
 from tokenapp.cli.doctor.finding import Check, Finding
 from tokenapp.config import Settings
-from tokenapp.factors import passkeys
+from tokenapp.factors import passkeys, totp_secrets
 from tokenapp.keys import lifecycle
 from tokenapp.models import Session
 
@@ -103,6 +103,26 @@ def _check_passkeys(settings: Settings, _now: datetime) -> Iterator[Finding]:
             )
 
 
+def _check_apps(_settings: Settings, _now: datetime) -> Iterator[Finding]:
+    former, unreadable = totp_secrets.count_outdated()
+    if former:
+        yield Finding(
+            "warning",
+            "authenticator apps",
+            f"{former} of them still need a former SECRET_KEY",
+            "without it their users cannot sign in with them",
+            "keep it in SECRET_KEY_FALLBACKS until each of them was used again",
+        )
+    if unreadable:
+        yield Finding(
+            "error",
+            "authenticator apps",
+            f"{unreadable} of them were encrypted under another SECRET_KEY",
+            "their users cannot sign in with them",
+            "add the former SECRET_KEY to SECRET_KEY_FALLBACKS, or run `flask users reset-factors NAME`",
+        )
+
+
 def _is_internal(address: str | None) -> bool:
     try:
         parsed = ip_address(address or "")
@@ -111,4 +131,11 @@ def _is_internal(address: str | None) -> bool:
     return any(parsed in network for network in _INTERNAL)
 
 
-CHECKS: Final[tuple[Check, ...]] = (_check_keys, _check_clients, _check_users, _check_addresses, _check_passkeys)
+CHECKS: Final[tuple[Check, ...]] = (
+    _check_keys,
+    _check_clients,
+    _check_users,
+    _check_addresses,
+    _check_passkeys,
+    _check_apps,
+)
