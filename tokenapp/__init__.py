@@ -11,7 +11,7 @@ from tokenapp.api import BLUEPRINTS, docs
 from tokenapp.http import lifecycle, metrics, mounting, problems
 from tokenapp.sessions import revocation_list
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def create_app(overrides: Mapping[str, str] | None = None) -> Flask:

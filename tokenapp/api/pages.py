@@ -19,7 +19,7 @@ from tokenapp.config.brand import Palette
 from tokenapp.http import files
 from tokenapp.http.endpoint import endpoint
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"
 _FOLDER: Final = Path(__file__).resolve().parent.parent / "web"
 _REVALIDATED: Final = "public, no-cache"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"

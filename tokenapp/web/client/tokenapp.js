@@ -6,7 +6,7 @@
  * Both only reduce the number of requests, because simultaneous refreshes of a session get the same refresh token.
  */
 
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 
 const REQUEST_TIMEOUT = 8000;
 const LOCK_TIMEOUT = 3000; // a suspended tab may hold the lock for hours
