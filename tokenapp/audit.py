@@ -138,7 +138,13 @@ def count(
         "ip_address": row["ip_address"],
     }
     statement = insert(AuditEvent).values(row).on_conflict_do_update(index_elements=[AuditEvent.id], set_=repeated)
-    db.execute_now(statement)
+    observe = observer.get()
+    if observe is None:
+        db.execute_now(statement)
+        return
+    with db.writing() as writer:
+        if writer.connection().execute(statement.returning(AuditEvent.count)).scalar() == 1:
+            observe(writer, [row])
 
 
 def record_all(writer: orm.Session, rows: list[dict[str, Any]]) -> None:

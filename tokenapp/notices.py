@@ -28,6 +28,7 @@ _KINDS: Final[Mapping[tuple[str, str | None], str]] = {
     ("session_ended", "reuse"): "reuse",
     ("user_locked", None): "locked",
     ("passkey_counter", None): "passkey_counter",
+    ("refresh_unproved", None): "refresh_unproved",
     ("sign_in", None): "new_device",
     ("factor_added", None): "factor_added",
     ("factor_removed", None): "factor_removed",

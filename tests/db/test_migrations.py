@@ -129,7 +129,7 @@ def test_upgrade_waits_for_another_longer_than_a_request_may_take(databases: Dat
             upgrades = [pool.submit(run_flask, url, "db", "upgrade") for url in urls]
             _, waiting = wait(upgrades, 4)
             assert len(waiting) == 2
-        assert [upgrade.result(20).returncode for upgrade in upgrades] == [0, 0]
+        assert [upgrade.result(60).returncode for upgrade in upgrades] == [0, 0]
 
 
 def test_service_is_ready_once_its_tables_are_current(empty: Flask) -> None:

@@ -7,7 +7,8 @@ import time_machine
 from flask import Flask
 
 from tests.mail.conftest import register
-from tests.support.app import PASSWORD, create_user
+from tests.support.app import PASSWORD, application, create_user
+from tests.support.bound_device import Browser, copy_of
 from tests.support.client import Client
 from tests.support.commandline import NEW_PASSWORD, run
 from tests.support.mailbox import Mailbox, deliver, text_of
@@ -86,6 +87,21 @@ def test_reuse_is_a_notice(app: Flask, mailbox: Mailbox, alice: Client) -> None:
         alice.refresh()
         assert alice.refresh(old).status == 403
         assert subjects(app, mailbox) == ["A session at localhost was ended"]
+
+
+@pytest.mark.parametrize(("mode", "status"), [("report", 200), ("enforce", 403)])
+def test_refresh_without_the_key_of_its_device_is_one_notice(
+    database_url: str, mailbox: Mailbox, mode: str, status: int
+) -> None:
+    with application(database_url, TOKENAPP_SMTP_URL=mailbox.url, TOKENAPP_DEVICE_BINDING=mode) as app:
+        register(app, mailbox, "alice")
+        browser = Browser(app)
+        browser.sign_in()
+        assert (browser.register().status, browser.prove().status) == (200, 200)
+        subjects(app, mailbox)
+        thief = copy_of(browser, with_cookie=False)
+        assert [thief.refresh().status for _ in range(3)] == [status] * 3
+        assert set(subjects(app, mailbox)) == {"Check your devices at localhost"}
 
 
 def test_locked_account_is_a_notice(app: Flask, mailbox: Mailbox, alice: Client) -> None:
