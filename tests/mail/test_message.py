@@ -146,7 +146,7 @@ def test_every_mail_is_complete_in_every_language(app: Flask, language: str) -> 
         ]
         assert fields[0] == fields[1], kind
         with app.app_context():
-            values = dict.fromkeys(("name", "when", "device", "address"), "VALUE")
+            values = dict.fromkeys(("name", "when", "device", "address", "factor"), "VALUE")
             content = texts.render(kind, "a@example.com", language, link="reset=TOKEN", **values)
         seen = Tags(content.html)
         assert seen.resources == []
