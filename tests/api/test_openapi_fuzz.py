@@ -7,12 +7,12 @@ documented credential.
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import unsupported_method
+from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
 
 from tests.conftest import Databases
 from tests.support.app import create_user, make_app
@@ -37,6 +37,9 @@ schema = schemathesis.openapi.from_wsgi("/openapi.json", respond)
 schema.config.generation.allow_extra_parameters = False
 schema.config.generation.with_security_parameters = False  # the test sends valid ones
 
+# The body has the documented form. Its link, credential or address is not one that the service accepts.
+_VALUE_REJECTED: Final = {kind.code for kind in (errors.AddressRejected, errors.LinkInvalid, errors.PasskeyRejected)}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _app(databases: Databases) -> Iterator[None]:
@@ -56,8 +59,11 @@ def test_every_response_is_documented(case: schemathesis.Case[Any]) -> None:
         create_user(served[-1])
     client = Client(served[-1])
     assert client.login(environ={"REMOTE_ADDR": "10.0.0.1"}).status == 200
-    headers = {"Authorization": f"Bearer {client.token}"}
-    cookies = {"refreshToken": client.cookie or ""}
+    # schemathesis knows a credential in these headers as valid, and repeats the request without it.
+    headers = {"Authorization": f"Bearer {client.token}", "Cookie": f"refreshToken={client.cookie}"}
     # This route checks requests of any method; tests/api/test_forward_auth.py tests it.
     excluded = [unsupported_method] if case.operation.path == "/api/verify" else []
-    case.call_and_validate(headers=headers, cookies=cookies, excluded_checks=excluded)
+    response = case.call(headers=headers)
+    if response.status_code == 400 and response.json().get("code") in _VALUE_REJECTED:
+        excluded.append(positive_data_acceptance)
+    case.validate_response(response, headers=headers, excluded_checks=excluded, transport_kwargs={"headers": headers})

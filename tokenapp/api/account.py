@@ -1,7 +1,7 @@
 """The account blueprint: one's own account, password and re-authentication."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from flask import Blueprint, Response, g
@@ -49,6 +49,8 @@ class NewPasswordBody(msgspec.Struct, rename="camel"):
 
 class ReauthenticationBody(msgspec.Struct):
     """The current password, or a second factor."""
+
+    ANY_REQUIRED: ClassVar = ("password", "method")
 
     password: Password | msgspec.UnsetType = msgspec.UNSET
     method: SecondMethod | msgspec.UnsetType = msgspec.UNSET

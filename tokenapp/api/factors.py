@@ -119,7 +119,7 @@ def confirm_totp(factor_id: str, body: CodeBody, principal: Principal, now: date
     return requests.json_response(Confirmed(codes or []))
 
 
-@bp.delete("/me/factors/<factor_id>")
+@bp.delete("/me/factors/<other_than(totp):factor_id>")
 @endpoint(credential="recent bearer", path={"factor_id": _ID}, errors=(errors.LastWayToSignIn,))
 def remove_factor(factor_id: str, principal: Principal, now: datetime) -> Response:
     """Remove a second factor of the account.

@@ -243,14 +243,14 @@ def list_passkeys(principal: Principal) -> Response:
     return _list(principal)
 
 
-@bp.patch("/me/passkeys/<passkey_id>")
+@bp.patch("/me/passkeys/<other_than(options):passkey_id>")
 @endpoint(body=NameBody, response=PasskeyItem, credential="bearer", path=_ID)
 def rename_passkey(body: NameBody, principal: Principal, passkey_id: str) -> Response:
     """Rename a passkey."""
     return requests.json_response(_item(passkeys.rename(principal.user_id, passkey_id, body.name)))
 
 
-@bp.delete("/me/passkeys/<passkey_id>")
+@bp.delete("/me/passkeys/<other_than(options):passkey_id>")
 @endpoint(response=PasskeyList, credential="recent bearer", path=_ID, errors=(errors.LastWayToSignIn,))
 def delete_passkey(principal: Principal, passkey_id: str, now: datetime) -> Response:
     """Delete a passkey.

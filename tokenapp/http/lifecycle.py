@@ -13,7 +13,7 @@ from flask_cors import CORS
 from tokenapp import audit, config, db
 from tokenapp.config import Settings
 from tokenapp.db import Database
-from tokenapp.http import logs, rate_limit, requests
+from tokenapp.http import logs, paths, rate_limit, requests
 from tokenapp.http.principal import RequestState, normalise_scheme
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
@@ -73,6 +73,7 @@ class _Context(AppContext):
 def init_app(app: App, settings: Settings) -> None:
     """Register the hooks of every request, the log format and CORS."""
     logs.set_up(settings.log_format)
+    app.url_map.converters["other_than"] = paths.OtherThan
     headers = (*_HEADERS, _HSTS) if settings.production else _HEADERS
     if settings.allowed_origins:
         _allow_origins(app, settings.allowed_origins)

@@ -54,6 +54,9 @@ def build(app: Flask, version: str) -> Object:
     routes = [*_routes(app)]
     types = sorted(_types(operation for _, operation in routes), key=lambda kind: kind.__name__)
     references, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for kind in types:
+        if any_required := getattr(kind, "ANY_REQUIRED", ()):
+            schemas[kind.__name__]["anyOf"] = [{"required": [name]} for name in any_required]
     with app.app_context():
         context = _Context(config.current(), dict(zip(types, references, strict=True)))
     kinds = {kind for _, operation in routes for kind in operation.all_errors}.union(_EVERYWHERE)
@@ -130,7 +133,8 @@ def _example_of(kind: type[msgspec.Struct]) -> Object:
     """Return a body with the required fields, for pages that send requests."""
     (definition,) = (each for each in msgspec.json.schema(kind)["$defs"].values() if each["title"] == kind.__name__)
     fields = definition["properties"]
-    return {name: fields[name]["examples"][0] for name in definition.get("required", ()) if "examples" in fields[name]}
+    required = (*definition.get("required", ()), *getattr(kind, "ANY_REQUIRED", ())[:1])
+    return {name: fields[name]["examples"][0] for name in required if "examples" in fields[name]}
 
 
 def _parameters(rule: Rule, operation: endpoint) -> Iterator[Object]:
