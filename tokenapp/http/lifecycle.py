@@ -25,7 +25,7 @@ _HEADERS: Final = (
     ("Referrer-Policy", "no-referrer"),
 )
 _HSTS: Final = ("Strict-Transport-Security", "max-age=31536000")
-_METHODS: Final = ("DELETE", "GET", "POST", "PUT")
+_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _ALLOWED_HEADERS: Final = ("Authorization", "Content-Type", "X-Request-ID")
 _EXPOSED_HEADERS: Final = (*rate_limit.HEADERS, "Retry-After", "WWW-Authenticate", "X-Request-ID")
 _PREFLIGHT_AGE: Final = 3600
