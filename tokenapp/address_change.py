@@ -42,7 +42,7 @@ def complete(token: str, now: datetime) -> None:
 
 
 def undo(token: str, now: datetime) -> None:
-    """Give a user the previous address back, after somebody else changed it.
+    """Give a user the previous address back, after another person changed it.
 
     The password stops working, because that person may know it: a link for a new one is mailed. All sessions are
     revoked, and all other links of the user end, except those that undo an earlier change.

@@ -122,7 +122,7 @@ def count(
 ) -> None:
     """Record a repeated event once per hour and subject, with a count.
 
-    So the log does not grow at the expense of whoever repeats it.
+    So repeated requests do not make the log grow.
 
     Args:
         about: names the subject, such as an account. It is not stored.

@@ -190,7 +190,7 @@ class AccessKey(Base):
     """A personal access key, for scripts; only its SHA-256 digest is stored.
 
     `id` is the ``sid`` of the access tokens that it is exchanged for. `scopes` are separated by spaces. `last_used_at`
-    is to the minute, and `noticed_at` is when its owner was told that it expires.
+    is to the minute, and `noticed_at` is when its owner was reminded that it expires.
     """
 
     __tablename__ = "access_keys"

@@ -27,7 +27,7 @@ def request(email: str, client: str, locale: str | None, now: datetime) -> None:
 def complete(token: str, password: str, now: datetime) -> None:
     """Set a new password; revoke all sessions, and end all other links of the user.
 
-    Second factors stay as they are, and nobody is signed in.
+    Second factors do not change, and no session is opened.
 
     Raises:
         errors.LinkInvalid, errors.PasswordRejected: nothing was written, and the link still works unless it is invalid.

@@ -58,7 +58,7 @@ def complete(token: str, username: str, password: str, device: Device, now: date
     binding = one_time_tokens.check(token, *_PURPOSES[config.current().registration], now=now)
     new = accounts.NewUser(username, password, email=binding.email, email_verified=True, locale=binding.locale)
     name = accounts.check(new)
-    if "@" in name and name != binding.address:  # it could be the address of somebody else
+    if "@" in name and name != binding.address:  # it could be the address of another person
         raise errors.UsernameRejected(detail="A user name must not contain an @, unless it is your e-mail address.")
     accounts.check_free(name, binding.email)
     try:

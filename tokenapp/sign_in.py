@@ -112,7 +112,7 @@ def authenticate(given: Credentials, now: datetime) -> User:
     typed = accounts.canonical(given.username)
     with db.reading() as session:
         user = session.scalars(accounts.by_name(typed)).one_or_none()
-    name = user.username if user else typed  # so that an account has one count, whichever of its names is used
+    name = user.username if user else typed  # all names of an account share one count
     with lockout.one_at_a_time(name):
         failures = lockout.count_attempt("password", name, now)
         try:

@@ -56,7 +56,7 @@ class BoundCookie(msgspec.Struct):
 
 
 class Instructions(msgspec.Struct, rename={"goes_on": "continue"}, omit_defaults=True):
-    """What the browser does for the session; without `continue`, it goes on."""
+    """What the browser does for the session; `continue` is true by default."""
 
     session_identifier: str
     refresh_url: str = ""

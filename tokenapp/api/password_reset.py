@@ -38,7 +38,7 @@ def request_password_reset(body: EmailBody, now: datetime) -> Response:
 def complete_password_reset(body: ResetBody, now: datetime) -> Response:
     """Set a new password, and revoke all sessions of the account.
 
-    It signs nobody in, and leaves second factors as they are.
+    It does not sign in, and does not change second factors.
     """
     password_reset.complete(body.token, body.new_password, now)
     return requests.no_content()

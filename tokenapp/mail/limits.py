@@ -30,9 +30,9 @@ def allow_client(client: str, now: datetime) -> bool:
 
 
 def count_request(writer: orm.Session, kind: str, address: str, now: datetime) -> None:
-    """Count a mail that somebody requested for a canonical address.
+    """Count a mail that was requested for a canonical address.
 
-    The limit per minute is for each kind, so that somebody who has just registered can reset their password.
+    The limit per minute is for each kind, so that a password can be reset right after the registration.
 
     Raises:
         OverLimitError

@@ -51,7 +51,7 @@ def register(sid: str, proof: str, audience: str, now: datetime) -> None:
 
 
 def prove(sid: str, proof: str | None, audience: str, now: datetime) -> bool:
-    """Record a proof of the session's key; return whether the session goes on.
+    """Record a proof of the session's key; return whether the session is live.
 
     Each challenge is accepted once, and none that is older than the one that was accepted last.
 

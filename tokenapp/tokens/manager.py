@@ -206,7 +206,7 @@ def set_cookie(response: Response, minted: Minted) -> None:
 def clear_cookie(response: Response) -> None:
     """Delete the refresh cookie, with the attributes that it was set with.
 
-    The bound cookie of its session is deleted with it, so that the browser asks at once whether the session goes on.
+    The bound cookie of its session is deleted with it, so that the browser asks at once whether the session is live.
     """
     unset_refresh_cookies(response)
     if config.current().device_binding != "off":

@@ -1,4 +1,4 @@
-"""Other servers: the rate limit's, and whatever answers at the issuer's URL."""
+"""Other servers: the rate limit's, and the one at the issuer's URL."""
 
 import json
 from collections.abc import Iterator
