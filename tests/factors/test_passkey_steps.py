@@ -137,9 +137,9 @@ def test_passkeys_change_only_within_five_minutes_of_the_sign_in(
     assert alice.call(method, path, payload=payload).status == 200
 
 
-def test_session_of_the_password_alone_adds_no_second_passkey(alice: Client, device: Authenticator) -> None:
-    del device  # alice's session is from before her first passkey
+def test_session_of_the_password_alone_adds_no_second_passkey(alice: Client) -> None:
     credential = Authenticator().create(creation_options(alice))
+    register(alice, Authenticator())
     response = alice.call("POST", "/api/me/passkeys", payload={"credential": credential})
     assert response.code == "reauthentication_required"
 

@@ -62,7 +62,12 @@ class AccessKeys(msgspec.Struct):
 
 
 @bp.post("")
-@endpoint(body=NewAccessKey, response=CreatedAccessKey, credential="fresh bearer", errors=(errors.TooManyAccessKeys,))
+@endpoint(
+    body=NewAccessKey,
+    response=CreatedAccessKey,
+    credential="fresh bearer, account's level",
+    errors=(errors.TooManyAccessKeys,),
+)
 def create_access_key(body: NewAccessKey, principal: Principal, now: datetime) -> Response:
     """Create an access key for scripts.
 

@@ -22,7 +22,13 @@ class TokenBody(msgspec.Struct):
 
 
 @bp.post("/me/email")
-@endpoint(body=EmailBody, response=Accepted, accepted=True, credential="fresh bearer", errors=(errors.AddressRejected,))
+@endpoint(
+    body=EmailBody,
+    response=Accepted,
+    accepted=True,
+    credential="fresh bearer, account's level",
+    errors=(errors.AddressRejected,),
+)
 def request_address_change(body: EmailBody, principal: Principal, now: datetime) -> Response:
     """Mail a link to the new address of the caller.
 

@@ -14,7 +14,7 @@ bp = Blueprint("personal_data", __name__, url_prefix="/api/me")
 
 
 @bp.delete("")
-@endpoint(credential="fresh bearer", cookie="cleared")
+@endpoint(credential="fresh bearer, account's level", cookie="cleared")
 def delete_account(principal: Principal, now: datetime) -> Response:
     """Delete the account of the caller, for good.
 

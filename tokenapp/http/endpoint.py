@@ -20,6 +20,7 @@ Credential = Literal[
     "bearer",
     "bearer or key's",
     "fresh bearer",
+    "fresh bearer, account's level",
     "recent bearer",
     "bearer, for a proxy",
     "client",
@@ -40,14 +41,19 @@ _BEARER: Final = (
     errors.InvalidRequest,
     errors.ServiceUnavailable,
 )
+_FRESH: Final[tuple[Security, tuple[type[TokenappError], ...]]] = (
+    [{"bearer": []}],
+    (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired),
+)
 _COOKIE: Final = (errors.CrossSiteRequest, errors.ServiceUnavailable)
 _REFRESH: Final = (errors.RefreshTokenMissing, errors.RefreshTokenExpired, errors.RefreshTokenRevoked)
 _CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[TokenappError], ...]]]] = {
     None: ([], ()),
     "bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope)),
     "bearer or key's": ([{"bearer": []}], _BEARER),
-    "fresh bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired)),
-    "recent bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired)),
+    "fresh bearer": _FRESH,
+    "fresh bearer, account's level": _FRESH,
+    "recent bearer": _FRESH,
     "bearer, for a proxy": (
         [{"bearer": []}, {"accessKey": []}],
         tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest),
@@ -66,6 +72,7 @@ _AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
     "bearer": principal.authenticate,
     "bearer or key's": partial(principal.authenticate, keys=True),
     "fresh bearer": partial(principal.authenticate, fresh=True),
+    "fresh bearer, account's level": partial(principal.authenticate, fresh=True, level=True),
     "recent bearer": principal.authenticate_recent,
     "bearer, for a proxy": principal.authenticate_for_proxy,
 }

@@ -10,7 +10,7 @@ from flask import Request, g, request
 from flask_jwt_extended import verify_jwt_in_request
 from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
-from tokenapp import access_keys, config, errors, tokens
+from tokenapp import access_keys, accounts, config, errors, factors, tokens
 from tokenapp.http.rate_limit import client_network
 from tokenapp.models import Grant, RefreshClaims
 from tokenapp.sessions import revocation_list
@@ -57,11 +57,12 @@ class RequestState(msgspec.Struct):
     own: bool = True
 
 
-def authenticate(*, fresh: bool = False, keys: bool = False) -> Principal:
+def authenticate(*, fresh: bool = False, level: bool = False, keys: bool = False) -> Principal:
     """Return the principal of the request's bearer token.
 
     Args:
         fresh: whether the user must have signed in within the last 15 minutes.
+        level: whether the sign-in must have the level of the account: with two factors, if it has a second one.
         keys: whether the token of an access key is allowed.
 
     Raises:
@@ -85,17 +86,21 @@ def authenticate(*, fresh: bool = False, keys: bool = False) -> Principal:
         raise errors.ReauthenticationRequired(challenge=tokens.FRESH_CHALLENGE) from None
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _reject(str(error))
+    if level:
+        factors.require_level(accounts.get_active(principal.user_id), principal.acr)
     return principal
 
 
 def authenticate_recent() -> Principal:
     """Return the principal, who must have signed in within five minutes.
 
+    The sign-in must have the level of the account.
+
     Raises:
         errors.AccessTokenMissing, errors.AccessTokenInvalid, errors.InvalidRequest
         errors.ReauthenticationRequired (RFC 9470, 3)
     """
-    principal = authenticate()
+    principal = authenticate(level=True)
     if principal.authenticated_at < datetime.now(UTC) - RECENT:
         challenge = f'error="insufficient_user_authentication", max_age="{RECENT.seconds}"'
         raise errors.ReauthenticationRequired(challenge=challenge)
