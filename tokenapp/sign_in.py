@@ -95,6 +95,8 @@ def continue_sign_in(
         amr = factors.assess(factors.PASSWORD, checked.proof).amr
         try:
             grant = sessions.open_session(waiting.user, now, device, amr=amr, replaces=replaces, spend=spend)
+        except errors.InvalidCode:
+            raise
         except errors.InvalidCredentials as error:
             raise errors.SignInExpired(reason=error.reason) from None
     return SignedIn(grant, recovery_codes)

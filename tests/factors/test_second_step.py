@@ -83,3 +83,10 @@ def test_recovery_code_of_another_user_is_wrong(app: Flask, authenticator: Authe
 def test_account_without_second_factor_signs_in_with_the_password(app: Flask, alice: Client) -> None:
     del alice
     assert Client(app).login(password=PASSWORD).status == 200
+
+
+def test_wrong_recovery_codes_count(app: Flask, authenticator: Authenticator) -> None:
+    del authenticator
+    wrong = "aaaa-bbbb-cccc-dddd"
+    statuses = [second_step(Client(app), pending_of(app), wrong, "recovery_code").status for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
