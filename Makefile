@@ -67,6 +67,8 @@ bench: $(VENV)/.benches
 soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
 	RANDOM_KEYS=1000000 SOURCE_FILES=100000 $(PY) -m pytest --quiet tests/access_keys/test_formats.py
+	FACTOR_ROUNDS=$${ROUNDS:-50} FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
+		tests/factors/test_races.py tests/factors/test_state_machine.py
 	MAIL_KILLS=$${KILLS:-20} $(PY) -m pytest --quiet tests/mail/test_outbox_server.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
