@@ -30,7 +30,7 @@ def required(databases: Databases, browser: Browser) -> Iterator[Site]:
 
 def confirm(visitor: Visitor, form: str) -> tuple[pyotp.TOTP, list[str]]:
     """Confirm the app whose key is shown; return it and the recovery codes."""
-    key = visitor.page.locator(f"#{form} .key")
+    key = visitor.page.locator(f"#{form} .totp-secret")
     expect(key).not_to_be_empty()
     app = pyotp.TOTP(key.inner_text().replace(" ", ""))
     # The next code is accepted too: it is for the sign-in that follows.
@@ -76,7 +76,7 @@ def test_app_is_set_up_and_needed_at_the_next_sign_in(visitor: Visitor) -> None:
     app, _ = enrol(visitor)
     expect(visitor.page.locator("#factors-list li")).to_have_count(1)
     visitor.expect_text("#factors-left", "Codes left: 10")
-    assert visitor.page.inner_text("#enrol .key") == ""
+    assert visitor.page.inner_text("#enrol .totp-secret") == ""
     sign_in_again(visitor)
     assert visitor.page.evaluate("document.cookie") == ""
     enter(visitor, "000000")
@@ -108,7 +108,7 @@ def test_picture_has_the_paths_of_the_service_and_nothing_else(visitor: Visitor)
     body = {"id": "a", "secret": "ABCDEFGH", "uri": "", "qrSvg": evil}
     visitor.page.route("**/factors/totp", lambda route: route.fulfill(json=body))
     visitor.page.click("#factors-add")
-    visitor.expect_text("#enrol .key", "ABCD EFGH")
+    visitor.expect_text("#enrol .totp-secret", "ABCD EFGH")
     shown = visitor.page.inner_html("#enrol .qr")
     assert shown == '<svg viewBox="0 0 9 9"><path d="M0 0h9v9z"></path></svg>'
 
@@ -220,7 +220,7 @@ def test_views_of_factors_are_accessible_and_fit_a_small_screen(site: Site, axe:
     page.click("#factors-add")
     expect(page.locator("#enrol .qr svg")).to_be_visible()
     inspect("enrol")
-    page.fill("#enrol-code", pyotp.TOTP(page.inner_text("#enrol .key").replace(" ", "")).now())
+    page.fill("#enrol-code", pyotp.TOTP(page.inner_text("#enrol .totp-secret").replace(" ", "")).now())
     page.keyboard.press("Enter")
     visitor.expect_focus("#codes-title")
     page.click("#codes-continue")

@@ -17,7 +17,7 @@ export function showEnrolment(name, enrolment) {
   const form = byId(name);
   clearForm(form);
   form.hidden = !enrolment;
-  form.querySelector(".key").textContent = enrolment?.secret.replace(/.{4}(?=.)/g, "$& ") ?? "";
+  form.querySelector(".totp-secret").textContent = enrolment?.secret.replace(/.{4}(?=.)/g, "$& ") ?? "";
   form.querySelector(".qr").replaceChildren(...(enrolment ? [picture(enrolment.qrSvg)] : []));
 }
 
