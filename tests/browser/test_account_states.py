@@ -80,7 +80,7 @@ def test_password_managers_find_the_fields(visitor: Visitor) -> None:
     script = "form => [...document.querySelectorAll(form + ' input')].map(each => each.autocomplete)"
     found = {form: visitor.page.evaluate(script, form) for form in ("#sign-in", "#change", "#again")}
     assert found == {
-        "#sign-in": ["username", "current-password"],
+        "#sign-in": ["username webauthn", "current-password"],
         "#change": ["username", "current-password", "new-password"],
-        "#again": ["username", "current-password"],
+        "#again": ["username", "current-password", "one-time-code"],
     }
