@@ -70,7 +70,7 @@ soak: $(VENV)/.checks
 	FACTOR_ROUNDS=$${ROUNDS:-50} FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
 		tests/factors/test_races.py tests/factors/test_state_machine.py
 	MAIL_KILLS=$${KILLS:-20} $(PY) -m pytest --quiet tests/mail/test_outbox_server.py
-	$(PY) -m pytest --quiet -m soak $(PARALLEL)
+	FUZZ_EXAMPLES=$${EXAMPLES:-100} $(PY) -m pytest --quiet tests/api/test_openapi_fuzz.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.

@@ -5,6 +5,7 @@ type, body, headers), and find 5xx, rejected valid requests, accepted invalid on
 documented credential.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any, Final
@@ -19,6 +20,7 @@ from tests.support.app import create_user, make_app
 from tests.support.client import Client
 from tokenapp import errors
 
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "8"))  # of each operation; `make soak` runs more
 served = [make_app("sqlite:////nowhere/nothing.db")]
 
 
@@ -51,7 +53,7 @@ def _app(databases: Databases) -> Iterator[None]:
 
 
 @schema.parametrize()
-@settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_response_is_documented(case: schemathesis.Case[Any]) -> None:
     # A new session for each request, because some requests revoke it; from another address, because some send wrong
     # passwords.
