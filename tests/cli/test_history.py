@@ -140,7 +140,10 @@ def test_pruned_session_is_explained_from_the_audit_log(app: Flask) -> None:
         f"The session {sids[1]} was pruned. The audit log contains no revocation, so it expired.\n"
     )
     delete(app, sa.delete(AuditEvent).where(AuditEvent.sid == sids[0]))
-    assert error_of(run(app, "sessions", "why", sids[0], code=1)) == "There is no session or user with that name."
+    assert (
+        error_of(run(app, "sessions", "why", sids[0], code=1))
+        == "There is no session, access key or user with that name."
+    )
 
 
 def test_latest_sessions_of_a_user_are_explained_newest_first(app: Flask) -> None:
@@ -153,4 +156,7 @@ def test_latest_sessions_of_a_user_are_explained_newest_first(app: Flask) -> Non
 
 
 def test_unknown_id_or_name_is_an_error(app: Flask) -> None:
-    assert error_of(run(app, "sessions", "why", "nobody", code=1)) == "There is no session or user with that name."
+    assert (
+        error_of(run(app, "sessions", "why", "nobody", code=1))
+        == "There is no session, access key or user with that name."
+    )

@@ -1,5 +1,6 @@
 """Authenticator apps after a change of ``SECRET_KEY``."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.support.client import Client, sign_in
 from tests.support.commandline import run_json
 
 FORMER = SETTINGS["SECRET_KEY"]
-CHANGED = {"SECRET_KEY": "another key for tests that is long enough"}
+CHANGED = {"SECRET_KEY": secrets.token_urlsafe(48)}
 WITH_FALLBACK = {**CHANGED, "SECRET_KEY_FALLBACKS": FORMER}
 
 
