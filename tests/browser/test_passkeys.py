@@ -127,6 +127,8 @@ class Visitor:
 
     def sign(self, mediation: str = "optional", *, milliseconds: int = 0) -> dict[str, Any]:
         """Sign on the page; return the credential, or the error's name."""
+        self.page.bring_to_front()  # a page without the focus may not sign
+        self.page.wait_for_function("document.hasFocus()")
         signed: dict[str, Any] = self.page.evaluate(SIGN, [self.rig.url(LOGIN), mediation, milliseconds])
         return signed
 

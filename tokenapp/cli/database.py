@@ -85,7 +85,8 @@ def _stored() -> str | None:
     engine = db.db.engine
     if engine.dialect.name == "sqlite" and not Path(str(engine.url.database).removeprefix("file:")).exists():
         return None
-    with engine.connect() as connection:
+    # A transaction would wait for other writers, and give up before the upgrade does.
+    with engine.execution_options(single_statement=True).connect() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
         stored: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
