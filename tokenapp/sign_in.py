@@ -80,13 +80,16 @@ def continue_sign_in(
     set up a factor, the answer confirms it.
 
     Raises:
-        errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound, errors.TooManyAttempts,
-            errors.ServiceUnavailable
+        errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound, errors.PasskeyRejected,
+            errors.TooManyAttempts, errors.ServiceUnavailable
     """
     waiting = factors.pending.find(token, now)
     recovery_codes: list[str] = []
     with _counted_code(waiting.user, None, now):
-        checked = (factors.check_setup if waiting.setup else factors.check)(waiting.user, answer, now)
+        if waiting.setup:
+            checked = factors.setup.check(waiting, answer, device, now)
+        else:
+            checked = factors.check(waiting.user, answer, now)
 
         def spend(writer: orm.Session) -> None:
             factors.pending.spend(writer, waiting, now)

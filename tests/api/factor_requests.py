@@ -8,6 +8,7 @@ from flask import Flask
 from tests.support.app import PASSWORD, make_app
 from tests.support.authenticator import Authenticator, confirm, enrol, second_step
 from tests.support.client import Client
+from tests.support.security_keys import Authenticator as SecurityKey
 
 
 def requiring(app: Flask) -> Flask:
@@ -23,6 +24,10 @@ def use_factors(client: Client, username: str, registration: str) -> None:
     second_step(client, pending, "000000")  # before there is a secret
     started = client.send("POST", "/api/login/setup/totp", payload={"pending": pending}).json
     client.send("POST", "/api/login/setup/totp", payload={"pending": "x"})
+    client.send("POST", "/api/login/setup/passkey", payload={"pending": "x"})
+    options = client.send("POST", "/api/login/setup/passkey", payload={"pending": pending}).json
+    step = {"method": "passkey", "credential": {**SecurityKey().create(options), "rawId": "AAAA"}}
+    client.send("POST", "/api/login/second", payload={**step, "pending": pending})
     first = Authenticator(started["secret"], started["id"])
     second_step(client, pending, first.wrong)
     first.recovery_codes = second_step(client, pending, first.code(-1)).json["recoveryCodes"]

@@ -29,7 +29,7 @@ def start(app: Flask, pending: str) -> Authenticator:
 def test_password_leads_to_the_setup(app: Flask) -> None:
     response = Client(app).login()
     assert (response.status, response.code, response.cookie) == (401, "second_factor_required", None)
-    assert (response.json["methods"], response.json["setup"]) == ([], ["totp"])
+    assert (response.json["methods"], response.json["setup"]) == ([], ["totp", "passkey"])
 
 
 def test_code_of_the_new_app_signs_in_and_gives_recovery_codes(app: Flask) -> None:

@@ -8,8 +8,8 @@ from flask import Blueprint, Response
 
 from tokenapp import config, errors
 from tokenapp.api.account import Code
-from tokenapp.api.second_step import Pending
-from tokenapp.factors import enrolment
+from tokenapp.api.second_step import PendingBody
+from tokenapp.factors import enrolment, setup
 from tokenapp.factors.checks import Enrolment
 from tokenapp.http import requests
 from tokenapp.http.endpoint import PathId, endpoint
@@ -54,12 +54,6 @@ class CodeBody(msgspec.Struct):
     code: Code
 
 
-class PendingBody(msgspec.Struct):
-    """A pending sign-in that is to set up a second factor."""
-
-    pending: Pending
-
-
 class Confirmed(msgspec.Struct, rename="camel"):
     """Ten recovery codes if this is the first second factor; else an empty list."""
 
@@ -99,7 +93,7 @@ def set_up_totp(body: PendingBody, now: datetime) -> Response:
 
     This is for a sign-in that requires a second factor of a user who has none. A code confirms it, in the second step.
     """
-    return _enrolment(enrolment.set_up_totp(body.pending, now))
+    return _enrolment(setup.start_totp(body.pending, now))
 
 
 @bp.post("/me/factors/totp/<factor_id>/confirm")

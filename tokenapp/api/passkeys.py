@@ -4,7 +4,6 @@ The options are for the browser's `parseCreationOptionsFromJSON` and `parseReque
 what its `toJSON` returns. The application loads these routes only if the issuer's host can have passkeys.
 """
 
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -14,8 +13,10 @@ from flask import Blueprint, Response, g
 
 from tokenapp import accounts, config, errors, tokens
 from tokenapp.api.auth import LoginResponse
+from tokenapp.api.passkey_creation import TIMEOUT, Creation, Descriptor, base64url, creation_for
+from tokenapp.api.second_step import PendingBody
 from tokenapp.factor_models import Passkey
-from tokenapp.factors import assertions, challenges, passkeys
+from tokenapp.factors import assertions, challenges, passkeys, setup
 from tokenapp.factors.enrolment import Author
 from tokenapp.http import requests
 from tokenapp.http.endpoint import PathId, endpoint
@@ -25,7 +26,6 @@ from tokenapp.sessions import device_names
 
 bp = Blueprint("passkeys", __name__, url_prefix="/api")
 _ID: Final = {"passkey_id": PathId(errors.PasskeyNotFound)}
-_TIMEOUT: Final = int(challenges.LIFETIME.total_seconds() * 1000)
 Bytes = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]*$", description="Bytes in base64url.", examples=["AQID"])]
 Name = Annotated[
     str,
@@ -36,63 +36,6 @@ Name = Annotated[
         examples=["Work laptop"],
     ),
 ]
-
-
-class RelyingParty(msgspec.Struct):
-    """The service, as an authenticator shows it."""
-
-    id: str
-    name: str
-
-
-class UserEntity(msgspec.Struct, rename="camel"):
-    """The user, as an authenticator shows them."""
-
-    id: str
-    name: str
-    display_name: str
-
-
-class Parameter(msgspec.Struct):
-    """A supported algorithm (COSE)."""
-
-    alg: int
-    type: Literal["public-key"] = "public-key"
-
-
-class Descriptor(msgspec.Struct):
-    """A passkey that the user has."""
-
-    id: str
-    transports: list[str]
-    type: Literal["public-key"] = "public-key"
-
-
-class Selection(msgspec.Struct, rename="camel"):
-    """What the authenticator must be able to do."""
-
-    resident_key: Literal["required"] = "required"
-    require_resident_key: bool = True
-    user_verification: Literal["required"] = "required"
-
-
-class CreationOptions(msgspec.Struct, rename="camel"):
-    """Options for a new passkey (WebAuthn, 5.4)."""
-
-    rp: RelyingParty
-    user: UserEntity
-    challenge: str
-    pub_key_cred_params: list[Parameter]
-    timeout: int
-    exclude_credentials: list[Descriptor]
-    authenticator_selection: Selection
-    attestation: Literal["none"] = "none"
-
-
-class Creation(msgspec.Struct, rename="camel"):
-    """What `navigator.credentials.create` takes, in JSON."""
-
-    public_key: CreationOptions
 
 
 class RequestOptions(msgspec.Struct, rename="camel"):
@@ -213,17 +156,20 @@ class AddedPasskey(msgspec.Struct, rename="camel", omit_defaults=True):
 @endpoint(response=Creation, credential="recent bearer")
 def passkey_creation_options(principal: Principal, now: datetime) -> Response:
     """Return the options for a new passkey."""
-    settings, user = config.current(), accounts.get_active(principal.user_id)
-    options = CreationOptions(
-        rp=RelyingParty(settings.rp_id, settings.brand_name),
-        user=UserEntity(_base64url(user.id.encode()), user.username, user.username),
-        challenge=_base64url(challenges.issue(passkeys.use_of(principal.sid), now)),
-        pub_key_cred_params=[Parameter(each) for each in challenges.ALGORITHMS],
-        timeout=_TIMEOUT,
-        exclude_credentials=_descriptors(passkeys.list_passkeys(user.id)),
-        authenticator_selection=Selection(),
-    )
-    return requests.json_response(Creation(options))
+    user = accounts.get_active(principal.user_id)
+    return requests.json_response(creation_for(user, principal.sid, passkeys.list_passkeys(user.id), now))
+
+
+@bp.post("/login/setup/passkey")
+@endpoint(body=PendingBody, response=Creation, errors=(errors.SignInExpired, errors.ServiceUnavailable))
+def passkey_setup_options(body: PendingBody, now: datetime) -> Response:
+    """Return the options for a new passkey while signing in.
+
+    This is for a sign-in that requires a second factor of a user who has none. The new passkey confirms it, in the
+    second step.
+    """
+    waiting = setup.start_passkey(body.pending, now)
+    return requests.json_response(creation_for(waiting.user, waiting.digest, [], now))
 
 
 @bp.post("/me/passkeys")
@@ -265,8 +211,8 @@ def delete_passkey(principal: Principal, passkey_id: str, now: datetime) -> Resp
 @endpoint(response=Request)
 def passkey_request_options(now: datetime) -> Response:
     """Return the options for a signature by any passkey of the service."""
-    challenge = _base64url(challenges.issue(assertions.USE, now))
-    return requests.json_response(Request(RequestOptions(challenge, _TIMEOUT, config.current().rp_id)))
+    challenge = base64url(challenges.issue(assertions.USE, now))
+    return requests.json_response(Request(RequestOptions(challenge, TIMEOUT, config.current().rp_id)))
 
 
 @bp.post("/login/passkey")
@@ -301,7 +247,7 @@ def _list(principal: Principal) -> Response:
 
 def _signal(user: User, own: Sequence[Passkey] | None = None) -> Signal:
     accepted = [each.credential_id for each in (passkeys.list_passkeys(user.id) if own is None else own)]
-    return Signal(config.current().rp_id, _base64url(user.id.encode()), user.username, user.username, accepted)
+    return Signal(config.current().rp_id, base64url(user.id.encode()), user.username, user.username, accepted)
 
 
 def _item(passkey: Passkey) -> PasskeyItem:
@@ -318,11 +264,3 @@ def _item(passkey: Passkey) -> PasskeyItem:
 
 def _author(principal: Principal) -> Author:
     return Author(principal.user_id, principal.sid, principal.acr)
-
-
-def _descriptors(own: Sequence[Passkey]) -> list[Descriptor]:
-    return [Descriptor(each.credential_id, each.transports.split()) for each in own]
-
-
-def _base64url(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -16,6 +16,12 @@ bp = Blueprint("second_step", __name__, url_prefix="/api")
 Pending = Annotated[str, text(64, "`pending` of the first step.", "A" * 43)]
 
 
+class PendingBody(msgspec.Struct):
+    """A pending sign-in that is to set up a second factor."""
+
+    pending: Pending
+
+
 class SecondStepBody(msgspec.Struct):
     """A pending sign-in, and a second factor: a code, or the credential of a passkey."""
 
@@ -43,6 +49,7 @@ class SecondStepResponse(LoginResponse, omit_defaults=True):
         errors.InvalidCode,
         errors.PasskeyInvalid,
         errors.PasskeyUnknown,
+        errors.PasskeyRejected,
         errors.FactorNotFound,
     ),
 )
@@ -50,7 +57,7 @@ def second_step(body: SecondStepBody, now: datetime) -> Response:
     """Continue a sign-in with a second factor.
 
     This opens a session, and revokes the session of a refresh cookie in the request. If the pending sign-in is to set
-    up a second factor, the code confirms it, and the response has recovery codes.
+    up a second factor, the code or the new passkey confirms it, and the response has recovery codes.
     """
     replaced = tokens.sids_of_cookies(most=1)
     signed_in = sign_in.continue_sign_in(

@@ -3,8 +3,8 @@
 pyotp and segno are imported only when an authenticator app is used.
 """
 
-from tokenapp.factors import pending
-from tokenapp.factors.checks import METHODS, Answer, Checked, check, check_setup
+from tokenapp.factors import pending, setup
+from tokenapp.factors.checks import METHODS, Answer, Checked, check
 from tokenapp.factors.levels import PASSWORD, Level, Proof, acr_of, assess
 from tokenapp.factors.registry import require_level
 
@@ -18,7 +18,7 @@ __all__ = [
     "acr_of",
     "assess",
     "check",
-    "check_setup",
     "pending",
     "require_level",
+    "setup",
 ]

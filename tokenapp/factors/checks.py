@@ -7,7 +7,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import orm
 
-from tokenapp import errors
 from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 
@@ -64,23 +63,6 @@ def check(user: User, answer: Answer, now: datetime) -> Checked:
             from tokenapp.factors import assertions  # noqa: PLC0415 -- see above
 
             return assertions.check(user, answer.credential or {}, now)
-
-
-def check_setup(user: User, answer: Answer, now: datetime) -> Checked:
-    """Check an answer that confirms the first factor of `user`, who is signing in.
-
-    Raises:
-        errors.InvalidCode, errors.FactorNotFound
-    """
-    if answer.method != "totp":
-        raise errors.InvalidCode(reason=f"{answer.method}: cannot be set up while signing in")
-    from tokenapp.factors import totp  # noqa: PLC0415 -- as above
-
-    def spend(writer: orm.Session) -> list[str] | None:
-        locked = writer.get_one(User, user.id, with_for_update=True)
-        return totp.confirm(writer, locked, answer.code, now)
-
-    return Checked(Proof("totp"), spend)
 
 
 def normalize(code: str) -> str:

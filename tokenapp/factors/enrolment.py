@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tokenapp import audit, db, errors, sessions
 from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
-from tokenapp.factors import pending, recovery_codes, registry
+from tokenapp.factors import recovery_codes, registry
 from tokenapp.factors.checks import Enrolment
 from tokenapp.models import Session, User
 
@@ -74,24 +74,6 @@ def confirm_totp(author: Author, totp_id: str, code: str, now: datetime) -> list
 
     with db.writing() as writer:
         return totp.confirm(writer, registry.authorize(writer, *author, now), code, now, totp_id)
-
-
-@db.retried
-def set_up_totp(token: str, now: datetime) -> Enrolment:
-    """Return a new secret for a pending sign-in that must set up a second factor.
-
-    Raises:
-        errors.SignInExpired: there is no such pending sign-in, or it does not allow that.
-    """
-    from tokenapp.factors import totp  # noqa: PLC0415 -- as above
-
-    waiting = pending.find(token, now)
-    with db.writing() as writer:
-        user = writer.get(User, waiting.user.id, with_for_update=True)
-        live = sa.select(PendingSignIn.digest).where(PendingSignIn.digest == waiting.digest, PendingSignIn.setup)
-        if user is None or user.second_factor or writer.scalar(live) is None:
-            raise errors.SignInExpired
-        return totp.create(writer, user, now)
 
 
 @db.retried

@@ -1,9 +1,9 @@
 """Passkeys of a user: added, listed, renamed, deleted (WebAuthn Level 3)."""
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -12,14 +12,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tokenapp import db, errors
 from tokenapp.factor_models import Passkey, RecoveryCode
 from tokenapp.factors import challenges, registry
+from tokenapp.factors.checks import Checked
 from tokenapp.factors.enrolment import Author
+from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 
 MOST: Final = 20
 MAX_NAME: Final = 64
-_TRANSPORT: Final = re.compile(r"[a-z-]{1,20}")
-_MOST_TRANSPORTS: Final = 6
 _ENOUGH_WITHOUT_PASSWORD: Final = 2
+
+
+class _New(NamedTuple):
+    """A passkey that an authenticator has created, and the challenge it signed."""
+
+    challenge: bytes
+    values: dict[str, Any]
 
 
 def list_passkeys(user_id: str) -> Sequence[Passkey]:
@@ -28,9 +35,13 @@ def list_passkeys(user_id: str) -> Sequence[Passkey]:
         return session.scalars(sa.select(Passkey).where(Passkey.user_id == user_id).order_by(Passkey.id)).all()
 
 
-def use_of(sid: str) -> str:
-    """Return what the challenges of a session's new passkeys are for."""
-    return f"registration {sid}"
+def use_of(owner: str) -> str:
+    """Return what the challenges of new passkeys are for.
+
+    Args:
+        owner: the session that adds the passkey, or the digest of the pending sign-in that sets it up.
+    """
+    return f"registration {owner}"
 
 
 def add(by: Author, credential: Mapping[str, Any], name: str, now: datetime) -> tuple[Passkey, list[str] | None]:
@@ -42,47 +53,59 @@ def add(by: Author, credential: Mapping[str, Any], name: str, now: datetime) -> 
         errors.PasskeyRejected: it is invalid, or known, or the user has too many.
         errors.AccessTokenInvalid, errors.ReauthenticationRequired
     """
+    return _add(by, _verify(credential, by.sid, name, now), now)
+
+
+def check_setup(user: User, credential: Mapping[str, Any], owner: str, name: str, now: datetime) -> Checked:
+    """Check the passkey that an authenticator has created while `user` signs in.
+
+    Raises:
+        errors.PasskeyRejected: it is invalid.
+    """
+    new = _verify(credential, owner, name, now)
+
+    def spend(writer: orm.Session) -> list[str] | None:
+        return _insert(writer, writer.get_one(User, user.id, with_for_update=True), new, now)
+
+    return Checked(Proof("passkey", user_verified=True, device_bound=not new.values["backup_eligible"]), spend)
+
+
+def _verify(credential: Mapping[str, Any], owner: str, name: str, now: datetime) -> _New:
     from tokenapp.factors import webauthn  # noqa: PLC0415 -- fido2 is loaded when a passkey is used
 
     try:
         challenge = webauthn.challenge_of(credential)
-        if not challenges.is_valid(challenge, use_of(by.sid), now):
+        if not challenges.is_valid(challenge, use_of(owner), now):
             raise errors.PasskeyRejected(reason="challenge", detail="This took too long. Please try again.")
         created = webauthn.verify_registration(credential)
     except webauthn.SignatureError as error:
         raise errors.PasskeyRejected(reason=str(error)) from None
-    transports = [each for each in credential["response"].get("transports") or () if _TRANSPORT.fullmatch(each)]
-    values = {
-        "id": db.new_id(now),
-        "user_id": by.user_id,
-        "credential_id": created.credential_id,
-        "public_key": created.public_key,
-        "rp_id": created.rp_id,
-        "name": name,
-        "transports": " ".join(transports[:_MOST_TRANSPORTS]),
-        "aaguid": created.aaguid,
-        "sign_count": created.sign_count,
-        "backup_eligible": created.backup_eligible,
-        "backed_up": created.backed_up,
-        "created_at": now,
-        "last_used_at": None,
-    }
-    return _add(by, challenge, values, now)
+    about = {"id": db.new_id(now), "name": name, "created_at": now, "last_used_at": None}
+    return _New(challenge, about | asdict(created))
 
 
 @db.retried
-def _add(by: Author, challenge: bytes, values: dict[str, Any], now: datetime) -> tuple[Passkey, list[str] | None]:
-    insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
+def _add(by: Author, new: _New, now: datetime) -> tuple[Passkey, list[str] | None]:
     with db.writing() as writer:
-        user = registry.authorize(writer, *by, now)
-        if not challenges.spend(writer, challenge, now):
-            raise errors.PasskeyRejected(reason="used challenge")
-        if _count(writer, by.user_id) >= MOST:
-            raise errors.PasskeyRejected(detail=f"An account has at most {MOST} passkeys.")
-        inserting = insert(Passkey).values(values).on_conflict_do_nothing().returning(Passkey.id)
-        if writer.connection().execute(inserting).first() is None:
-            raise errors.PasskeyRejected(detail="This passkey was added before.")
-        return Passkey(**values), registry.added(writer, user, "passkey", now)
+        codes = _insert(writer, registry.authorize(writer, *by, now), new, now)
+        return Passkey(user_id=by.user_id, **new.values), codes
+
+
+def _insert(writer: orm.Session, user: User, new: _New, now: datetime) -> list[str] | None:
+    """Store a new passkey of `user`, locked; return what comes with the first factor.
+
+    Raises:
+        errors.PasskeyRejected: it is known, its challenge was used before, or the user has too many.
+    """
+    if not challenges.spend(writer, new.challenge, now):
+        raise errors.PasskeyRejected(reason="used challenge")
+    if _count(writer, user.id) >= MOST:
+        raise errors.PasskeyRejected(detail=f"An account has at most {MOST} passkeys.")
+    insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
+    inserting = insert(Passkey).values(user_id=user.id, **new.values).on_conflict_do_nothing().returning(Passkey.id)
+    if writer.connection().execute(inserting).first() is None:
+        raise errors.PasskeyRejected(detail="This passkey was added before.")
+    return registry.added(writer, user, "passkey", now)
 
 
 def rename(user_id: str, passkey_id: str, name: str) -> Passkey:

@@ -42,7 +42,7 @@ def begin(user: User, now: datetime) -> errors.SecondFactorRequired:
         raise errors.InvalidCredentials(reason="credentials changed during sign-in")
     members: dict[str, object] = {"pending": token, "methods": registry.methods_of(user), "setup": []}
     if not user.second_factor:
-        members["setup"] = list(registry.SETUP)
+        members["setup"] = registry.kinds_to_set_up()
     return errors.SecondFactorRequired(reason="password verified", members=members)
 
 

@@ -18,9 +18,12 @@ CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
     "totp": sa.select(Totp.user_id).where(Totp.confirmed_at.is_not(None)),
     "passkey": sa.select(Passkey.user_id),
 }
-# The kinds that a pending sign-in can set up.
-SETUP: Final[tuple[Kind, ...]] = ("totp",)
 STEP_UP: Final = 'error="insufficient_user_authentication", acr_values="2", max_age="300"'  # RFC 9470, 3
+
+
+def kinds_to_set_up() -> list[Kind]:
+    """Return the kinds that a sign-in can set up; passkeys need a domain."""
+    return ["totp", "passkey"] if config.current().rp_id else ["totp"]
 
 
 def methods_of(user: User) -> list[str]:

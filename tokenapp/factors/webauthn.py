@@ -5,6 +5,7 @@ algorithm of a new key, frames of other origins, the backup flags, and whose cre
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -29,6 +30,8 @@ from tokenapp.config.checks import origin_of
 from tokenapp.factors.challenges import ALGORITHMS
 
 _MAX_CREDENTIAL_ID: Final = 1023
+_TRANSPORT: Final = re.compile(r"[a-z-]{1,20}")
+_MOST_TRANSPORTS: Final = 6
 T = TypeVar("T")
 logging.getLogger("fido2").setLevel(logging.WARNING)  # or it logs the id of each credential
 
@@ -44,6 +47,7 @@ class NewCredential:
     credential_id: str
     public_key: bytes
     rp_id: str
+    transports: str
     aaguid: str
     sign_count: int
     backup_eligible: bool
@@ -109,10 +113,12 @@ def _verify_registration(credential: Mapping[str, Any]) -> NewCredential:
         raise SignatureError("long credential id")
     _check_key(created.public_key)
     _check_backup(data)
+    transports = [each for each in credential["response"].get("transports") or () if _TRANSPORT.fullmatch(each)]
     return NewCredential(
         credential_id=websafe_encode(created.credential_id),
         public_key=cbor.encode(created.public_key),
         rp_id=config.current().rp_id,
+        transports=" ".join(transports[:_MOST_TRANSPORTS]),
         aaguid=str(created.aaguid),
         sign_count=data.counter,
         backup_eligible=data.is_backup_eligible(),

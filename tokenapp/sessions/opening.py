@@ -39,8 +39,10 @@ def open_session(
     """
     session = _new_session(user.id, now, device, amr)
     with db.writing() as writer:
-        # The share lock makes a concurrent disabling or password change wait for this sign-in, or win outright.
-        allowed = writer.scalar(sa.select(User.id).where(*unchanged(user)).with_for_update(read=True)) is not None
+        # The lock makes a concurrent disabling or password change wait for this sign-in, or win outright. It is shared
+        # unless `spend` may change the user: two transactions cannot both upgrade a shared lock.
+        locking = sa.select(User.id).where(*unchanged(user)).with_for_update(read=spend is None)
+        allowed = writer.scalar(locking) is not None
         if allowed:
             if spend is not None:
                 spend(writer)
