@@ -171,13 +171,18 @@ def _decoy_hash(kind: str) -> str:
 
 
 def _in_pool(work: Callable[[], _Result]) -> _Result:
-    """Run `work` in one of two threads with low priority, and wait for it."""
+    """Run `work` in one of two threads with low priority, and wait for it.
+
+    A command runs it itself: Ctrl-C while a thread of the pool starts would leave a process that never ends.
+    """
+    left = db.time_left()
+    if left is None:
+        return work()
     watch.queue(1)
     future = _pool(os.getpid()).submit(_timed, work)
     future.add_done_callback(lambda _future: watch.queue(-1))
-    left = db.time_left()
     try:
-        return future.result(None if left is None else max(_MIN_TIMEOUT, left - _RESERVED))
+        return future.result(max(_MIN_TIMEOUT, left - _RESERVED))
     except TimeoutError:
         if future.cancel():
             raise errors.ServiceUnavailable(reason="hash queue slow") from None
