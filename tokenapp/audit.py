@@ -55,6 +55,7 @@ Kind = Literal[
     "events_pruned",
 ]
 PRUNE_BATCH: Final = 25
+MAX_REASON: Final = 64  # of its column; PostgreSQL rejects longer texts
 UNKNOWN_KEPT: Final = timedelta(days=30)
 
 
@@ -166,7 +167,7 @@ def event(
         "at": now,
         "user_id": user_id,
         "sid": sid,
-        "reason": reason,
+        "reason": reason and reason[:MAX_REASON],
         "actor": by.kind,
         "request_id": by.request_id,
         "ip_address": by.ip_address,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import get_args
 
 import sqlalchemy as sa
@@ -25,6 +26,12 @@ def test_successful_refreshes_are_not_recorded(app: Flask) -> None:
     for token in (second, first):  # damped, and within the grace period
         assert client.refresh(token).cookie == second
     assert kinds(app) == before == [("sign_in", None)]
+
+
+def test_reason_is_cut_to_what_the_database_stores(app: Flask) -> None:
+    with app.app_context():
+        audit.record_alone("sign_in_failed", datetime.now(UTC), reason="x" * 300)
+    assert kinds(app) == [("sign_in_failed", "x" * 64)]
 
 
 @contextmanager
