@@ -221,6 +221,13 @@ def test_other_accounts_are_not_affected(app: Flask) -> None:
     assert login(app, "bob", PASSWORD).status == 200
 
 
+@pytest.mark.parametrize("purpose", ["session", "code"])
+def test_name_does_not_count_for_another_purpose(app: Flask, purpose: lockout.Purpose) -> None:
+    fail(app, FREE, f"{purpose} 7")
+    with app.app_context():
+        assert lockout.state(purpose, "7", datetime.now(UTC)).failures == 0
+
+
 def test_sessions_of_a_locked_account_stay_valid(app: Flask) -> None:
     create_user(app)
     client = sign_in(app)

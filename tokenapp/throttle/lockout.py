@@ -27,11 +27,12 @@ FIRST_WAIT: Final = timedelta(seconds=30)
 LONGEST_WAIT: Final = timedelta(hours=1)
 LOCK_TIME: Final = timedelta(hours=24)
 PRUNE_BATCH: Final = 1000
-# Part of the stored digests: never change one.
+# Part of the stored digests: never change one. None begins with another: a name could have the digest of another
+# purpose then.
 _LABELS: Final[Mapping[Purpose, str]] = {
     "password": "throttle ",
-    "session": "throttle session ",
-    "code": "throttle code ",
+    "session": "session throttle ",
+    "code": "code throttle ",
 }
 _DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
 _LONGEST_TURN: Final = 2.0
