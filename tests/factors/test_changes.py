@@ -6,9 +6,9 @@ import pytest
 import time_machine
 from flask import Flask
 
-from tests.support.app import PASSWORD
+from tests.support.app import PASSWORD, create_user
 from tests.support.authenticator import Authenticator, confirm, enrol, pending_of, second_step
-from tests.support.client import Client, claims_of
+from tests.support.client import Client, claims_of, sign_in
 from tests.support.commandline import NEW_PASSWORD, can_sign_in, run
 
 SHORT = "vK9#xq!L"
@@ -55,6 +55,12 @@ def test_qr_code_has_no_styles(alice: Client) -> None:
     assert started["qrSvg"].startswith("<svg ")
     assert "style" not in started["qrSvg"]
     assert started["secret"] in started["uri"]
+
+
+def test_longest_user_name_fits_into_the_qr_code(app: Flask) -> None:
+    name = "\u6f22" * 254
+    create_user(app, name)
+    assert len(enrol(sign_in(app, name)).recovery_codes) == 10
 
 
 def test_without_factors_the_password_signs_in_again(app: Flask, authenticator: Authenticator) -> None:

@@ -22,6 +22,7 @@ from tokenapp.factors.levels import Proof
 from tokenapp.models import User
 
 MOST: Final = 5
+_SHOWN: Final = 64  # characters of the user name; a QR code holds no long name in another script
 _STEPS: Final = (-1, 0, 1)
 _SECONDS: Final = 30
 _DIGITS: Final = 6
@@ -41,7 +42,8 @@ def create(writer: orm.Session, user: User, now: datetime) -> Enrolment:
     encrypted = totp_secrets.encrypt(secret, totp_id)
     values = {"id": totp_id, "user_id": user.id, "encrypted": encrypted, "created_at": now, "last_step": 0}
     writer.execute(sa.insert(Totp).values(values))
-    uri = pyotp.TOTP(secret).provisioning_uri(name=user.username, issuer_name=config.current().brand_name)
+    name, issuer = user.username[:_SHOWN], config.current().brand_name
+    uri = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=issuer)
     return Enrolment(totp_id, secret, uri, _qr_code(uri))
 
 
