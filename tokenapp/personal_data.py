@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tokenapp import accounts, db
-from tokenapp.factor_models import Passkey
+from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
 from tokenapp.models import AccessKey, AuditEvent, KnownDevice, Mail, OneTimeToken, Session
 
 
@@ -24,6 +24,9 @@ class Export(msgspec.Struct, rename="camel"):
     links: list[dict[str, Any]]
     known_devices: list[dict[str, Any]]
     passkeys: list[dict[str, Any]]
+    authenticator_apps: list[dict[str, Any]]
+    recovery_codes: list[dict[str, Any]]
+    pending_sign_ins: list[dict[str, Any]]
 
 
 def export(user_id: str, now: datetime) -> Export:
@@ -55,6 +58,9 @@ def export(user_id: str, now: datetime) -> Export:
         links=_rows(user_id, OneTimeToken, ("digest", "address")),
         known_devices=_rows(user_id, KnownDevice, ("digest",)),
         passkeys=_rows(user_id, Passkey, ("public_key",)),
+        authenticator_apps=_rows(user_id, Totp, ("encrypted", "last_step")),
+        recovery_codes=_rows(user_id, RecoveryCode, ("digest",)),
+        pending_sign_ins=_rows(user_id, PendingSignIn, ("digest",)),
     )
 
 

@@ -9,6 +9,7 @@ from flask import Flask
 
 from tests.mail.conftest import register
 from tests.support.app import PASSWORD
+from tests.support.authenticator import enrol, pending_of
 from tests.support.client import Client
 from tests.support.commandline import can_sign_in, run_json
 from tests.support.mailbox import Mailbox
@@ -69,6 +70,14 @@ def test_export_has_everything_except_secrets(app: Flask, mailbox: Mailbox, alic
     assert [mail["kind"] for mail in export["mails"]] == []
     for secret in (PASSWORD, "$argon2", "bob", "digest", "jti", "encrypted"):
         assert secret not in reply.text
+
+
+def test_export_has_the_second_factors(app: Flask, alice: Client) -> None:
+    enrol(alice)
+    pending_of(app)
+    export = alice.call("GET", "/api/me/export").json
+    numbers = [len(export[kind]) for kind in ("authenticatorApps", "recoveryCodes", "pendingSignIns")]
+    assert numbers == [1, 10, 1]
 
 
 def test_export_needs_an_access_token(app: Flask) -> None:
