@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _SLOW_FOLDERS = {"browser", "guard", "server"}
 _SLOW_FILES = {
     "test_bench.py",
+    "test_exim.py",
     "test_guides.py",
     "test_openapi_fuzz.py",
     "test_openapi_responses.py",

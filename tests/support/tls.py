@@ -53,6 +53,32 @@ def adapted(text: str, replacements: Mapping[str, str]) -> str:
     return text
 
 
+def certify(folder: Path, *hosts: str) -> str:
+    """Create an authority, ``ca.pem``, and a certificate; return its key's pin."""
+    now = datetime.now(UTC)
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer, subject = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("A certificate authority", hosts[0])
+    )
+    ca = x509.BasicConstraints(ca=True, path_length=0)
+    names = x509.SubjectAlternativeName([x509.DNSName(name) for name in hosts])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+    for file, holder, public, extension in (
+        ("ca.pem", issuer, authority.public_key(), ca),
+        ("fullchain.pem", subject, key.public_key(), names),
+    ):
+        builder = x509.CertificateBuilder(issuer, holder, public, x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(extension, critical=extension is ca)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+        )
+        (folder / file).write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "privkey.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return b64encode(sha256(public_key).digest()).decode()
+
+
 class Sites:
     """The service at the host `login`, and static files at other hosts.
 
@@ -65,7 +91,7 @@ class Sites:
         self.port, self.plain_port = free_port(), free_port()
 
     def __enter__(self) -> Self:
-        self._certify()
+        self._pin = certify(self.folder, self.login, *self.static)
         self._context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         (self.folder / "login.conf").write_text(self._login_site())
         (self.folder / "main.conf").write_text(self._main())
@@ -122,32 +148,6 @@ class Sites:
             "access_log off;": f"access_log {self.folder}/access.log all;",
         }
         return adapted(_GUIDE.read_text(), replacements)
-
-    def _certify(self) -> None:
-        """Create a certificate authority, ``ca.pem``, and a certificate for all hosts."""
-        now = datetime.now(UTC)
-        authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        issuer, subject = (
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-            for text in ("A certificate authority", self.login)
-        )
-        ca = x509.BasicConstraints(ca=True, path_length=0)
-        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (self.login, *self.static)])
-        identifier = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
-        for file, holder, public, extension in (
-            ("ca.pem", issuer, authority.public_key(), ca),
-            ("fullchain.pem", subject, key.public_key(), names),
-        ):
-            builder = x509.CertificateBuilder(issuer, holder, public, x509.random_serial_number())
-            builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-            builder = builder.add_extension(extension, critical=extension is ca)
-            builder = builder.add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-            )
-            (self.folder / file).write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
-        (self.folder / "privkey.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self._pin = b64encode(sha256(public_key).digest()).decode()
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "error.log").read_text()
