@@ -64,7 +64,8 @@ def matches_digest(digest: str, text: str) -> bool:
 
 
 def _digest(secret_key: str, text: str) -> str:
-    return base64.urlsafe_b64encode(hmac.digest(secret_key.encode(), text.encode(), hashlib.sha256)).decode()
+    message = text.encode(errors="surrogatepass")  # JSON can contain lone surrogates
+    return base64.urlsafe_b64encode(hmac.digest(secret_key.encode(), message, hashlib.sha256)).decode()
 
 
 def _cipher(secret_key: str, purpose: str) -> AESGCM:

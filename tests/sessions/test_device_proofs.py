@@ -1,17 +1,22 @@
 """Hostile proofs of a device's key: each is rejected, and the session goes on."""
 
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import sleep
-from typing import Final
+from typing import Any, Final
 
 import jwt
 import pytest
 import time_machine
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from flask import Flask
+from jwt.algorithms import ECAlgorithm
 
+from tests.conftest import Databases
 from tests.support.app import create_user, make_app
 from tests.support.bound_device import REFRESH, REGISTRATION, Browser
 from tests.support.concurrency import at_once
@@ -19,6 +24,7 @@ from tests.support.concurrency import at_once
 URL: Final = "http://localhost:3005"
 Hostile = Callable[[Browser, str], str]
 ANOTHER_KEY: Final = ec.generate_private_key(ec.SECP256R1())
+P384: Final = ec.generate_private_key(ec.SECP384R1())
 WEAK_KEY: Final = rsa.generate_private_key(65537, 1024)  # noqa: S505 -- the point of a test
 STRONG_KEY: Final = rsa.generate_private_key(65537, 2048)
 
@@ -39,6 +45,21 @@ def browser(enforcing: Flask) -> Browser:
     return browser
 
 
+@pytest.fixture(scope="module")
+def _shared(databases: Databases) -> Flask:
+    app = make_app(databases("sqlite"), TOKENAPP_DEVICE_BINDING="enforce")
+    create_user(app)
+    return app
+
+
+@pytest.fixture
+def attacked(_shared: Flask) -> Browser:
+    """Give a browser that is signed in; its application is shared, because no hostile proof gets to the database."""
+    browser = Browser(_shared)
+    browser.sign_in()
+    return browser
+
+
 def signed_with(key: ec.EllipticCurvePrivateKey, browser: Browser, challenge: str) -> str:
     """Sign with another key, and name the right one."""
     return jwt.encode({"jti": challenge}, key, "ES256", {"typ": "dbsc+jwt", "jwk": browser.jwk()})
@@ -52,6 +73,22 @@ def unsigned(browser: Browser, challenge: str) -> str:
 def with_public_key_as_secret(browser: Browser, challenge: str) -> str:
     """Return a proof with an HMAC under the public key's coordinates."""
     return jwt.encode({"jti": challenge}, browser.jwk()["x"] * 2, "HS256", {"typ": "dbsc+jwt", "jwk": browser.jwk()})
+
+
+def with_claims(
+    browser: Browser, claims: dict[str, Any], key: ec.EllipticCurvePrivateKey | None = None, **header: Any
+) -> str:
+    """Return a signed proof that no library would make."""
+    used = key or browser.key
+    jwk = json.loads(ECAlgorithm.to_jwk(used.public_key()))
+    members = {"typ": "dbsc+jwt", "alg": "ES256", "jwk": jwk, **header}
+    text = ".".join(encoded(json.dumps(part).encode()) for part in (members, claims))
+    return f"{text}.{encoded(ECAlgorithm(hashes.SHA256).sign(text.encode(), used))}"
+
+
+def encoded(raw: bytes) -> str:
+    """Return base64url without padding."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 HOSTILE: Final[dict[str, Hostile]] = {
@@ -71,6 +108,13 @@ HOSTILE: Final[dict[str, Hostile]] = {
     "another challenge": lambda browser, _challenge: browser.sign("1795792307446.AAAA", header={"jwk": browser.jwk()}),
     "no challenge": lambda browser, _challenge: browser.sign(None, header={"jwk": browser.jwk()}),  # type: ignore[arg-type]
     "huge time": lambda browser, _challenge: browser.sign("9" * 400 + ".AAAA", header={"jwk": browser.jwk()}),
+    "lone surrogate": lambda browser, challenge: with_claims(browser, {"jti": challenge.replace(".", "\ud800.")}),
+    "algorithm in a list": lambda browser, challenge: with_claims(browser, {"jti": challenge}, alg=["ES256"]),
+    "key of another curve": lambda browser, challenge: with_claims(browser, {"jti": challenge}, P384),
+    "detached": lambda browser, challenge: with_claims(browser, {"jti": challenge}, b64=False),
+    "infinite time": lambda browser, challenge: with_claims(browser, {"jti": challenge, "exp": float("inf")}),
+    "expired": lambda browser, challenge: browser.sign(challenge, header={"jwk": browser.jwk()}, exp=1),
+    "list of challenges": lambda browser, challenge: with_claims(browser, {"jti": [challenge]}),
     "not ASCII": lambda browser, _challenge: browser.sign("1٣.é", header={"jwk": browser.jwk()}),
 }
 BAD_KEYS: Final = {
@@ -85,30 +129,44 @@ BAD_KEYS: Final = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_registration_binds_nothing(browser: Browser, name: str) -> None:
-    response = browser.register(HOSTILE[name](browser, browser.challenge))
+def test_hostile_registration_binds_nothing(attacked: Browser, name: str) -> None:
+    response = attacked.register(HOSTILE[name](attacked, attacked.challenge))
     assert (response.status, response.code) == (403, "device_proof_invalid")
     assert response.all("Set-Cookie") == []
-    assert browser.refresh().status == 200
-    assert browser.register().status == 200
+    assert attacked.refresh().status == 200
+    assert attacked.register().status == 200
 
 
 @pytest.mark.parametrize("name", BAD_KEYS)
-def test_registration_with_an_unusable_key_binds_nothing(browser: Browser, name: str) -> None:
-    response = browser.register(browser.sign(browser.challenge, header={"jwk": BAD_KEYS[name]}))
+def test_registration_with_an_unusable_key_binds_nothing(attacked: Browser, name: str) -> None:
+    response = attacked.register(attacked.sign(attacked.challenge, header={"jwk": BAD_KEYS[name]}))
     assert (response.status, response.code) == (403, "device_proof_invalid")
-    assert browser.register().status == 200
+    assert attacked.register().status == 200
+
+
+@pytest.mark.parametrize("suffix", ["!" * 1500, "=", "\0", "\ud800"])
+def test_key_that_is_not_base64url_binds_nothing(attacked: Browser, suffix: str) -> None:
+    jwk = {**attacked.jwk(), "x": attacked.jwk()["x"] + suffix}
+    response = attacked.register(attacked.sign(attacked.challenge, header={"jwk": jwk}))
+    assert (response.status, response.code) == (403, "device_proof_invalid")
+
+
+def test_key_that_is_too_long_to_store_binds_nothing(browser: Browser) -> None:
+    browser.key, browser.algorithm = STRONG_KEY, "RS256"
+    jwk = {**browser.jwk(), "n": "A" * 1000 + browser.jwk()["n"]}
+    response = browser.register(browser.sign(browser.challenge, header={"jwk": jwk}))
+    assert (response.status, response.code) == (403, "device_proof_invalid")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_proof_gets_a_challenge_and_does_not_sign_the_user_out(browser: Browser, name: str) -> None:
-    assert browser.register().status == 200
-    response = browser.prove(HOSTILE[name](browser, browser.ask()))
+def test_hostile_proof_gets_a_challenge_and_does_not_sign_the_user_out(attacked: Browser, name: str) -> None:
+    assert attacked.register().status == 200
+    response = attacked.prove(HOSTILE[name](attacked, attacked.ask()))
     assert (response.status, response.code) == (403, "device_proof_required")
-    assert f';id="{browser.sid}"' in (response.header("Secure-Session-Challenge") or "")
+    assert f';id="{attacked.sid}"' in (response.header("Secure-Session-Challenge") or "")
     assert response.all("Set-Cookie") == []
-    assert browser.prove().status == 200
-    assert browser.refresh().status == 200
+    assert attacked.prove().status == 200
+    assert attacked.refresh().status == 200
 
 
 def test_key_in_a_later_proof_is_ignored(browser: Browser) -> None:
@@ -173,6 +231,24 @@ def test_challenge_from_a_host_whose_clock_is_ahead_blocks_no_proof(browser: Bro
     assert browser.prove().status == 200
 
 
+def test_wrong_clock_in_the_past_blocks_no_proof(browser: Browser) -> None:
+    assert browser.register().status == 200
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=1)):
+        assert browser.prove().status == 200
+    proof = browser.sign(browser.ask())
+    assert [browser.prove(proof).status for _ in range(2)] == [200, 403]
+
+
+def test_registration_is_not_repeated_after_the_first_proof(browser: Browser) -> None:
+    proof = browser.sign(browser.challenge, header={"jwk": browser.jwk()})
+    assert browser.register(proof).status == 200
+    assert browser.prove().status == 200
+    response = browser.register(proof)
+    assert (response.status, response.code) == (403, "device_proof_invalid")
+    assert response.all("Set-Cookie") == []
+    assert browser.prove().status == 200
+
+
 def test_registration_that_is_repeated_succeeds(browser: Browser) -> None:
     proof = browser.sign(browser.challenge, header={"jwk": browser.jwk()})
     assert [browser.register(proof).status for _ in range(2)] == [200, 200]
@@ -208,15 +284,15 @@ def test_revoked_session_is_not_bound(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("sid", ["", "unknown", '"unknown"', "x" * 65, "a b", "\u00e9"])
-def test_unknown_session_does_not_go_on(browser: Browser, sid: str) -> None:
+def test_unknown_session_does_not_go_on(attacked: Browser, sid: str) -> None:
     headers = {"Sec-Secure-Session-Id": sid.encode("latin-1").decode("latin-1")}
-    response = browser.send("POST", REFRESH, headers=headers)
+    response = attacked.send("POST", REFRESH, headers=headers)
     assert (response.status, response.json["continue"]) == (200, False)
     assert response.all("Set-Cookie") == []
 
 
-def test_session_that_is_not_bound_does_not_go_on(browser: Browser) -> None:
-    response = browser.send("POST", REFRESH, headers={"Sec-Secure-Session-Id": browser.sid})
+def test_session_that_is_not_bound_does_not_go_on(attacked: Browser) -> None:
+    response = attacked.send("POST", REFRESH, headers={"Sec-Secure-Session-Id": attacked.sid})
     assert (response.status, response.json["continue"]) == (200, False)
 
 

@@ -34,10 +34,11 @@ def challenge(use: Use, sid: str, now: datetime) -> str:
 def register(sid: str, proof: str, audience: str, now: datetime) -> None:
     """Bind the session `sid` to the key in `proof`.
 
-    A session is bound once. The same registration may arrive twice, if its first response was lost.
+    A session is bound once. The same registration may arrive twice, if its first response was lost. After the key's
+    first proof it is a replay.
 
     Raises:
-        errors.DeviceProofInvalid: the proof is invalid, or the session is revoked or bound to another key.
+        errors.DeviceProofInvalid: the proof is invalid or a replay, or the session is revoked or bound to another key.
     """
     try:
         signed = device_proof.verify_registration(proof, audience)
@@ -46,8 +47,8 @@ def register(sid: str, proof: str, audience: str, now: datetime) -> None:
         raise errors.DeviceProofInvalid(reason=str(error), sid=sid) from None
     if not _bind(sid, signed.key, now):
         row = _read(sid)
-        if row is None or not _is_live(row, now) or row.bound_key != signed.key:
-            raise errors.DeviceProofInvalid(reason="revoked, or bound to another key", sid=sid)
+        if row is None or not _is_live(row, now) or row.bound_key != signed.key or row.proved_at is not None:
+            raise errors.DeviceProofInvalid(reason="revoked, bound to another key, or a replay", sid=sid)
 
 
 def prove(sid: str, proof: str | None, audience: str, now: datetime) -> bool:
@@ -65,13 +66,14 @@ def prove(sid: str, proof: str | None, audience: str, now: datetime) -> bool:
     if proof is not None:
         try:
             signed = device_proof.verify(proof, row.bound_key, audience, sid)
-            if _record_proof(sid, _check_challenge("refresh", sid, signed, now)):
+            if _record_proof(sid, _check_challenge("refresh", sid, signed, now), now):
                 return True
             reason = "used challenge"
         except ProofError as error:
             reason = str(error)
-    # Later than the last one, even if that was issued by a host whose clock is ahead.
-    issued = now if row.proved_at is None else max(now, row.proved_at + timedelta(milliseconds=1))
+    # Later than the last one, even if that was issued by a host whose clock is a little ahead.
+    is_usable = row.proved_at is not None and row.proved_at <= now + CLOCK_SLACK
+    issued = max(now, row.proved_at + timedelta(milliseconds=1)) if is_usable else now
     raise errors.DeviceProofRequired(reason=reason, sid=sid, device_challenge=challenge("refresh", sid, issued))
 
 
@@ -120,8 +122,8 @@ def _bind(sid: str, key: str, now: datetime) -> bool:
     return user_id is not None
 
 
-def _record_proof(sid: str, issued: datetime) -> bool:
-    return bool(db.run(_PROVE, sid=sid, issued=issued))
+def _record_proof(sid: str, issued: datetime, now: datetime) -> bool:
+    return bool(db.run(_PROVE, sid=sid, issued=issued, too_late=now + CLOCK_SLACK))
 
 
 def _read(sid: str) -> Any | None:
@@ -143,7 +145,12 @@ _PROVE: Final = db.Statement(
     .where(
         Session.id == bindparam("sid"),
         Session.revoked_at.is_(None),
-        sa.or_(Session.proved_at.is_(None), Session.proved_at < _ISSUED),
+        # A time further in the future was set by a wrong clock, and does not count.
+        sa.or_(
+            Session.proved_at.is_(None),
+            Session.proved_at < _ISSUED,
+            Session.proved_at > bindparam("too_late", type_=db.Instant()),
+        ),
     )
     .values(proved_at=_ISSUED)
     .returning(Session.id)

@@ -5,6 +5,7 @@ Credentials, "DBSC Proof JWT Syntax").
 """
 
 import json
+import re
 from typing import Any, Final, NamedTuple, NoReturn
 
 import jwt
@@ -14,6 +15,8 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 MAX_BYTES: Final = 8192
 _MEMBERS: Final = {"ES256": ("crv", "kty", "x", "y"), "RS256": ("e", "kty", "n")}
 _RSA_BITS: Final = range(2048, 4097)
+_MEMBER: Final = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_KEY: Final = 1024  # characters, as stored
 
 
 class ProofError(Exception):
@@ -38,9 +41,11 @@ def verify_registration(proof: str, audience: str) -> Registration:
     if not isinstance(key, dict):
         _reject("no key")
     members = _MEMBERS[header["alg"]]
-    if any(not isinstance(key.get(name), str) for name in members) or "d" in key:
+    if not all(isinstance(key.get(name), str) and _MEMBER.fullmatch(key[name]) for name in members) or "d" in key:
         _reject("unusable key")
     stored = json.dumps({"alg": header["alg"], **{name: key[name] for name in members}}, sort_keys=True)
+    if len(stored) > _MAX_KEY:
+        _reject("unusable key")
     return Registration(_challenge(_claims(proof, stored, audience)), stored)
 
 
@@ -66,7 +71,7 @@ def _header(proof: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(proof)
     except (jwt.PyJWTError, ValueError, RecursionError):
         _reject("malformed")
-    if header.get("typ") != "dbsc+jwt" or header.get("alg") not in _MEMBERS or "crit" in header:
+    if header.get("typ") != "dbsc+jwt" or header.get("alg") not in tuple(_MEMBERS) or "crit" in header:
         _reject("header")
     return header
 
