@@ -112,7 +112,7 @@ def _ahead(sid: str) -> str:
 def _binding(row: Session) -> str:
     if row.bound_at is None:
         return ""
-    bound = f" It is bound to a key of the device since {_at(row.bound_at)}."
+    bound = f" It has been bound to a key of the device since {_at(row.bound_at)}."
     if row.unproved_at is None:
         return bound
     return f"{bound} A refresh without that key was last seen {_at(row.unproved_at)}, as from a copy of the cookies."

@@ -90,7 +90,7 @@ def binding_chromium(playwright: Playwright, folder: Path, authority: Path, *arg
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: _listens(port), what="Chromium")
+        wait_until(lambda: _listens(port), seconds=60, what="Chromium")
         browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
         yield browser
         browser.close()
