@@ -130,7 +130,10 @@ def bound_cookie(page: Page) -> str | None:
 
 
 def lose_bound_cookie(page: Page) -> None:
-    """Delete the browser's bound cookie, as its expiry does: the browser renews it before the next refresh."""
+    """Delete the bound cookie, as its expiry does.
+
+    The browser renews it before the next refresh.
+    """
     page.context.clear_cookies(name="__Host-bound")
 
 

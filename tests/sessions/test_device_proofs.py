@@ -54,7 +54,7 @@ def _shared(databases: Databases) -> Flask:
 
 @pytest.fixture
 def attacked(_shared: Flask) -> Browser:
-    """Give a browser that is signed in; its application is shared, because no hostile proof gets to the database."""
+    """Give a browser that is signed in, at an application that tests share."""
     browser = Browser(_shared)
     browser.sign_in()
     return browser
