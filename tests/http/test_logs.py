@@ -38,6 +38,7 @@ TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z (info|warning|erro
         ("__Host-refreshToken=c4n4ry", "c4n4ry"),
         ("$argon2id$v=19$m=8,t=1,p=1$c2FsdA$c4n4ry", "c4n4ry"),
         ("scrypt:32768:8:1$salt$c4n4ry", "c4n4ry"),
+        ("key tokenapp_0123456789c4n4ry0123456789", "c4n4ry"),
     ],
 )
 def test_values_that_look_like_secrets_are_removed_from_every_line(

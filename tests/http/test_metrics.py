@@ -18,13 +18,14 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import Databases
+from tests.support.access_keys import create_key
 from tests.support.app import PASSWORD, ROOT, application, environment
 from tests.support.bound_device import Browser
 from tests.support.client import sign_in
 from tests.support.concurrency import wait_until
 from tests.support.measured import MeasuredServer, measured
 from tests.support.server import Server
-from tokenapp import db
+from tokenapp import access_keys, db
 from tokenapp.http import metrics
 from tokenapp.models import Session
 from tokenapp.throttle.lockout import FREE_FAILURES
@@ -87,6 +88,13 @@ def test_each_outcome_of_a_refresh_is_counted_once(server: MeasuredServer) -> No
         rename_table("sessions")
     client.refresh(expired.cookie)
     assert server.refreshes() == dict.fromkeys(set(metrics.REFRESHES) - {"unproved"}, 1) | {"rotated": 2}
+
+
+def test_access_key_is_not_counted_as_a_refresh_token(sqlite_server: MeasuredServer) -> None:
+    key = create_key(sign_in(sqlite_server.port))["key"]
+    for given in (key, access_keys.generate(), "tokenapp_"):
+        sqlite_server.client.send("POST", "/api/token", bearer=given)
+    assert sqlite_server.refreshes() == {}
 
 
 def test_evidence_of_each_bound_refresh_is_counted(databases: Databases, tmp_path: Path) -> None:

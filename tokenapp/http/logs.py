@@ -40,10 +40,12 @@ _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}(?:\.[\w-]*)+|eyJ[\w-]{30,}"  # a JWT, or a good part of one
     r"|(?<=refreshToken=)[^;,\s\"'\\]+"
     r"|(?<=\bbearer )[\w.~+/=-]{8,}|(?<=\bbasic )[\w.~+/=-]{8,}"
-    r"|(?:\$argon2|scrypt:|pbkdf2:)[^\s\"'\\]+",
+    r"|(?:\$argon2|scrypt:|pbkdf2:)[^\s\"'\\]+"
+    r"|tokenapp_[0-9A-Za-z]{16,}",  # an access key, or a good part of one
     re.ASCII | re.IGNORECASE,
 )
-_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:")  # in lower case
+# In lower case.
+_SECRET_MARKS: Final = re.compile(r"eyj|refreshtoken=|bearer |basic |\$argon2|scrypt:|pbkdf2:|tokenapp_")
 _CONVERTER: Final = re.compile(r"<[^<>]*?(\w+)>")
 _QUERY: Final = re.compile(r"\?[^\s\"'\\]+")
 _BAD_REQUEST: Final = re.compile(r"Invalid request from ip=([0-9a-fA-F.:]*):")
@@ -172,7 +174,7 @@ def _escaped(text: str) -> str:
 
 
 def _without_secrets(line: str) -> str:
-    """Cut anything that looks like a token, a cookie or a hash.
+    """Cut anything that looks like a token, an access key, a cookie or a hash.
 
     This is a second line of defence: no caller should log a secret.
     """

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from flask import Flask, Request, Response, g, request
 
-from tokenapp import errors, keys, passwords
+from tokenapp import access_keys, errors, keys, passwords
 from tokenapp.http import logs
 from tokenapp.http.principal import RequestState
 from tokenapp.sessions import revocation_list
@@ -115,7 +115,7 @@ def init_app(app: Flask, version: str) -> None:
         try:
             state: RequestState = g.state
             count_request(request, perf_counter() - state.began, response.status_code)
-            if request.method == "POST" and request.endpoint == "auth.refresh":
+            if request.method == "POST" and request.endpoint == "auth.refresh" and not _presents_key(request):
                 refreshes[_refresh_outcome(state)].inc()
                 if state.grant is not None and state.grant.elsewhere:
                     elsewhere.inc()
@@ -185,6 +185,11 @@ def _sampler(created: dict[str, Any]) -> Callable[[float], None]:
             read_at.set(listed[1].timestamp())
 
     return sample
+
+
+def _presents_key(current: Request) -> bool:
+    """Return whether a request presents an access key, which is no refresh token."""
+    return access_keys.PREFIX in current.environ.get("HTTP_AUTHORIZATION", "")
 
 
 def _refresh_outcome(state: RequestState) -> str:
