@@ -42,7 +42,7 @@ class Guard(Verifier):
         requirement = Requirement(role, scope, acr)
 
         async def principal(connection: HTTPConnection) -> Principal:
-            authorization = connection.headers.get("Authorization", "")
+            authorization = ", ".join(connection.headers.getlist("Authorization"))  # two are malformed
             try:
                 found = await self._authenticate(authorization)
                 requirement.check(found)

@@ -41,10 +41,11 @@ class Cached(Generic[T]):
             FetchError: there is no value that suffices, and the issuer is unavailable.
             FetchNeededError: the value is stale or does not suffice, and `fetch` is false.
         """
-        if not fetch and self._is_due(suffices):
+        due = self._is_due(suffices)
+        if due and not fetch:
             raise FetchNeededError
         # A request for which the value suffices does not wait for another request's fetch; others do.
-        if self._is_due(suffices) and self._lock.acquire(blocking=not self._has(suffices)):
+        if due and self._lock.acquire(blocking=not self._has(suffices)):
             try:
                 if self._is_due(suffices):
                     self._fetch()

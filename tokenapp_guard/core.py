@@ -58,6 +58,8 @@ class Verifier:
         self._logged_at: dict[str, float] = {}
         self._log_lock = threading.Lock()
         self._feed: Feed | None = None
+        if bool(client_id) != bool(client_secret):
+            raise ValueError("client_id and client_secret belong together")
         if client_id and client_secret:
             self._feed = Feed(
                 self._issuer,

@@ -47,7 +47,9 @@ def required(view: Any = None, /, *, role: str | None = None, scope: str | None 
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             return rejection(request) or view(request, *args, **kwargs)
 
-        wrapped: Any = functools.wraps(view)(guarded_async if iscoroutinefunction(view) else guarded)
+        instance = getattr(getattr(view, "func", None), "__self__", None)  # of a class, with method_decorator
+        is_async = iscoroutinefunction(view) or getattr(instance, "view_is_async", False)
+        wrapped: Any = functools.wraps(view)(guarded_async if is_async else guarded)
         wrapped.csrf_exempt = True  # other sites cannot send the token
         return wrapped
 

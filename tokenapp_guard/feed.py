@@ -93,8 +93,12 @@ class Feed:
         """Read the next page; return whether there are more."""
         query = f"?since={quote(self._cursor)}" if self._cursor else ""
         page = fetch_json(self._url + query, self._headers).document
+        ids, cursor, more = [item["sid"] for item in page["items"]], page["cursor"], page["more"]
+        typed = isinstance(cursor, str) and cursor.isascii() and isinstance(more, bool)
+        if not typed or not all(isinstance(each, str) for each in ids) or (more and cursor == self._cursor):
+            raise TypeError("the feed is malformed")
         now = time.monotonic()
-        for item in page["items"]:
-            self._seen_at.setdefault(item["sid"], now)
-        self._cursor = page["cursor"]
-        return bool(page["more"])
+        for each in ids:
+            self._seen_at.setdefault(each, now)
+        self._cursor = cursor
+        return bool(more)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, overload
 
-from flask import Response, g, jsonify, request
+from flask import Response, current_app, g, jsonify, request
 
 from tokenapp_guard.core import Verifier
 from tokenapp_guard.errors import AccessError
@@ -57,7 +57,7 @@ class Guard(Verifier):
                 except AccessError as error:
                     return _response(error, self._audience)
                 g._tokenapp_principal = principal  # noqa: SLF001 -- as above
-                return view(*args, **kwargs)
+                return current_app.ensure_sync(view)(*args, **kwargs)
 
             return guarded
 

@@ -1,3 +1,4 @@
+import { authorizationOf } from './authorization.js'
 import { AccessError } from './index.js'
 
 /** Return a hook for `onRequest` that requires a valid token and what `requirements` names. */
@@ -5,7 +6,7 @@ export function required(guard, requirements) {
   const require = guard.require(requirements)
   return async (request, reply) => {
     try {
-      request.principal = await require(request.headers.authorization)
+      request.principal = await require(authorizationOf(request.raw))
     } catch (error) {
       if (!(error instanceof AccessError)) throw error
       return reply.code(error.status).headers(error.headers(guard.audience)).send(JSON.stringify(error.problem))

@@ -67,7 +67,8 @@ export class Feed {
     const query = this.#cursor ? `?since=${encodeURIComponent(this.#cursor)}` : ''
     const { items, cursor, more } = (await fetchJson(this.#url + query, this.#headers)).document
     const ids = items.map(({ sid }) => sid)
-    if (!ids.every(id => typeof id === 'string') || typeof cursor !== 'string' || typeof more !== 'boolean') {
+    const typed = [...ids, cursor].every(text => typeof text === 'string') && typeof more === 'boolean'
+    if (!typed || !/^[ -~]*$/.test(cursor) || (more && cursor === this.#cursor)) {
       throw new TypeError('the feed is malformed')
     }
     for (const id of ids) if (!this.#seenAt.has(id)) this.#seenAt.set(id, performance.now())

@@ -59,6 +59,7 @@ export class Guard {
     this.#keys = keysOf(this.#issuer)
     this.#lifetime = lifetimeOf(this.#issuer)
     this.#log = log ?? (message => console.warn(`tokenapp-guard: ${message}`))
+    if (!clientId !== !clientSecret) throw new TypeError('clientId and clientSecret belong together')
     if (clientId && clientSecret) {
       // The published lifetime may have grown since it was fetched, MAX_AGE ago at most.
       const keep = async () => Math.max(await this.#longest(0), MAX_AGE) + CLOCK_LEEWAY

@@ -9,11 +9,10 @@ from tests.support.access_keys import create_key, exchange
 from tests.support.app import application, create_user
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.concurrency import at_once
-from tests.support.guarded import Shop, guard_of
+from tests.support.guarded import Shop, guard_of, wait_for_read
 from tokenapp import access_keys, accounts, clients
 
 DELAY = 1.0  # the default of TOKENAPP_REVOCATION_DELAY
-INTERVAL = 1.0  # of the guard
 
 
 def statuses(requests: list[Callable[[], int]]) -> list[set[int]]:
@@ -28,7 +27,8 @@ def test_every_verifier_rejects_a_revoked_key_and_a_removed_role(database_url: s
             accounts.add_role(accounts.find("alice"), "admin", datetime.now(UTC))
             service, secret = clients.create("shop", ["feed"], datetime.now(UTC))
         server = serve(database_url, WEB_CONCURRENCY="4")
-        shop = Shop(guard_of(server, client_id=service.id, client_secret=secret, feed_interval=INTERVAL))
+        guard = guard_of(server, client_id=service.id, client_secret=secret)
+        shop = Shop(guard)
         alice = sign_in(server.port)
         created = create_key(alice)
         token, session = exchange(server.port, created["key"]), alice.token
@@ -45,7 +45,7 @@ def test_every_verifier_rejects_a_revoked_key_and_a_removed_role(database_url: s
             accounts.remove_role(accounts.find("alice"), "admin", datetime.now(UTC))
         wait(DELAY)
         assert statuses(own) == [{204}, {403}, {403}]
-        wait(INTERVAL)
+        wait_for_read(guard)
         assert {shop.orders(each).status_code for each in (token, session)} == {403}
 
         assert alice.refresh().status == 200
@@ -58,7 +58,7 @@ def test_every_verifier_rejects_a_revoked_key_and_a_removed_role(database_url: s
             access_keys.revoke(created["id"], "operator", datetime.now(UTC))
         wait(DELAY)
         assert statuses(own) == [{403}, {403}, {204}]
-        wait(INTERVAL)
+        wait_for_read(guard)
         assert [shop.orders(each).status_code for each in (token, alice.token)] == [403, 200]
 
 

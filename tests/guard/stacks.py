@@ -13,6 +13,8 @@ import django.urls
 import uvicorn
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
+from django.utils.decorators import method_decorator
+from django.views import View
 from fastapi import Depends, FastAPI
 from flask import Flask
 from werkzeug.serving import make_server
@@ -41,6 +43,12 @@ def serve_flask(options: Mapping[str, Any]) -> Iterator[int]:
             return {"for": guard.principal.username}
 
         app.add_url_rule(path, path, view)
+
+    @app.get("/async")
+    @guard.required
+    async def async_view() -> dict[str, str]:
+        return {"for": guard.principal.username}
+
     with _serve_wsgi(app) as port:
         yield port
 
@@ -51,7 +59,11 @@ def serve_django(options: Mapping[str, Any]) -> Iterator[int]:
     ensure_django()
     urls: Any = ModuleType("shop_urls")
     views = {path[1:]: tokenapp_guard.django.required(_django_view, **required) for path, required in VIEWS.items()}
-    views["async"] = tokenapp_guard.django.required(_async_django_view)
+    required = tokenapp_guard.django.required
+    views["async"] = required(_async_django_view)
+    views["class"] = required(_AsyncDjangoView.as_view())
+    decorated = type("Decorated", (_AsyncDjangoView,), {})
+    views["decorated"] = method_decorator(required, name="dispatch")(decorated).as_view()
     urls.urlpatterns = [django.urls.path(path, view) for path, view in views.items()]
     middleware = ["django.middleware.csrf.CsrfViewMiddleware", "tokenapp_guard.django.GuardMiddleware"]
     with (
@@ -77,6 +89,11 @@ def _django_view(request: Any) -> Any:
 
 async def _async_django_view(request: Any) -> Any:
     return _django_view(request)
+
+
+class _AsyncDjangoView(View):  # type: ignore[misc]  # Django has no types
+    async def get(self, request: Any) -> Any:
+        return _django_view(request)
 
 
 @contextmanager

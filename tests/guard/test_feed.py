@@ -4,17 +4,19 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from flask import Flask
 
 from tests.support.client import claims_of, sign_in
 from tests.support.concurrency import wait_until
-from tests.support.guarded import Shop, guard_of, stub_server
+from tests.support.guarded import Shop, guard_of, stub_server, wait_for_read
 from tests.support.server import Server
 from tokenapp import clients, db, sessions
 from tokenapp.models import Session
 from tokenapp_guard import Guard
 from tokenapp_guard.feed import Feed
+from tokenapp_guard.fetching import FetchError
 
 INTERVAL = 0.2
 FEED = "/api/revocations"
@@ -26,13 +28,6 @@ def following(app: Flask, server: Server, *, patience: float = 10, interval: flo
         client, secret = clients.create("shop", ["feed"], datetime.now(UTC))
     credentials = {"client_id": client.id, "client_secret": secret}
     return guard_of(server, **credentials, feed_interval=interval, feed_patience=patience)
-
-
-def wait_for_read(guard: Guard) -> None:
-    """Wait for the end of a read of the feed that begins after this call."""
-    feed, called = guard._feed, monotonic()
-    assert feed is not None
-    wait_until(lambda: (feed._read_at or 0) > called, seconds=20, what="a read of the feed")
 
 
 def test_revoked_session_is_rejected_after_the_next_read(app: Flask, service: Server) -> None:
@@ -53,6 +48,28 @@ def test_feed_is_read_once_per_interval() -> None:
         assert not feed.is_revoked("any")
         assert len(requested) <= 1 + (monotonic() - began) / 0.1
     assert requested[:2] == [FEED, f"{FEED}?since=0~"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b'{"items": [{"sid": null}], "cursor": "0~", "more": false}',
+        b'{"items": [{"sid": 7}], "cursor": "0~", "more": false}',
+        b'{"items": [], "cursor": "\\ud800", "more": false}',
+        b'{"items": [], "cursor": 0, "more": false}',
+        b'{"items": [], "cursor": "0~", "more": 1}',
+        b'{"items": [], "cursor": "0~", "more": true}',
+        b'{"items": 1, "cursor": "0~", "more": false}',
+        b"{}",
+    ],
+)
+def test_malformed_feed_is_not_used(page: bytes) -> None:
+    with stub_server(200, {}, page) as (address, requested):
+        feed = Feed(address, "id", "secret", interval=3600, patience=60, keep=lambda: 60)
+        for _ in range(2):
+            with pytest.raises(FetchError):
+                feed.is_revoked("any", None)
+        assert len(requested) <= 2, "the second page is the first one again"
 
 
 def test_session_revoked_before_the_start_is_rejected(app: Flask, service: Server) -> None:

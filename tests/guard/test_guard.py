@@ -34,6 +34,12 @@ def test_requirement_that_cannot_be_met_is_an_error(requirements: dict[str, str]
         Guard("https://login.example.com", audience="tokenapp-api").required(**requirements)
 
 
+@pytest.mark.parametrize("given", [{"client_id": "client-x"}, {"client_id": "", "client_secret": "x"}], ids=repr)
+def test_half_of_the_credentials_is_an_error(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="belong together"):
+        Guard("https://login.example.com", audience="tokenapp-api", **given)
+
+
 def test_request_without_token_gets_401(service: Server) -> None:
     response = Shop(guard_of(service)).orders(None)
     assert (response.status_code, response.json and response.json["code"]) == (401, "access_token_missing")

@@ -39,7 +39,9 @@ def test_examples_in_python_work(service: Server) -> None:
     bearer = {"Authorization": f"Bearer {sign_in(service.port).token}"}
     check_flask(flask, cors, bearer)
     token = bearer["Authorization"].removeprefix("Bearer ")
-    with serve_asgi(execute(fastapi)["app"]) as port:
+    app = execute(fastapi)["app"]
+    assert app.openapi()["paths"]["/orders"]["get"]["security"] == [{"HTTPBearer": []}]
+    with serve_asgi(app) as port:
         check(Client(port), token)
     check_django(execute(settings), execute(views), bearer)
 
@@ -85,8 +87,10 @@ def run_node(folder: Path, name: str, program: str) -> Iterator[int]:
     )
     with subprocess.Popen([find_program("node"), name], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.kill()
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def test_examples_in_javascript_work(service: Server, node_guard: Path) -> None:

@@ -16,20 +16,21 @@ from tests.support.forge import b64, compact, issue
 from tests.support.guarded import stub_server
 from tests.support.programs import find_program
 
+CREDENTIALS = {"clientId": "client-x", "clientSecret": "x"}
 TOKEN = b".".join((b64(compact({"alg": "ES256", "kid": "k", "typ": "at+jwt"})), b64(b"{}"), b64(bytes(64)))).decode()
 
 
-def verify(folder: Path, issuer: str, *tokens: str) -> subprocess.CompletedProcess[str]:
-    """Let the guard verify tokens."""
-    options = {"issuer": issuer, "audience": "tokenapp-api"}
+def verify(folder: Path, issuer: str, *tokens: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Let a guard with these options verify tokens at the same time."""
+    options = {"issuer": issuer, "audience": "tokenapp-api", **more}
     question = json.dumps({"options": options, "tokens": dict(enumerate(tokens))})
     command = [find_program("node"), "verdicts.mjs"]
     return subprocess.run(command, cwd=folder, input=question, capture_output=True, text=True, timeout=60, check=False)
 
 
-def verdicts(folder: Path, issuer: str, *tokens: str) -> list[str | int]:
+def verdicts(folder: Path, issuer: str, *tokens: str, **more: str) -> list[str | int]:
     """Return the verdicts on tokens: user ids and statuses."""
-    done = verify(folder, issuer, *tokens)
+    done = verify(folder, issuer, *tokens, **more)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout).values())
 
@@ -44,6 +45,39 @@ def test_issuer_must_be_https_or_loopback(node_guard: Path, issuer: str) -> None
     done = verify(node_guard, issuer)
     assert done.returncode != 0
     assert "the issuer must be https, or http on loopback" in done.stderr
+
+
+def test_half_of_the_credentials_is_an_error(node_guard: Path) -> None:
+    done = verify(node_guard, "https://login.example.com", clientId="client-x")
+    assert "clientId and clientSecret belong together" in done.stderr
+
+
+def test_first_requests_share_what_is_fetched_and_the_feed_lets_the_process_end(app: Flask, node_guard: Path) -> None:
+    issued, published = issue(app, "berta"), {**document(app), "items": [], "cursor": "0~", "more": False}
+    with stub_server(200, {}, published) as (address, requested):
+        published["issuer"] = address
+        tokens = [issued.with_claims("access", iss=address)] * 20
+        found = verdicts(node_guard, address, *tokens, **CREDENTIALS)
+        assert set(found) == {issued.claims("access")["sub"]}
+    paths = "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/api/revocations"
+    assert [requested.count(path) for path in paths] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "page", [{"more": True}, {"more": 1}, {"cursor": "\ud800"}, {"items": [{"sid": None}]}], ids=repr
+)
+def test_malformed_feed_is_not_used(app: Flask, node_guard: Path, page: dict[str, Any]) -> None:
+    published = {**document(app), "items": [], "cursor": "0~", "more": False, **page}
+    with stub_server(200, {}, published) as (address, _):
+        published["issuer"] = address
+        token = issue(app, "berta").with_claims("access", iss=address)
+        assert verdicts(node_guard, address, token, **CREDENTIALS) == [503]
+
+
+def test_response_of_an_earlier_time_limit_is_not_sent_twice_by_express(node_guard: Path) -> None:
+    command = [find_program("node"), "late.mjs", "http://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=node_guard, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, sorted(done.stdout.split())) == (0, ["504", "access_token_missing"]), done.stderr
 
 
 def test_redirect_is_not_followed(node_guard: Path) -> None:

@@ -5,11 +5,13 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from tests.support.concurrency import wait_until
 from tests.support.server import Server
 from tokenapp_guard import Guard
 
@@ -40,6 +42,13 @@ def issuer_of(server: Server) -> str:
 def guard_of(server: Server, **options: Any) -> Guard:
     """Return a guard for the tokens of a server."""
     return Guard(issuer_of(server), **{"audience": "tokenapp-api", **options})
+
+
+def wait_for_read(guard: Guard) -> None:
+    """Wait for the end of a read of the feed that begins after this call."""
+    feed, called = guard._feed, monotonic()
+    assert feed is not None
+    wait_until(lambda: (feed._read_at or 0) > called, seconds=30, what="a read of the feed")
 
 
 @contextmanager

@@ -4,13 +4,15 @@ import { AccessError, Guard } from 'tokenapp-guard'
 
 const { options, tokens } = JSON.parse(readFileSync(0, 'utf8'))
 const guard = new Guard({ ...options, log() {} })
-const verdicts = {}
-for (const [name, token] of Object.entries(tokens)) {
+
+async function verdict(token) {
   try {
-    verdicts[name] = (await guard.verify(token)).subject
+    return (await guard.verify(token)).subject
   } catch (error) {
     if (!(error instanceof AccessError)) throw error
-    verdicts[name] = error.status
+    return error.status
   }
 }
-console.log(JSON.stringify(verdicts))
+
+const verdicts = Object.entries(tokens).map(async ([name, token]) => [name, await verdict(token)])
+console.log(JSON.stringify(Object.fromEntries(await Promise.all(verdicts))))
