@@ -68,7 +68,7 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
         name=new.name,
         scopes=" ".join(sorted(set(new.scopes))),
         created_at=now,
-        expires_at=now + new.lifetime,
+        expires_at=(now + new.lifetime).replace(microsecond=0),  # the ``exp`` of tokens is in whole seconds
         noticed_at=now if new.lifetime <= NOTICE else None,
     )
     session = sa.select(Session.id).where(Session.id == sid, Session.revoked_at.is_(None), Session.expires_at > now)
@@ -108,13 +108,26 @@ def latest_of(user_id: str, limit: int) -> Sequence[AccessKey]:
 
 
 def list_keys(
-    now: datetime, *, user_id: str | None = None, live: bool = True, after: str = "", limit: int = 1000
+    now: datetime,
+    *,
+    user_id: str | None = None,
+    search: str = "",
+    live: bool = True,
+    after: str = "",
+    limit: int = 1000,
 ) -> Sequence[tuple[AccessKey, str | None]]:
-    """Return one page of keys and the names of their owners, oldest first."""
+    """Return one page of keys and the names of their owners, oldest first.
+
+    Args:
+        search: a part of the name of the key or of its owner.
+    """
     name = sa.case((User.deleted_at.is_(None), User.username), else_=None)
     page = sa.select(AccessKey, name).join(User, User.id == AccessKey.user_id).where(AccessKey.id > after)
     if user_id is not None:
         page = page.where(AccessKey.user_id == user_id)
+    if search:
+        searched = (AccessKey.name, User.username)
+        page = page.where(sa.or_(*(column.icontains(search, autoescape=True) for column in searched)))
     if live:
         page = page.where(AccessKey.revoked_at.is_(None), AccessKey.expires_at > now)
     with db.reading() as session:

@@ -24,7 +24,7 @@ class NewAccessKey(msgspec.Struct, rename="camel"):
         msgspec.Meta(
             min_length=1,
             max_length=64,
-            pattern=r"^[^\x00]*$",
+            pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
             description="What it is for.",
             examples=["nightly build"],
         ),

@@ -83,14 +83,14 @@ class Introspection(msgspec.Struct, omit_defaults=True):
 
 
 class RevokedSession(msgspec.Struct, rename="camel"):
-    """A revoked session."""
+    """The id of a revoked session, access key or set of roles."""
 
     sid: str
     ended_at: datetime
 
 
 class Revocations(msgspec.Struct, rename="camel"):
-    """Sessions that were revoked since the cursor of the request.
+    """What was revoked since the cursor of the request.
 
     Continue from `cursor`, at once if there are `more`.
     """
@@ -161,7 +161,10 @@ def revoke(form: TokenForm, now: datetime) -> Response:
     if not is_key and not by_client:
         raise errors.InvalidClient
     if is_key:
-        _revoke_key(form.token, "revoked_by_client" if by_client else "revoked_by_holder", now)
+        if by_client:
+            _revoke_key(form.token, None, "revoked_by_client", now)
+        else:
+            _revoke_key(form.token, client_network(), "revoked_by_holder", now)
         return requests.json_response(Empty())
     claims = tokens.try_read(form.token, now, allow_expired=True)
     if claims is not None:
@@ -176,7 +179,7 @@ def revoke(form: TokenForm, now: datetime) -> Response:
 @bp.get("/api/revocations")
 @endpoint(response=Revocations, query=FeedQuery, credential="client", right="feed")
 def revocations(query: FeedQuery) -> Response:
-    """List recently revoked sessions."""
+    """List the ids of recently revoked sessions, access keys and sets of roles."""
     revoked, cursor, more = sessions.revoked_since(query.since or None)
     return requests.json_response(Revocations([RevokedSession(sid, at) for sid, at in revoked], cursor, more))
 
@@ -214,9 +217,9 @@ def _introspect_key(key: str, now: datetime) -> Response:
     return requests.json_response(state)
 
 
-def _revoke_key(key: str, reason: access_keys.Reason, now: datetime) -> None:
+def _revoke_key(key: str, client: str | None, reason: access_keys.Reason, now: datetime) -> None:
     with suppress(errors.AccessKeyInvalid):
-        holder = access_keys.look_up(key, client_network(), now)
+        holder = access_keys.look_up(key, client, now)
         access_keys.revoke(holder.key_id, reason, now)
         g.state.sid = holder.key_id
 

@@ -31,7 +31,7 @@ Name = Annotated[
     str,
     msgspec.Meta(
         max_length=passkeys.MAX_NAME,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
         description="A name for the list. Without one, it is that of the browser and the system.",
         examples=["Work laptop"],
     ),

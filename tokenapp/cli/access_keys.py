@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 
 import click
@@ -37,13 +38,14 @@ class AccessKeyRecord(msgspec.Struct, rename="camel"):
 
 @group.command("list")
 @click.option("--user", "name", type=USER, help="Only the keys of this user.")
+@click.option("--search", type=Text(), default="", help="Only those whose user or name contains this text.")
 @limit_option("At most this many.")
 @click.option("--all", "everything", is_flag=True, help="Include revoked and expired keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_keys(name: str | None, limit: int | None, *, everything: bool, as_json: bool) -> None:
+def list_keys(name: str | None, search: str, limit: int | None, *, everything: bool, as_json: bool) -> None:
     """List the access keys, oldest first, with the minute of their last use."""
     user_id = accounts.find(name, deleted=True).id if name is not None else None
-    records = islice(_all_keys(datetime.now(UTC), user_id, live=not everything), limit)
+    records = islice(_all_keys(datetime.now(UTC), user_id, search, live=not everything), limit)
     columns, layout = (_COLUMNS_OF_ALL, _LAYOUT_OF_ALL) if everything else (_COLUMNS, _LAYOUT)
     output.show_list(records, columns, layout, as_json=as_json)
 
@@ -69,11 +71,12 @@ def revoke(ids: tuple[str, ...], name: str | None) -> None:
     click.echo(f"Revoked {output.count(revoked, 'access key')}.")
 
 
-def _all_keys(now: datetime, user_id: str | None, *, live: bool) -> Iterator[AccessKeyRecord]:
+def _all_keys(now: datetime, user_id: str | None, search: str, *, live: bool) -> Iterator[AccessKeyRecord]:
     """Yield the keys, reading one page at a time."""
-    page = access_keys.list_keys(now, user_id=user_id, live=live)
+    list_page = partial(access_keys.list_keys, now, user_id=user_id, search=search, live=live)
+    page = list_page()
     while page:
         for key, username in page:
             values = {name: getattr(key, name) for name in AccessKeyRecord.__struct_fields__ if name != "username"}
             yield AccessKeyRecord(**{**values, "scopes": key.scopes.split()}, username=username)
-        page = access_keys.list_keys(now, user_id=user_id, live=live, after=page[-1][0].id)
+        page = list_page(after=page[-1][0].id)

@@ -85,6 +85,14 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def visible(text: str) -> str:
+    """Return `text` with a replacement for each character that is not visible.
+
+    Names and user agents are untrusted: their control characters must not reach the operator's terminal.
+    """
+    return "".join("\ufffd" if unicodedata.category(char).startswith(_INVISIBLE_CATEGORIES) else char for char in text)
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether `stream` is a terminal."""
     # Rich itself would also print boxes and colours to a pipe if FORCE_COLOR is set.
@@ -184,7 +192,4 @@ def _cell(value: Any) -> str:
         return _EMPTY
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds").replace("+00:00", "Z")
-    # User agents are untrusted: their control characters must not reach the operator's terminal.
-    return "".join(
-        "\ufffd" if unicodedata.category(char).startswith(_INVISIBLE_CATEGORIES) else char for char in str(value)
-    )
+    return visible(str(value))

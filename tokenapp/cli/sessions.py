@@ -113,7 +113,7 @@ def prune(age: timedelta, *, dry_run: bool) -> None:
 def why(subject: str) -> None:
     """Explain why a session ended, or what state a user's latest sessions are in."""
     for sentence in explain(subject, datetime.now(UTC)):
-        click.echo(sentence)
+        click.echo(output.visible(sentence))
 
 
 def _in_batches(batches: Iterator[int], doing: str, done: str, total: int | None) -> None:

@@ -16,7 +16,7 @@ def mint_for_key(holder: Holder, now: datetime) -> tuple[str, int]:
     Its `sid` is the id of the key, and it is never fresh. It does not outlive the key.
     """
     issued, ends = int(now.timestamp()), int(holder.expires_at.timestamp())
-    expires = max(issued + 1, min(issued + config.current().access_lifetime, ends))
+    expires = min(issued + config.current().access_lifetime, ends)
     claims: dict[str, Any] = {
         "sid": holder.key_id,
         "iat": issued,
