@@ -128,7 +128,8 @@ def start_postgres(folder: Path) -> Postgres:
     if Postgres.find_programs() is None:
         reason = "PostgreSQL is not installed"
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") else pytest.skip)(reason)
-    server = Postgres(folder)
+    # Tests kill processes, never the machine. Autovacuum would start a worker for each database again and again.
+    server = Postgres(folder, fsync="off", autovacuum="off")
     server.create()
     return server
 

@@ -15,10 +15,11 @@ from tests.support.server import free_port
 
 
 class Postgres:
-    """A PostgreSQL cluster in its own folder, on a free loopback port."""
+    """A PostgreSQL cluster in its own folder, on a free loopback port, with these settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self._settings = settings
         self.port = free_port()
         self.user = "postgres" if os.getuid() == 0 else None
         self._programs = self.find_programs()
@@ -53,7 +54,7 @@ class Postgres:
     def start(self) -> None:
         """Start the server."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
-        options += " -c max_connections=200"
+        options += " -c max_connections=200" + "".join(f" -c {name}={value}" for name, value in self._settings.items())
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-o", options, "-l", f"{self.folder}/log", "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
