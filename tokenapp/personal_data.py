@@ -60,7 +60,7 @@ def export(user_id: str, now: datetime) -> Export:
         passkeys=_rows(user_id, Passkey, ("public_key",)),
         authenticator_apps=_rows(user_id, Totp, ("encrypted", "last_step")),
         recovery_codes=_rows(user_id, RecoveryCode, ("digest",)),
-        pending_sign_ins=_rows(user_id, PendingSignIn, ("digest",)),
+        pending_sign_ins=_rows(user_id, PendingSignIn, ("digest", "new_hash", "new_short")),
     )
 
 

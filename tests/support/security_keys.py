@@ -36,6 +36,7 @@ class Authenticator:
     flags: int = UP | UV | BE | BS
     counter: int = 0
     cross_origin: bool = False
+    top_origin: str | None = None
     key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     credential_id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     user_handle: str | None = None
@@ -71,7 +72,8 @@ class Authenticator:
     def client_data(self, kind: str, challenge: str) -> bytes:
         """Return the client data, as a browser writes it."""
         members = {"type": kind, "challenge": challenge, "origin": self.origin, "crossOrigin": self.cross_origin}
-        return json.dumps(members).encode()
+        top = {} if self.top_origin is None else {"topOrigin": self.top_origin}
+        return json.dumps(members | top).encode()
 
     def _data(self, flags: int) -> bytes:
         return hashlib.sha256(self.rp_id.encode()).digest() + bytes([flags]) + self.counter.to_bytes(4, "big")

@@ -7,6 +7,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from tokenapp import access_keys, errors
+from tokenapp.api.labels import label
 from tokenapp.http import requests
 from tokenapp.http.endpoint import PathId, endpoint
 from tokenapp.http.principal import Principal
@@ -19,16 +20,7 @@ Scope = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$
 class NewAccessKey(msgspec.Struct, rename="camel"):
     """The key to create. It may do what its owner may, as far as `scopes` allow."""
 
-    name: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1,
-            max_length=64,
-            pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
-            description="What it is for.",
-            examples=["nightly build"],
-        ),
-    ]
+    name: Annotated[str, label("What it is for.", "nightly build")]
     scopes: Annotated[list[Scope], msgspec.Meta(max_length=20)] = []
     expires_in: Annotated[
         int,

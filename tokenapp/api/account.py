@@ -1,12 +1,13 @@
 """The account blueprint: one's own account, password and re-authentication."""
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from flask import Blueprint, Response, g
 
 from tokenapp import accounts, errors, factors, sign_in, tokens
+from tokenapp.api.passkey_credentials import StepCredential
 from tokenapp.http import requests
 from tokenapp.http.endpoint import endpoint, password, text
 from tokenapp.http.principal import Principal
@@ -26,7 +27,6 @@ NewPassword = Annotated[
 
 SecondMethod = Literal["totp", "recovery_code", "passkey"]
 Code = Annotated[str, text(64, "The code of an authenticator app, or a recovery code.", "123456")]
-Credential = Annotated[dict[str, Any], msgspec.Meta(description="The credential of a passkey, from `toJSON()`.")]
 
 
 class Me(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -55,7 +55,7 @@ class ReauthenticationBody(msgspec.Struct):
     password: Password | msgspec.UnsetType = msgspec.UNSET
     method: SecondMethod | msgspec.UnsetType = msgspec.UNSET
     code: Code = ""
-    credential: Credential | None = None
+    credential: StepCredential | None = None
 
 
 class AccessResponse(msgspec.Struct, rename="camel"):
@@ -113,7 +113,7 @@ def reauthenticate(body: ReauthenticationBody, principal: Principal, now: dateti
     """
     caller = sign_in.Caller(principal.user_id, principal.sid, principal.amr)
     if body.method is not msgspec.UNSET:
-        answer = factors.Answer(body.method, body.code, body.credential)
+        answer = factors.Answer(body.method, body.code, msgspec.to_builtins(body.credential))
         grant = sign_in.step_up(caller, answer, now, requests.device())
     elif body.password is not msgspec.UNSET:
         grant = sign_in.reauthenticate(caller, body.password, now, requests.device())

@@ -13,7 +13,9 @@ from flask import Blueprint, Response, g
 
 from tokenapp import accounts, config, errors, tokens
 from tokenapp.api.auth import LoginResponse
+from tokenapp.api.labels import label
 from tokenapp.api.passkey_creation import TIMEOUT, Creation, Descriptor, base64url, creation_for
+from tokenapp.api.passkey_credentials import Credential, NewCredential
 from tokenapp.api.second_step import PendingBody
 from tokenapp.factor_models import Passkey
 from tokenapp.factors import assertions, challenges, passkeys, setup
@@ -26,16 +28,7 @@ from tokenapp.sessions import device_names
 
 bp = Blueprint("passkeys", __name__, url_prefix="/api")
 _ID: Final = {"passkey_id": PathId(errors.PasskeyNotFound)}
-Bytes = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]*$", description="Bytes in base64url.", examples=["AQID"])]
-Name = Annotated[
-    str,
-    msgspec.Meta(
-        max_length=passkeys.MAX_NAME,
-        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
-        description="A name for the list. Without one, it is that of the browser and the system.",
-        examples=["Work laptop"],
-    ),
-]
+_NAME: Final = "A name for the list. Without one, it is that of the browser and the system."
 
 
 class RequestOptions(msgspec.Struct, rename="camel"):
@@ -54,50 +47,11 @@ class Request(msgspec.Struct, rename="camel"):
     public_key: RequestOptions
 
 
-class AttestationResponse(msgspec.Struct, rename={"client_data": "clientDataJSON", "object": "attestationObject"}):
-    """What an authenticator has created."""
-
-    client_data: Bytes
-    object: Bytes
-    transports: list[str] = []
-
-
-class NewCredential(msgspec.Struct, rename={"raw_id": "rawId"}):
-    """A new credential, as `toJSON` returns it."""
-
-    id: Bytes
-    raw_id: Bytes
-    response: AttestationResponse
-    type: Literal["public-key"]
-
-
 class NewPasskey(msgspec.Struct):
     """A new passkey."""
 
     credential: NewCredential
-    name: Name = ""
-
-
-class AssertionResponse(
-    msgspec.Struct,
-    rename={"client_data": "clientDataJSON", "data": "authenticatorData", "user_handle": "userHandle"},
-    omit_defaults=True,
-):
-    """What an authenticator has signed."""
-
-    client_data: Bytes
-    data: Bytes
-    signature: Bytes
-    user_handle: Bytes | None = None
-
-
-class Credential(msgspec.Struct, rename={"raw_id": "rawId"}):
-    """A signature, as `toJSON` returns it."""
-
-    id: Bytes
-    raw_id: Bytes
-    response: AssertionResponse
-    type: Literal["public-key"]
+    name: Annotated[str, label(_NAME, "Work laptop", may_be_blank=True)] = ""
 
 
 class CredentialBody(msgspec.Struct):
@@ -109,7 +63,7 @@ class CredentialBody(msgspec.Struct):
 class NameBody(msgspec.Struct):
     """A name for a passkey."""
 
-    name: Annotated[Name, msgspec.Meta(min_length=1)]
+    name: Annotated[str, label("The new name.", "Key ring")]
 
 
 class PasskeyItem(msgspec.Struct, rename="camel"):
@@ -193,7 +147,7 @@ def list_passkeys(principal: Principal) -> Response:
 @endpoint(body=NameBody, response=PasskeyItem, credential="bearer", path=_ID)
 def rename_passkey(body: NameBody, principal: Principal, passkey_id: str) -> Response:
     """Rename a passkey."""
-    return requests.json_response(_item(passkeys.rename(principal.user_id, passkey_id, body.name)))
+    return requests.json_response(_item(passkeys.rename(principal.user_id, passkey_id, body.name.strip())))
 
 
 @bp.delete("/me/passkeys/<other_than(options):passkey_id>")

@@ -7,8 +7,9 @@ import msgspec
 from flask import Blueprint, Response, g
 
 from tokenapp import errors, factors, sign_in, tokens
-from tokenapp.api.account import Code, Credential, SecondMethod
+from tokenapp.api.account import Code, SecondMethod
 from tokenapp.api.auth import LoginResponse
+from tokenapp.api.passkey_credentials import StepCredential
 from tokenapp.http import requests
 from tokenapp.http.endpoint import endpoint, text
 
@@ -28,7 +29,7 @@ class SecondStepBody(msgspec.Struct):
     pending: Pending
     method: SecondMethod
     code: Code = ""
-    credential: Credential | None = None
+    credential: StepCredential | None = None
 
 
 class SecondStepResponse(LoginResponse, omit_defaults=True):
@@ -62,7 +63,7 @@ def second_step(body: SecondStepBody, now: datetime) -> Response:
     replaced = tokens.sids_of_cookies(most=1)
     signed_in = sign_in.continue_sign_in(
         body.pending,
-        factors.Answer(body.method, body.code, body.credential),
+        factors.Answer(body.method, body.code, msgspec.to_builtins(body.credential)),
         requests.device(),
         now,
         replaces=replaced[0] if replaced else None,

@@ -4,6 +4,7 @@ Import this module only when a passkey is used: fido2 takes memory. What it leav
 algorithm of a new key, frames of other origins, the backup flags, and whose credential it is.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from tokenapp.factors.challenges import ALGORITHMS
 _MAX_CREDENTIAL_ID: Final = 1023
 _TRANSPORT: Final = re.compile(r"[a-z-]{1,20}")
 _MOST_TRANSPORTS: Final = 6
+_UNPARSED: Final = "Error parsing"  # of fido2, followed by the name of a field
 T = TypeVar("T")
 logging.getLogger("fido2").setLevel(logging.WARNING)  # or it logs the id of each credential
 
@@ -158,7 +160,7 @@ def _client_data(credential: Mapping[str, Any]) -> CollectedClientData:
     """Return the client data of a response, which no frame of another origin made."""
     raw = credential["response"]["clientDataJSON"]
     data = CollectedClientData(websafe_decode(raw))
-    if data.cross_origin is not False:
+    if data.cross_origin is not False or "topOrigin" in json.loads(data):
         raise SignatureError("in a frame of another origin")
     return data
 
@@ -185,4 +187,7 @@ def _checked(verify: Callable[[], T]) -> T:
     except SignatureError:
         raise
     except Exception as error:  # noqa: BLE001 -- the parsers of fido2 raise many kinds of errors for malformed bytes
-        raise SignatureError(f"{type(error).__name__}: {error}"[:200]) from None
+        cause = str(error).rstrip(".")
+        if type(error) is not ValueError or cause.startswith(_UNPARSED):
+            cause = f"malformed ({type(error).__name__})"
+        raise SignatureError(cause[:1].lower() + cause[1:]) from None
