@@ -15,7 +15,7 @@ from tests.support.server import free_port
 
 
 class Postgres:
-    """A PostgreSQL cluster in its own folder, on a free loopback port, with these settings."""
+    """A PostgreSQL cluster with settings, in its own folder, on a free loopback port."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
