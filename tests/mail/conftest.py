@@ -13,16 +13,17 @@ LIMITS = {"TOKENAPP_MAIL_CLIENT_LIMIT": "1000000", "TOKENAPP_MAIL_DAILY_LIMIT": 
 
 
 @pytest.fixture(scope="session")
-def _server() -> Iterator[Mailbox]:
+def mail_server() -> Iterator[Mailbox]:
+    """Return the mailbox that all tests share."""
     with Mailbox() as mailbox:
         yield mailbox
 
 
 @pytest.fixture
-def mailbox(_server: Mailbox) -> Mailbox:
+def mailbox(mail_server: Mailbox) -> Mailbox:
     """Return an empty mailbox."""
-    _server.clear()
-    return _server
+    mail_server.clear()
+    return mail_server
 
 
 @pytest.fixture

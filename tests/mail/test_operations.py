@@ -62,4 +62,5 @@ def test_metric_counts_attempts(databases: Databases, mailbox: Mailbox, tmp_path
     with MeasuredServer(databases("sqlite"), tmp_path / "log", **settings) as server:
         for name in ("alice", "bob"):
             server.client.send("POST", "/api/register", payload={"email": f"{name}@example.com"})
-        wait_until(lambda: server.counts("tokenapp_mails_total", "result") == {"sent": 2.0}, what="the counts")
+        counts = {"sent": 2.0}
+        wait_until(lambda: server.counts("tokenapp_mails_total", "result") == counts, seconds=60, what="the counts")
