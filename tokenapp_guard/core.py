@@ -72,7 +72,7 @@ class Verifier:
             )
 
     def verify(self, token: str, *, fetch: bool = True) -> Principal:
-        """Return whom `token` stands for.
+        """Return the principal of `token`.
 
         Args:
             fetch: whether to fetch from the issuer when something is missing, which can take seconds.
@@ -105,7 +105,7 @@ class Verifier:
         )
 
     def authenticate(self, authorization: str, *, fetch: bool = True) -> Principal:
-        """Return whom the token in an ``Authorization`` header stands for.
+        """Return the principal of the token in an ``Authorization`` header.
 
         Raises:
             AccessError: 401 without a token, and as `verify`.

@@ -1,4 +1,4 @@
-"""Why a request is rejected, as the adapters send it."""
+"""The error that the adapters send as a response."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What the service publishes: its keys, and how long its access tokens live."""
+"""Fetch the keys of the service, and the lifetime of its access tokens."""
 
 from typing import Any, Final
 

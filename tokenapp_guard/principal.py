@@ -1,4 +1,4 @@
-"""Who a token stands for, and what a view requires of them."""
+"""The principal of a token, and the requirements of a view."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
 """Read the parts of a token strictly: one encoding, one meaning.
 
-The npm package in the folder ``node`` has the same rules in ``strict.js``. Tests compare the two.
+The npm package in the folder ``guard-node`` has the same rules in ``strict.js``. Tests compare the two.
 """
 
 import json

@@ -6,7 +6,7 @@ export function required(guard, requirements) {
   const require = guard.require(requirements)
   return async (request, response, next) => {
     try {
-      request.principal = await require(authorizationOf(request))
+      request.principal = await require(authorizationOf(request.headers, request.rawHeaders))
     } catch (error) {
       // An application whose time limit has passed may have responded already.
       if (!(error instanceof AccessError) || response.headersSent) return next(error)

@@ -6,7 +6,7 @@ export function required(guard, requirements) {
   const require = guard.require(requirements)
   return async (request, reply) => {
     try {
-      request.principal = await require(authorizationOf(request.raw))
+      request.principal = await require(authorizationOf(request.headers, request.raw.rawHeaders))
     } catch (error) {
       if (!(error instanceof AccessError)) throw error
       return reply.code(error.status).headers(error.headers(guard.audience)).send(JSON.stringify(error.problem))

@@ -67,7 +67,7 @@ export class Guard {
     }
   }
 
-  /** Return whom `token` stands for. Rejects with an AccessError: 403 if it is invalid, 503 if that is unknown. */
+  /** Return the principal of `token`. Rejects with an AccessError: 403 if it is invalid, 503 if that is unknown. */
   async verify(token) {
     try {
       const claims = await this.#verified(token)
@@ -87,7 +87,7 @@ export class Guard {
     }
   }
 
-  /** Return whom the token in an Authorization header stands for. Rejects as verify(), and with 401 without a token. */
+  /** Return the principal of the token in an Authorization header. Rejects as verify(), and with 401 without a token. */
   async authenticate(authorization) {
     const [, token] = /^bearer (.*)$/is.exec((authorization ?? '').trim()) ?? []
     if (!token?.trim()) throw new AccessError(401, 'access_token_missing', 'Access token required.')

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from time import sleep
 
 import pytest
 from flask import Flask
 
+from tests.support.access_keys import create_key
 from tests.support.app import application, create_user
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.commandline import error_of, run, run_json
+from tests.support.concurrency import at_once
 from tests.support.service_clients import register
 from tokenapp import accounts, errors
 
@@ -58,6 +61,26 @@ def test_removed_role_ends_the_access_token_and_not_the_session(app: Flask) -> N
     assert client.protected().status == 403
     assert client.refresh().status == 200, "within the grace period, too"
     assert (client.protected().status, roles_of(client)) == (200, [])
+
+
+def test_removal_during_refreshes_and_exchanges_leaves_no_token_with_the_role(app: Flask) -> None:
+    key = create_key(sign_in(app))["key"]
+    for _ in range(3):
+        change(app, "add", "admin")
+        client = sign_in(app)
+        refresh = partial(client.send, "POST", "/api/token", cookie=client.cookie)
+        exchange = partial(Client(app).send, "POST", "/api/token", bearer=key)
+
+        def remove() -> None:
+            with app.app_context():
+                accounts.remove_role(accounts.find("alice"), "admin", datetime.now(UTC))
+
+        responses = [each for each in at_once(refresh, exchange, remove, refresh, exchange) if each is not None]
+        assert {response.status for response in responses} == {200}
+        sleep(0.06)
+        for token in (response.json["accessToken"] for response in responses):
+            expected = 403 if "roles" in claims_of(token) else 200
+            assert Client(app).protected(token).status == expected
 
 
 def test_role_that_is_added_again_does_not_revive_old_tokens(app: Flask) -> None:

@@ -1,5 +1,7 @@
 """The guard's copy of the feed of revoked sessions."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -8,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from tests.support.app import ROOT
 from tests.support.client import claims_of, sign_in
-from tests.support.concurrency import wait_until
+from tests.support.concurrency import at_once, wait_until
 from tests.support.guarded import Shop, guard_of, stub_server, wait_for_read
 from tests.support.server import Server
 from tokenapp import clients, db, sessions
@@ -20,6 +23,18 @@ from tokenapp_guard.fetching import FetchError
 
 INTERVAL = 0.2
 FEED = "/api/revocations"
+EMPTY = b'{"items": [], "cursor": "0~", "more": false}'
+FORKING = """
+import os, sys
+from tokenapp_guard.feed import Feed
+feed = Feed(sys.argv[1], "id", "secret", interval=3600, patience=60, keep=lambda: 60)
+feed.is_revoked("any")
+child = os.fork()
+if not child:
+    feed.is_revoked("any")
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
 
 
 def following(app: Flask, server: Server, *, patience: float = 10, interval: float = INTERVAL) -> Guard:
@@ -40,7 +55,7 @@ def test_revoked_session_is_rejected_after_the_next_read(app: Flask, service: Se
 
 
 def test_feed_is_read_once_per_interval() -> None:
-    with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, requested):
+    with stub_server(200, {}, EMPTY) as (address, requested):
         began = monotonic()
         feed = Feed(address, "id", "secret", interval=0.1, patience=60, keep=lambda: 60)
         assert not feed.is_revoked("any")
@@ -136,8 +151,21 @@ def insert_revoked(app: Flask, many: int) -> None:
         writer.connection().execute(sa.insert(Session), rows)
 
 
+def test_first_requests_share_one_read() -> None:
+    with stub_server(200, {}, EMPTY) as (address, requested):
+        feed = Feed(address, "id", "secret", interval=3600, patience=60, keep=lambda: 60)
+        assert set(at_once(*[lambda: feed.is_revoked("any")] * 16)) == {False}
+    assert requested == [FEED]
+
+
+def test_forked_process_reads_the_feed_itself() -> None:
+    with stub_server(200, {}, EMPTY) as (address, requested):
+        subprocess.run([sys.executable, "-c", FORKING, address], cwd=ROOT, check=True, timeout=60)
+    assert requested == [FEED, f"{FEED}?since=0~"]
+
+
 def test_thread_that_ended_is_started_again() -> None:
-    with stub_server(200, {}, b'{"items": [], "cursor": "0~", "more": false}') as (address, requested):
+    with stub_server(200, {}, EMPTY) as (address, requested):
         feed = Feed(address, "id", "secret", interval=0.05, patience=60, keep=lambda: 60)
         follow = feed._follow
         feed._follow = lambda: None  # type: ignore[method-assign]  # a thread that ends at once

@@ -1,4 +1,4 @@
-"""Presenting an access key: what it stands for, and when it was last used."""
+"""Verify the access key of a request, and store when it was last used."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

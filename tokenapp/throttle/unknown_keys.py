@@ -16,7 +16,7 @@ _REMEMBERED: Final = 1000
 
 @dataclass
 class _Blocked:
-    """When one process reads keys of a client again."""
+    """The clients whose keys one process does not read, and until when."""
 
     until: dict[str, datetime] = field(default_factory=dict)
 
