@@ -61,14 +61,15 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
         errors.TooManyAccessKeys
     """
     text = formats.generate()
+    created_at = now.replace(microsecond=0)  # so that the key ends with a whole second, like the tokens for it
     key = AccessKey(
         id=db.new_id(now),
         user_id=user_id,
         digest=formats.digest(text),
         name=new.name,
         scopes=" ".join(sorted(set(new.scopes))),
-        created_at=now,
-        expires_at=(now + new.lifetime).replace(microsecond=0),  # the ``exp`` of tokens is in whole seconds
+        created_at=created_at,
+        expires_at=created_at + new.lifetime,
         noticed_at=now if new.lifetime <= NOTICE else None,
     )
     session = sa.select(Session.id).where(Session.id == sid, Session.revoked_at.is_(None), Session.expires_at > now)
