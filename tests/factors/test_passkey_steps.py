@@ -175,6 +175,35 @@ def test_doctor_reports_passkeys_of_another_domain(app: Flask, device: Authentic
     assert found["TOKENAPP_RP_ID"]["problem"] == "1 passkeys are for example.com, and the service is for localhost"
 
 
+def test_passkey_of_another_domain_is_not_offered_and_is_no_way_to_sign_in(app: Flask, alice: Client) -> None:
+    device = Authenticator()
+    register(alice, device)
+    sign_in_with(alice, device)
+    other = register(alice, Authenticator()).json["passkey"]["id"]
+    codes = enrol(alice)
+    with app.app_context():
+        execute_now(sa.update(Passkey).values(rp_id="example.com"))
+    assert Client(app).login().json["methods"] == ["totp", "recovery_code"]
+    assert alice.call("DELETE", f"/api/me/factors/{codes.id}").code == "last_way_to_sign_in"
+    assert alice.call("DELETE", f"/api/me/passkeys/{other}").status == 200
+    for each in alice.call("GET", "/api/me/passkeys").json["passkeys"]:
+        assert alice.call("DELETE", f"/api/me/passkeys/{each['id']}").status == 200
+    assert alice.call("DELETE", f"/api/me/factors/{codes.id}").status == 204
+    assert Client(app).login().status == 200
+
+
+def test_passkey_of_another_domain_is_no_spare_for_a_user_without_a_password(app: Flask, alice: Client) -> None:
+    devices = [Authenticator(), Authenticator()]
+    for device in devices:
+        register(alice, device)
+        sign_in_with(alice, devices[0])
+    first, second = (each["id"] for each in alice.call("GET", "/api/me/passkeys").json["passkeys"])
+    with app.app_context():
+        execute_now(sa.update(Passkey).where(Passkey.id == second).values(rp_id="example.com"))
+        execute_now(sa.update(User).values(password_hash="", hash_kind=""))
+    assert alice.call("DELETE", f"/api/me/passkeys/{first}").code == "last_way_to_sign_in"
+
+
 def test_expired_challenges_are_pruned(app: Flask, device: Authenticator) -> None:
     del device
     run(app, "events", "prune", "--older-than", "30d", "--yes")

@@ -14,7 +14,7 @@ from tokenapp.cli import importing, output, sessions, user_files
 from tokenapp.cli.command import Group
 from tokenapp.cli.completion import USER
 from tokenapp.cli.input import Text, confirm, limit_option, read_password
-from tokenapp.factors import enrolment
+from tokenapp.factors import enrolment, registry
 from tokenapp.models import User
 from tokenapp.throttle import lockout
 
@@ -51,6 +51,8 @@ class UserDetails(UserRecord, omit_defaults=True):
     locale: str | None = None
     second_factors: list[str] = []
     recovery_codes_left: int = 0
+    code_failures: int = 0
+    codes_locked_until: datetime | None = None
 
 
 @group.command("create")
@@ -94,7 +96,7 @@ def show(name: str, *, as_json: bool) -> None:
     """Show the user NAME: state, lockout, last sign-in and live sessions."""
     now = datetime.now(UTC)
     user = accounts.find(name, deleted=True)
-    state = lockout.state("password", user.username, now)
+    state, codes = lockout.state("password", user.username, now), lockout.state("code", user.id, now)
     details = UserDetails(
         **msgspec.structs.asdict(_record(user)),
         deleted_at=user.deleted_at,
@@ -107,8 +109,10 @@ def show(name: str, *, as_json: bool) -> None:
         email=user.email,
         email_verified_at=user.email_verified_at,
         locale=user.locale,
-        second_factors=enrolment.kinds_of(user),
+        second_factors=registry.kinds_of(user),
         recovery_codes_left=enrolment.codes_left(user.id),
+        code_failures=codes.failures,
+        codes_locked_until=codes.locked_until,
     )
     output.show_one(details, as_json=as_json)
 

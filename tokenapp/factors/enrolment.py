@@ -37,11 +37,6 @@ def factors_of(user_id: str) -> list[Factor]:
     return [Factor(row.id, "totp", row.created_at, row.last_used_at) for row in db.execute_now(query.order_by(Totp.id))]
 
 
-def kinds_of(user: User) -> list[str]:
-    """Return the kinds of second factors that a user has."""
-    return [method for method in registry.methods_of(user) if method != "recovery_code"]
-
-
 def codes_left(user_id: str) -> int:
     """Return how many recovery codes a user has left."""
     query = sa.select(sa.func.count()).select_from(RecoveryCode).where(RecoveryCode.user_id == user_id)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tokenapp import db, errors
+from tokenapp import config, db, errors
 from tokenapp.factor_models import Passkey, RecoveryCode
 from tokenapp.factors import challenges, registry
 from tokenapp.factors.checks import Checked
@@ -133,11 +133,13 @@ def delete(by: Author, passkey_id: str, now: datetime) -> None:
     with db.writing() as writer:
         user = registry.authorize(writer, *by, now)
         deleting = sa.delete(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == by.user_id)
-        if not writer.connection().execute(deleting).rowcount:
+        row = writer.connection().execute(deleting.returning(Passkey.rp_id)).first()
+        if row is None:
             raise errors.PasskeyNotFound
-        if not user.password_hash:
+        usable = row[0] == config.current().rp_id
+        if usable and not user.password_hash:
             _require_spare(writer, user)
-        registry.removed(writer, user, "passkey", now)
+        registry.removed(writer, user, "passkey", now, usable=usable)
 
 
 def domains() -> Mapping[str, int]:
@@ -149,11 +151,11 @@ def domains() -> Mapping[str, int]:
 
 def _require_spare(writer: orm.Session, user: User) -> None:
     """Check that a user without a password can lose one passkey."""
-    left = _count(writer, user.id)
+    left = _count(writer, user.id, Passkey.rp_id == config.current().rp_id)
     codes = writer.scalar(sa.select(sa.func.count()).where(RecoveryCode.user_id == user.id)) or 0
     if left < _ENOUGH_WITHOUT_PASSWORD and not (left and codes):
         raise errors.LastWayToSignIn(detail="Without a password you need two passkeys. Add another one first.")
 
 
-def _count(writer: orm.Session, user_id: str) -> int:
-    return writer.scalar(sa.select(sa.func.count()).where(Passkey.user_id == user_id)) or 0
+def _count(writer: orm.Session, user_id: str, *which: sa.ColumnElement[bool]) -> int:
+    return writer.scalar(sa.select(sa.func.count()).where(Passkey.user_id == user_id, *which)) or 0

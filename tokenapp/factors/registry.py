@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -14,7 +14,7 @@ from tokenapp.models import Session, User
 
 Kind = Literal["totp", "passkey"]
 # What makes a user's sign-in need a second step: the rows of each kind. A new kind is added here.
-CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
+_CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
     "totp": sa.select(Totp.user_id).where(Totp.confirmed_at.is_not(None)),
     "passkey": sa.select(Passkey.user_id),
 }
@@ -26,16 +26,16 @@ def kinds_to_set_up() -> list[Kind]:
     return ["totp", "passkey"] if config.current().rp_id else ["totp"]
 
 
+def kinds_of(user: User) -> list[str]:
+    """Return the kinds of second factors that `user` has."""
+    return _found(user, _CONFIRMED)
+
+
 def methods_of(user: User) -> list[str]:
-    """Return the methods of the second step that `user` has."""
+    """Return the methods of the second step that `user` can use now."""
     if not user.second_factor:
         return []
-    rows = [*CONFIRMED.items(), ("recovery_code", sa.select(RecoveryCode.user_id))]
-    queries = [
-        sa.select(sa.literal(name)).where(query.where(query.selected_columns[0] == user.id).exists())
-        for name, query in rows
-    ]
-    return [row[0] for row in db.execute_now(sa.union_all(*queries))]
+    return _found(user, {**_usable(), "recovery_code": sa.select(RecoveryCode.user_id)})
 
 
 def authorize(writer: orm.Session, user_id: str, sid: str, acr: str, now: datetime) -> User:
@@ -75,21 +75,44 @@ def added(writer: orm.Session, user: User, kind: Kind, now: datetime) -> list[st
     return recovery_codes.replace(writer, user.id, now, "first factor") if first else None
 
 
-def removed(writer: orm.Session, user: User, kind: Kind, now: datetime) -> None:
+def removed(writer: orm.Session, user: User, kind: Kind, now: datetime, *, usable: bool = True) -> None:
     """Note that `user`, locked, has lost a factor, in that transaction.
 
     Pending sign-ins end, and so do the recovery codes with the last factor.
 
+    Args:
+        usable: whether it was one that the user could use.
+
     Raises:
         errors.LastWayToSignIn: the user could not sign in any more, or no longer as the settings require.
     """
-    queries = [query.where(query.selected_columns[0] == user.id).exists() for query in CONFIRMED.values()]
-    if not writer.scalar(sa.select(sa.or_(*queries))):
+    if _has(writer, user, _CONFIRMED):
+        if usable and not _has(writer, user, _usable()):
+            raise errors.LastWayToSignIn(detail="Your passkeys are for another address. Add another factor first.")
+    else:
         _require_other_way(user)
         user.second_factor = False
         writer.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     writer.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
     audit.record(writer, "factor_removed", now, user_id=user.id, reason=kind)
+
+
+def _usable() -> Mapping[Kind, sa.Select[str]]:
+    """Return the rows of each kind, without the passkeys of another domain."""
+    return {**_CONFIRMED, "passkey": _CONFIRMED["passkey"].where(Passkey.rp_id == config.current().rp_id)}
+
+
+def _found(user: User, rows: Mapping[Any, sa.Select[str]]) -> list[str]:
+    queries = [sa.select(sa.literal(name)).where(_of(user, query)) for name, query in rows.items()]
+    return [row[0] for row in db.execute_now(sa.union_all(*queries))]
+
+
+def _has(writer: orm.Session, user: User, rows: Mapping[Kind, sa.Select[str]]) -> bool:
+    return bool(writer.scalar(sa.select(sa.or_(*(_of(user, query) for query in rows.values())))))
+
+
+def _of(user: User, query: sa.Select[str]) -> sa.ColumnElement[bool]:
+    return query.where(query.selected_columns[0] == user.id).exists()
 
 
 def _require_other_way(user: User) -> None:
