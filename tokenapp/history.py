@@ -49,6 +49,8 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
 def _factor_failed(username: str, event: AuditEvent) -> str:
     method, _, cause = (event.reason or "").partition(": ")
     times = f" (the last of {event.count} times)" if event.count > 1 else ""
+    if method == "passkey alone":
+        return f"{username} could not sign in with a passkey {_at(event.at)}{times}: {cause}."
     name = _METHODS.get(method, method)
     return f"{username} did not pass the second step with {name} {_at(event.at)}{times}: {cause}."
 

@@ -5,6 +5,8 @@ from flask import Flask
 from tests.support.authenticator import Authenticator, pending_of, second_step
 from tests.support.client import Client
 from tests.support.commandline import can_sign_in, run, run_json
+from tests.support.security_keys import BE, UP, UV, register, sign_in_with
+from tests.support.security_keys import Authenticator as SecurityKey
 
 
 def test_reset_lets_the_password_sign_in_and_ends_the_sessions(
@@ -34,6 +36,31 @@ def test_show_lists_the_factors(app: Flask, authenticator: Authenticator) -> Non
     second_step(Client(app), pending_of(app), authenticator.recovery_codes[3], "recovery_code")
     shown = run_json(app, "users", "show", "alice", "--json")
     assert (shown["secondFactors"], shown["recoveryCodesLeft"]) == (["totp"], 9)
+
+
+def test_show_has_the_wait_after_wrong_codes(app: Flask, authenticator: Authenticator) -> None:
+    pending = pending_of(app)
+    for _ in range(5):
+        second_step(Client(app), pending, authenticator.wrong)
+    shown = run_json(app, "users", "show", "alice", "--json")
+    assert (shown["failures"], shown["codeFailures"]) == (0, 5)
+    assert shown["codesLockedUntil"] is not None
+
+
+def test_why_says_why_a_passkey_alone_did_not_sign_in(app: Flask, alice: Client) -> None:
+    device = SecurityKey(flags=UP | UV, counter=5)
+    register(alice, device)
+    assert sign_in_with(Client(app), device).code == "passkey_invalid"  # the counter is the same
+    device.counter, device.flags = 6, UP | UV | BE
+    assert sign_in_with(Client(app), device).code == "passkey_invalid"
+    device.flags = UP | UV
+    run(app, "users", "disable", "alice")
+    assert [sign_in_with(Client(app), device).code for _ in range(2)] == ["passkey_invalid"] * 2
+    said = run(app, "sessions", "why", "alice").stdout
+    for cause in ("signature counter went back", "backup eligibility changed", "user disabled"):
+        assert "alice could not sign in with a passkey" in said
+        assert f": {cause}." in said
+    assert "(the last of 2 times)" in said
 
 
 def test_why_says_which_factor_failed_and_why(app: Flask, authenticator: Authenticator) -> None:

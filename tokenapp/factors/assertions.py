@@ -16,10 +16,15 @@ from tokenapp.models import Device, Grant, User
 from tokenapp.throttle import rate_limit
 
 USE: Final = "assertion"
+_CHANGED: Final = "backup eligibility changed"
+_WENT_BACK: Final = "signature counter went back"
 
 
 class _Signed(NamedTuple):
-    """A valid signature by a stored passkey; `named` if it says whose it is."""
+    """A valid signature by a stored passkey; `named` if it says whose it is.
+
+    `changed` is whether it states another backup eligibility than the passkey had when it was created.
+    """
 
     passkey: Passkey
     user: User
@@ -28,6 +33,7 @@ class _Signed(NamedTuple):
     backed_up: bool
     proof: Proof
     named: bool
+    changed: bool
 
 
 class _CounterError(Exception):
@@ -48,8 +54,8 @@ def sign_in(credential: Mapping[str, Any], device: Device, now: datetime, *, rep
         raise errors.PasskeyInvalid(reason="passkey: no user handle")
     if not signed.proof.user_verified:
         raise errors.PasskeyInvalid(reason="passkey: user not verified")
-    if signed.user.disabled_at is not None:
-        raise errors.PasskeyInvalid(reason="passkey: user disabled")
+    if signed.changed or signed.user.disabled_at is not None:
+        raise _failed(signed, _CHANGED if signed.changed else "user disabled", now)
     rate_limit.count_sign_in(signed.user.id)
     amr = levels.assess(signed.proof).amr
     try:
@@ -58,7 +64,7 @@ def sign_in(credential: Mapping[str, Any], device: Device, now: datetime, *, rep
         )
     except _CounterError:
         _record_counter(signed, now)
-        raise errors.PasskeyInvalid(reason="passkey: signature counter went back") from None
+        raise _failed(signed, _WENT_BACK, now) from None
     except errors.PasskeyInvalid:
         raise
     except errors.InvalidCredentials as error:
@@ -74,15 +80,17 @@ def check(user: User, credential: Mapping[str, Any], now: datetime) -> Checked:
     signed = _verify(credential, now)
     if signed.user.id != user.id:
         raise errors.PasskeyInvalid(reason="passkey: of another user")
+    if signed.changed:
+        raise errors.PasskeyInvalid(reason=f"passkey: {_CHANGED}")
     if _rejects(signed.passkey, signed.sign_count):
         _record_counter(signed, now)
-        raise errors.PasskeyInvalid(reason="passkey: signature counter went back")
+        raise errors.PasskeyInvalid(reason=f"passkey: {_WENT_BACK}")
 
     def spend(writer: orm.Session) -> None:
         try:
             _spend(writer, signed, now)
         except _CounterError:
-            raise errors.PasskeyInvalid(reason="passkey: signature counter went back") from None
+            raise errors.PasskeyInvalid(reason=f"passkey: {_WENT_BACK}") from None
 
     return Checked(signed.proof, spend)
 
@@ -105,8 +113,6 @@ def _verify(credential: Mapping[str, Any], now: datetime) -> _Signed:
         raise errors.PasskeyInvalid(reason="passkey: used challenge")
     if assertion.user_handle not in {None, user.id}:
         raise errors.PasskeyInvalid(reason="passkey: user handle")
-    if assertion.backup_eligible != passkey.backup_eligible:
-        raise errors.PasskeyInvalid(reason="passkey: backup eligibility changed")
     proof = Proof("passkey", user_verified=assertion.user_verified, device_bound=not passkey.backup_eligible)
     return _Signed(
         passkey,
@@ -115,7 +121,8 @@ def _verify(credential: Mapping[str, Any], now: datetime) -> _Signed:
         assertion.sign_count,
         assertion.backed_up,
         proof,
-        assertion.user_handle is not None,
+        named=assertion.user_handle is not None,
+        changed=assertion.backup_eligible != passkey.backup_eligible,
     )
 
 
@@ -149,6 +156,16 @@ def _spend(writer: orm.Session, signed: _Signed, now: datetime) -> None:
     if not writer.connection().execute(using.values(used)).rowcount:
         raise errors.PasskeyInvalid(reason="passkey: deleted")
     audit.record(writer, "passkey_counter", now, user_id=passkey.user_id, reason="synchronised: accepted")
+
+
+def _failed(signed: _Signed, cause: str, now: datetime) -> errors.PasskeyInvalid:
+    """Record why a valid signature does not sign in; return the error to raise.
+
+    Only the holder of the passkey can cause this. It is one event per hour.
+    """
+    about, user_id = f"{signed.user.id} {cause}", signed.user.id
+    audit.count("factor_failed", now, about=about, user_id=user_id, reason=f"passkey alone: {cause}")
+    return errors.PasskeyInvalid(reason=f"passkey: {cause}")
 
 
 @db.retried
