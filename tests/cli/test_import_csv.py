@@ -20,6 +20,9 @@ MALFORMED = {
     "in the middle of a value": f'bob,{CHEAP_HASH},5" disk\n{ATTACKER}\n',
     "space before the quotation mark": f'bob,{CHEAP_HASH}, "hello\n{ATTACKER}\nlast"\n',
     "carriage return outside of quotation marks": f"bob,{CHEAP_HASH},hello\r{ATTACKER}\rlast\n",
+    "line break escaped by a backslash": f"bob,{CHEAP_HASH},hello\\\n{ATTACKER}\nlast,x,y\n",
+    "in apostrophes": f"bob,{CHEAP_HASH},'hello\n{ATTACKER}\nlast'\n",
+    "an apostrophe alone": f"bob,{CHEAP_HASH},'\n{ATTACKER}\n'\n",
     "formula of a spreadsheet": f'="bob",{CHEAP_HASH},\n{ATTACKER}\n',
 }
 
@@ -102,6 +105,23 @@ def test_other_delimiters_are_recognised_or_declared(app: Flask, tmp_path: Path,
     file = write(tmp_path, content if delimiter == "\t" else content.replace("a, b; c | d", '"a, b; c | d') + '"')
     run(app, "users", "import", str(file))
     assert can_sign_in(app, password="a, b; c | d long enough")
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\3\4\0\0", b"\x1f\x8b\x08\0", "username,password\n".encode("utf-32"), bytes(range(256))]
+)
+def test_file_that_is_not_text_is_rejected_by_a_sentence_that_says_so(
+    app: Flask, tmp_path: Path, content: bytes
+) -> None:
+    message = error_of(run(app, "users", "import", str(write(tmp_path, content)), code=1))
+    assert "The file is not text in UTF-8 or UTF-16" in message
+
+
+@pytest.mark.parametrize("password", ["'tis a long enough one", "a long enough one\\\\", "it's long enough, isn't it"])
+def test_apostrophes_and_backslashes_of_one_line_are_kept(app: Flask, tmp_path: Path, password: str) -> None:
+    cell = f'"{password}"' if "," in password else password
+    run(app, "users", "import", str(write(tmp_path, f"username,password\nalice,{cell}\nben,{PASSWORD}\n")))
+    assert can_sign_in(app, password=password)
 
 
 def test_lines_after_a_declared_delimiter_keep_their_numbers(app: Flask, tmp_path: Path) -> None:

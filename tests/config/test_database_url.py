@@ -51,6 +51,8 @@ def test_password_is_decoded(password: str, encoded: str) -> None:
         ("sslmode=prefer&sslnegotiation=direct", "a value for sslnegotiation"),
         ("connect_timeout=soon", "a value for connect_timeout that is not a whole number"),
         ("keepalives_idle=1m", "a value for keepalives_idle that is not a whole number"),
+        ("client_encoding=latin1", "a value for client_encoding that is not utf8"),
+        ("service=unknown", "a value for service"),
         ("sslmode=require&sslmode=prefer", "a parameter twice"),
         ("sslmode", "a parameter without a value"),
     ],
@@ -96,6 +98,15 @@ def test_address_in_brackets_is_a_host() -> None:
     assert (url.host, url.port) == ("2001:db8::7", 5433)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://?service=auth", "postgresql:///?service=auth", "postgresql:///?user=u&service=auth"]
+)
+def test_service_can_name_the_database(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "services").write_text("[auth]\nhost=h\nport=5433\ndbname=name\nsslmode=require\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    assert (read(url).database, read(url).query["service"]) == (None, "auth")
+
+
 def test_user_and_password_can_be_parameters_and_the_password_is_not_shown(tmp_path: Path) -> None:
     url = read(f"postgresql://h/?dbname=name&user=u&password={LEAK}")
     assert (url.username, url.password, url.database) == ("u", LEAK, "name")
@@ -118,6 +129,9 @@ def test_blanks_and_line_ends_around_the_url_are_ignored(url: str) -> None:
         ("sqlite:////var/x.db?timeout=10", "parameters"),
         ("sqlite:////var/x.db?mode=ro", "parameters"),
         ("sqlite://host/x.db", "must look like"),
+        ("sqlite:///file::memory:?uri=true", "must look like"),
+        ("sqlite:///file:x.db?mode=memory&uri=true", "parameters"),
+        ("sqlite:///file:x.db?mode=RO&uri=true", "parameters"),
         ("postgresql+asyncpg://u@h/name", "postgresql://user@host/name"),
     ],
 )

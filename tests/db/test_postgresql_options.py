@@ -47,6 +47,15 @@ def test_options_of_the_environment_take_effect(url: str, monkeypatch: pytest.Mo
     assert shown(url, "work_mem", "lock_timeout") == ["9MB", "1s"]
 
 
+def test_names_in_any_script_are_stored_whatever_encoding_the_environment_names(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with application(f"{url}?options=-cclient_encoding%3Dlatin1") as app:
+        create_user(app, "жанна")
+        assert Client(app).login("жанна").status == 200
+
+
 @pytest.mark.parametrize("query", ["connect_timeout=7&keepalives_idle=40&tcp_user_timeout=9000&application_name=x", ""])
 def test_connection_parameters_of_the_url_take_precedence(url: str, query: str) -> None:
     with application(f"{url}?{query}") as app, app.app_context(), db.db.engine.connect() as connection:

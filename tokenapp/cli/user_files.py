@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import click
 import msgspec
@@ -20,6 +20,7 @@ _DELIMITERS: Final = (",", ";", "\t")
 _NULLS: Final = ("NULL", "\\N")  # without quotation marks, as databases export a missing value
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=([^"\r\n])"?(?:\r*\n|\r)', re.IGNORECASE)
+_NOT_TEXT: Final = re.compile(r"[\0\ufffd\ud800-\udfff]")
 _QUOTED: Final = r'"(?P<quoted>(?:[^"]++|"")*+)"'
 
 
@@ -146,6 +147,10 @@ def _read_csv(text: str, *, only_names: bool) -> Contents:
             columns = {**{name: names.index(name) for name in _OPTIONAL if names.count(name) == 1}, **columns}
             ignored = [name for index, name in enumerate(names) if name.isprintable() and index not in columns.values()]
             return Contents(_lines(records, columns, len(names)), ignored)
+    if _NOT_TEXT.search(text[:1024]):
+        raise click.ClickException(
+            "The file is not text in UTF-8 or UTF-16, but perhaps a spreadsheet or an archive. Export CSV in UTF-8."
+        )
     message = (
         f"Line {header.line} must be a header with username and password or password_hash, each once, separated by "
         "commas, semicolons or tabs. The column email can take the place of username."
@@ -182,7 +187,7 @@ def _records(text: str, dialect: _Dialect) -> Iterator[_Record]:
     """Yield the records that are not blank.
 
     The csv module is not used because it accepts quotation marks inside of values that are not quoted, even if it is
-    strict. If another program escapes them with a backslash, the inside of a value would be read as a record.
+    strict. Of a program that quotes or escapes in another way, the inside of a value would be read as a record.
 
     Raises:
         MalformedFileError: RFC 4180, section 2, does not allow the text.
@@ -191,14 +196,24 @@ def _records(text: str, dialect: _Dialect) -> Iterator[_Record]:
     plain = rf'(?P<plain>[^"\r\n{delimiter}]*+)'
     value = re.compile(rf"(?:{_QUOTED}|{plain})(?P<after>{delimiter}|{dialect.line_end}|\Z)")
     place, line = dialect.place, dialect.line
+    opened = None  # the line of a value that begins with an apostrophe, and does not end with one
     while place < len(text):
-        start, cells, after = place, [], dialect.delimiter
+        start, after = place, dialect.delimiter
+        cells: list[str | None] = []
+        bare: list[str] = []
         while after == dialect.delimiter:
             match = value.match(text, place)
             if match is None:
                 raise MalformedFileError(line, _malformed(text, place))
             place, after = match.end(), match["after"]
             cells.append(_cell(match))
+            bare.append(match["plain"] or "")
+        if opened is not None and any(_has_apostrophe_only_at(-1, cell) for cell in bare):
+            raise MalformedFileError(opened, "A value in apostrophes seems to contain a line break")
+        if opened is None and any(_has_apostrophe_only_at(0, cell) for cell in bare):
+            opened = line
+        if after and (len(bare[-1]) - len(bare[-1].rstrip("\\"))) % 2:
+            raise MalformedFileError(line, "A backslash stands before a line break, as if to escape it")
         record = _Record(line, text[start:place].rstrip("\r\n"), cells)
         line += text.count("\r" if dialect.line_end == r"\r" else "\n", start, place)
         if any(cell is None or cell.strip() for cell in cells):
@@ -209,6 +224,11 @@ def _cell(match: re.Match[str]) -> str | None:
     if match["quoted"] is not None:
         return match["quoted"].replace('""', '"')
     return None if match["plain"] in _NULLS else match["plain"]
+
+
+def _has_apostrophe_only_at(end: Literal[0, -1], cell: str) -> bool:
+    """Return whether a value in apostrophes begins (0) or ends (-1) with `cell`."""
+    return cell == "'" or (cell[end:][:1] == "'" and cell[-1 - end :][:1] != "'")
 
 
 def _malformed(text: str, place: int) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
+_SQLITE_PARAMETERS: Final = ({"uri": "true"}, *({"uri": "true", "mode": mode} for mode in ("ro", "rw", "rwc")))
 _UNLIKE: Final = "must look like sqlite:////var/lib/tokenapp/tokenapp.db or postgresql://user@host/name"
 _UNENCODED: Final = (
     "contains a character that separates its parts: percent-encode it in the user name, password and database name"
@@ -29,6 +30,7 @@ _MAX_PORT: Final = 65535
 _NUMBERS: Final = frozenset(
     {"connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout"}
 )
+_ENCODINGS: Final = ("utf8", "utf-8", "unicode")
 _SCHEMA_NAMES: Final = frozenset({"schema", "currentSchema", "search_path"})
 # Those that name the server; and gssencmode=require, which the trial's socket does not allow.
 _NOT_TRIED: Final = frozenset({"host", "hostaddr", "port", "gssencmode"})
@@ -52,10 +54,10 @@ def read(raw: str) -> URL:
 
 def _sqlite(scheme: str, rest: str) -> URL:
     path, _, query = rest.removeprefix("/").partition("?")
-    if not rest.startswith("/") or path in {"", ":memory:"}:
+    if not rest.startswith("/") or path.removeprefix("file:") in {"", ":memory:"}:
         raise ValueError(_UNLIKE)
     parameters = _parameters(query)
-    if query and not (path.startswith("file:") and parameters.keys() <= {"mode", "uri"} and "uri" in parameters):
+    if query and not (path.startswith("file:") and parameters in _SQLITE_PARAMETERS):
         raise ValueError("has parameters: for SQLite there are none, except in file:PATH?mode=ro&uri=true")
     if re.search("%[0-9a-fA-F]{2}", path):
         raise ValueError("is percent-encoded: write the path of a SQLite file as it is")
@@ -80,7 +82,7 @@ def _postgresql(rest: str) -> URL:
     except ValueError as error:
         sentence = _UNENCODED if "@" in name + query else str(error)
         raise ValueError(_UNLIKE if isinstance(error, UnicodeDecodeError) else sentence) from None
-    if not given["dbname"] or "\0" in "".join(given.values()):
+    if not (given["dbname"] or "service" in parameters) or "\0" in "".join(given.values()):
         raise ValueError(_UNENCODED if "@" in query else _UNLIKE)
     _check_parameters(parameters, nameable="@" not in query)
     return URL.create(
@@ -89,7 +91,7 @@ def _postgresql(rest: str) -> URL:
         given["password"] or None,
         host,
         port,
-        given["dbname"],
+        given["dbname"] or None,
         {**several, **parameters},
     )
 
@@ -158,6 +160,8 @@ def _check_parameters(parameters: Mapping[str, str], *, nameable: bool) -> None:
             problem = f"has a parameter that PostgreSQL's client library does not know: {label}{hint}"
         elif name in _NUMBERS and not re.fullmatch(r"-?\d{1,9}", value):
             problem = f"has a value for {name} that is not a whole number"
+        elif name == "client_encoding" and value.lower() not in _ENCODINGS:
+            problem = "has a value for client_encoding that is not utf8"
         if problem is not None:
             raise ValueError(problem)
     tried = {name: value for name, value in parameters.items() if name not in _NOT_TRIED}

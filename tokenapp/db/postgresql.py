@@ -19,8 +19,9 @@ from tokenapp.db.deadline import LONG_WAIT, SERVER_TIMEOUT_MS, at_most, time_lef
 
 _LOCK_TIMEOUT_MS: Final = 1000
 _PING_AFTER_IDLE: Final = 1.0
-# Each statement is a transaction of its own, except between a BEGIN and a COMMIT.
-CONNECT: Final[Mapping[str, Any]] = {"autocommit": True}
+# Each statement is a transaction of its own, except between a BEGIN and a COMMIT. Names can be in any script, whatever
+# PGCLIENTENCODING, the role or the database says.
+CONNECT: Final[Mapping[str, Any]] = {"autocommit": True, "client_encoding": "utf8"}
 # Where the URL or libpq's environment variables say otherwise, they take precedence.
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "connect_timeout": 2,
