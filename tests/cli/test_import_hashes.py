@@ -136,6 +136,12 @@ def test_label_of_another_program_is_removed(app: Flask, tmp_path: Path, program
     assert can_sign_in(app)
 
 
+@pytest.mark.parametrize("printed", ["{0}   ", "\n{0}\r", "\\x{1}", "0x{1}", "b'{0}'", "\\x{1}  "])
+@pytest.mark.parametrize("kind", ["bcrypt", "argon2id", "pbkdf2"])
+def test_hash_is_taken_as_databases_and_python_print_it(kind: str, printed: str) -> None:
+    assert passwords.unlabelled(printed.format(HASHES[kind], HASHES[kind].encode().hex())) == HASHES[kind]
+
+
 @SQLITE
 def test_bcrypt_hash_of_a_long_password_covers_72_bytes(app: Flask, tmp_path: Path) -> None:
     password = "é" * 40  # the 72nd byte is within the 36th of 40 characters

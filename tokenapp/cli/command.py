@@ -27,6 +27,8 @@ class Command(click.Command):
 
         What is no option becomes an argument, if the command has one left.
         """
+        if sys.stdin is None:  # closed by the shell
+            sys.stdin = io.TextIOWrapper(io.BytesIO())
         try:
             return super().parse_args(ctx, list(args))
         except click.NoSuchOption as error:

@@ -24,6 +24,8 @@ _LABEL: Final = re.compile(
     r"(?:argon2(?=\$argon2)|bcrypt\$(?=\$2)|[123]\|(?=\$)|\{(?:argon2(?:id|i)?|bcrypt|blf-crypt|crypt)(?:@\w+)?\}(?=\$))",
     re.IGNORECASE | re.ASCII,
 )
+# How databases and Python print a hash that was stored as bytes, as Flask-Bcrypt returns it.
+_BYTES: Final = re.compile(r"(?:\\x|0x)(?P<hex>(?:[0-9a-f]{2})+)|b'(?P<text>[^']+)'", re.IGNORECASE | re.ASCII)
 # Kinds that are named when they are rejected. The text of another hash may be a password, and is not repeated.
 _OTHERS: Final = re.compile(
     r"\$(?:1|5|6|7|y|P|H|apr1|scrypt|pbkdf2(?:-sha\d+)?|bcrypt-sha256)\$|\{(?:S?SHA\d*|S?MD5)\}"
@@ -37,7 +39,13 @@ _TOO_EXPENSIVE: Final = (
 
 
 def unlabelled(stored: str) -> str:
-    """Return a hash without the label that another program put before it."""
+    """Return a hash without what another program put around it.
+
+    That is a label, blanks (a column of the type CHAR), or the notation of bytes.
+    """
+    stored = stored.strip()
+    if printed := _BYTES.fullmatch(stored):
+        stored = bytes.fromhex(printed["hex"]).decode("latin-1") if printed["hex"] else printed["text"]
     label = _LABEL.match(stored)
     return stored[label.end() :] if label else stored
 
