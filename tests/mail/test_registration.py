@@ -187,16 +187,6 @@ def test_nobody_is_invited_while_registration_is_closed(database_url: str, mailb
         assert "TOKENAPP_REGISTRATION" in error_of(run(app, "users", "invite", "alice@example.com", code=1))
 
 
-def test_reading_a_link_does_not_use_it_up(app: Flask, mailbox: Mailbox) -> None:
-    ask(app)
-    deliver(app)
-    token = mailbox.token("register")
-    for method in ("GET", "HEAD") * 10:
-        for path in ("/account", "/api/register/complete", f"/account?register={token}", f"/api/register/{token}"):
-            assert Client(app).send(method, path).status in {200, 404, 405}
-    assert complete(app, token).status == 200
-
-
 def test_registration_from_another_site_is_rejected(app: Flask, mailbox: Mailbox) -> None:
     ask(app)
     deliver(app)
