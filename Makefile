@@ -70,8 +70,8 @@ soak: $(VENV)/.checks
 	FACTOR_ROUNDS=$${ROUNDS:-50} FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
 		tests/factors/test_races.py tests/factors/test_state_machine.py
 	BINDING_CAMPAIGN=1 $(PY) -m pytest --quiet tests/browser/test_device_binding.py
-	MAIL_KILLS=$${KILLS:-20} MAIL_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet \
-		tests/mail/test_outbox_server.py tests/mail/test_kill_points.py tests/mail/test_one_winner.py
+	MAIL_KILLS=$${KILLS:-20} MAIL_ROUNDS=$${ROUNDS:-50} MAIL_SAMPLES=$${ROUNDS:-50} MAIL_FLOOD=10000 \
+		$(PY) -m pytest --quiet tests/mail
 	FUZZ_EXAMPLES=$${EXAMPLES:-100} $(PY) -m pytest --quiet tests/api/test_openapi_fuzz.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
