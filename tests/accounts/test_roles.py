@@ -9,7 +9,7 @@ from time import sleep
 import pytest
 from flask import Flask
 
-from tests.support.access_keys import create_key
+from tests.support.access_keys import create_key, exchange
 from tests.support.app import application, create_user
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.commandline import error_of, run, run_json
@@ -69,13 +69,13 @@ def test_removal_during_refreshes_and_exchanges_leaves_no_token_with_the_role(ap
         change(app, "add", "admin")
         client = sign_in(app)
         refresh = partial(client.send, "POST", "/api/token", cookie=client.cookie)
-        exchange = partial(Client(app).send, "POST", "/api/token", bearer=key)
+        send_key = partial(Client(app).send, "POST", "/api/token", bearer=key)
 
         def remove() -> None:
             with app.app_context():
                 accounts.remove_role(accounts.find("alice"), "admin", datetime.now(UTC))
 
-        responses = [each for each in at_once(refresh, exchange, remove, refresh, exchange) if each is not None]
+        responses = [each for each in at_once(refresh, send_key, remove, refresh, send_key) if each is not None]
         assert {response.status for response in responses} == {200}
         sleep(0.06)
         for token in (response.json["accessToken"] for response in responses):
@@ -123,9 +123,14 @@ def test_introspection_returns_the_roles_and_rejects_removed_ones_at_once(app: F
     service = register(app)
     change(app, "add", "admin", "editor")
     client = sign_in(app)
-    assert service.post("/api/introspect", token=client.token or "").json["roles"] == ["admin", "editor"]
+    key = create_key(client)["key"]
+    of_key = exchange(app, key)
+    for given in (client.token or "", key, of_key):
+        assert service.post("/api/introspect", token=given).json["roles"] == ["admin", "editor"]
     change(app, "remove", "editor")
     assert not service.is_active(client.token)
+    assert not service.is_active(of_key)
+    assert service.post("/api/introspect", token=key).json["roles"] == ["admin"]
     client.refresh()
     assert service.post("/api/introspect", token=client.token or "").json["roles"] == ["admin"]
 

@@ -35,6 +35,13 @@ def verdicts(folder: Path, issuer: str, *tokens: str, **more: str) -> list[str |
     return list(json.loads(done.stdout).values())
 
 
+def run(folder: Path, *arguments: str) -> list[str]:
+    """Run a program that uses the guard; return the lines that it prints."""
+    command = [find_program("node"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
 def document(app: Flask) -> dict[str, Any]:
     """Return key set and metadata in one, to which the issuer must be added."""
     return {**app.test_client().get("/.well-known/jwks.json").get_json(), "tokenapp_access_token_lifetime": 900}
@@ -74,10 +81,20 @@ def test_malformed_feed_is_not_used(app: Flask, node_guard: Path, page: dict[str
         assert verdicts(node_guard, address, token, **CREDENTIALS) == [503]
 
 
+def test_feed_forgets_an_id_when_its_last_token_has_expired(node_guard: Path) -> None:
+    with stub_server(200, {}, {"items": [{"sid": "ended"}], "cursor": "0~", "more": False}) as (address, _):
+        assert [run(node_guard, "feed.mjs", address, "ended", seconds) for seconds in ("60", "-1")] == [
+            ["true"],
+            ["false"],
+        ]
+
+
+def test_document_is_used_for_a_day_without_the_issuer(node_guard: Path) -> None:
+    assert run(node_guard, "outage.mjs") == ["known", "The document cannot be fetched at the moment."]
+
+
 def test_response_of_an_earlier_time_limit_is_not_sent_twice_by_express(node_guard: Path) -> None:
-    command = [find_program("node"), "late.mjs", "http://127.0.0.1:1"]
-    done = subprocess.run(command, cwd=node_guard, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, sorted(done.stdout.split())) == (0, ["504", "access_token_missing"]), done.stderr
+    assert sorted(run(node_guard, "late.mjs", "http://127.0.0.1:1")) == ["504", "access_token_missing"]
 
 
 def test_redirect_is_not_followed(node_guard: Path) -> None:
@@ -98,8 +115,10 @@ def test_malformed_key_set_is_not_used(node_guard: Path, body: bytes) -> None:
 def test_unknown_keys_are_looked_up_once(node_guard: Path) -> None:
     with stub_server(200, {}, b'{"keys": []}') as (address, requested):
         began = time.monotonic()
-        assert set(verdicts(node_guard, address, *[TOKEN] * 50)) == {403}
+        done = verify(node_guard, address, *[TOKEN] * 50)
+        assert set(json.loads(done.stdout).values()) == {403}
         assert len(requested) <= 1 + (time.monotonic() - began) / 10
+    assert done.stderr.count("request rejected: the issuer does not have the key of the token") == 1
 
 
 def test_unusable_key_does_not_affect_the_others(app: Flask, node_guard: Path) -> None:

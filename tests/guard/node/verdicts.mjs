@@ -1,9 +1,9 @@
-// Prints which of the tokens on stdin the guard accepts.
+// Prints which of the tokens on stdin the guard accepts, and what it logs on stderr.
 import { readFileSync } from 'node:fs'
 import { AccessError, Guard } from 'tokenapp-guard'
 
 const { options, tokens } = JSON.parse(readFileSync(0, 'utf8'))
-const guard = new Guard({ ...options, log() {} })
+const guard = new Guard({ ...options, log: console.error })
 
 async function verdict(token) {
   try {
