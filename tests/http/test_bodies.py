@@ -1,5 +1,6 @@
 """JSON request bodies: which are accepted, and the errors of all others."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -108,6 +109,12 @@ def test_error_of_a_body_in_another_encoding_says_so(shared_app: Flask, encoding
 def test_byte_order_mark_is_ignored(app: Flask) -> None:
     create_user(app)
     assert login(app, b"\xef\xbb\xbf" + ALICE).status == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP", "gzip, identity"])
+def test_compressed_body_gets_an_error_that_says_so(shared_app: Flask, coding: str) -> None:
+    response = login(shared_app, gzip.compress(ALICE), {**JSON, "Content-Encoding": coding})
+    assert response.problem == (415, "unsupported_media_type", "The request body must not be compressed.")
 
 
 WRONG_TYPES: Final[list[Any]] = [None, 0, 1, -1, 1.5, True, False, [], ["alice"], {}, {"$ne": None}, {"$gt": ""}]

@@ -63,6 +63,8 @@ def parse_json(decoder: msgspec.json.Decoder[Any]) -> Any:
     """
     if not _JSON_TYPE.match(request.headers.get("Content-Type", "")):
         raise errors.UnsupportedMediaType
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise errors.UnsupportedMediaType(detail="The request body must not be compressed.")
     text = _utf8(_body())
     if nesting.is_too_deep(text):
         raise errors.InvalidRequest(detail=_TOO_DEEP)
