@@ -18,7 +18,7 @@ from tests.support.firefox import launch_firefox
 from tests.support.mailbox import Mailbox
 from tests.support.programs import find_program
 from tests.support.proxy import Proxy
-from tests.support.server import Server
+from tests.support.server import Server, free_port
 from tests.support.tls import APP, LOGIN, OTHER_SITE, SIBLING, Sites, production_settings
 
 EXAMPLE = ROOT / "examples/single-page"
@@ -132,6 +132,15 @@ def branded(databases: Databases, browser: Browser, tmp_path_factory: pytest.Tem
     url = databases("sqlite")
     with application(url, **settings) as app, Server(url, settings) as server:
         yield Site(app, browser, server, f"http://localhost:{server.port}")
+
+
+@pytest.fixture(scope="package")
+def required(databases: Databases, browser: Browser) -> Iterator[Site]:
+    """Give a service that requires a second factor, at the address of its issuer."""
+    url, port = databases("sqlite"), free_port()
+    settings = {"TOKENAPP_SECOND_FACTOR": "required", "TOKENAPP_ISSUER": f"http://localhost:{port}"}
+    with application(url, **settings) as app, Server(url, settings, port=port) as server:
+        yield Site(app, browser, server, f"http://localhost:{port}")
 
 
 @pytest.fixture(scope="package")

@@ -1,31 +1,20 @@
 """The account page: apps, recovery codes, and the second step of a sign-in."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyotp
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import new_visitor
-from tests.conftest import Databases
 from tests.support.account_scenes import Site, Visitor
-from tests.support.app import PASSWORD, application
+from tests.support.app import PASSWORD
 from tests.support.axe import may_install_axe, run_axe
-from tests.support.server import Server
 
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 WRONG_CODE = "This code is wrong, or was used before. Please try the next one."
-
-
-@pytest.fixture(scope="module")
-def required(databases: Databases, browser: Browser) -> Iterator[Site]:
-    """Give a service that requires a second factor."""
-    url, settings = databases("sqlite"), {"TOKENAPP_SECOND_FACTOR": "required"}
-    with application(url, **settings) as app, Server(url, settings) as server:
-        yield Site(app, browser, server, f"http://localhost:{server.port}")
 
 
 def confirm(visitor: Visitor, form: str) -> tuple[pyotp.TOTP, list[str]]:
@@ -99,6 +88,15 @@ def test_wrong_code_does_not_confirm_an_app(visitor: Visitor) -> None:
     visitor.expect_focus("#factors-add")
     expect(visitor.page.locator("#enrol")).to_be_hidden()
     expect(visitor.page.locator("#factors-list li")).to_have_count(0)
+
+
+def test_picture_is_large_enough_to_scan(visitor: Visitor) -> None:
+    visitor.sign_in()
+    visitor.open_tab("security")
+    visitor.page.click("#factors-add")
+    modules = visitor.page.locator("#enrol .qr [stroke]").bounding_box()
+    assert modules is not None
+    assert modules["width"] > 150
 
 
 def test_picture_has_the_paths_of_the_service_and_nothing_else(visitor: Visitor) -> None:

@@ -117,6 +117,6 @@ def _matching(row: Totp, code: str, now: datetime) -> Iterator[int]:
 def _qr_code(uri: str) -> str:
     out = io.BytesIO()
     segno.make(uri, error="m").save(
-        out, kind="svg", xmldecl=False, svgns=True, scale=4, omitsize=True, nl=False, dark="#000", light="#fff"
+        out, kind="svg", xmldecl=False, svgns=True, omitsize=True, nl=False, dark="#000", light="#fff"
     )
     return out.getvalue().decode()
