@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, CDPSession, expect
 
 from tests.browser.conftest import new_visitor
@@ -13,6 +14,9 @@ from tests.support.account_scenes import Site, Visitor
 from tests.support.app import PASSWORD, application
 from tests.support.axe import may_install_axe, run_axe
 from tests.support.server import Server, free_port
+from tokenapp.db import execute_now
+from tokenapp.factor_models import Passkey
+from tokenapp.models import User
 
 OPTIONS = {
     "protocol": "ctap2",
@@ -23,6 +27,23 @@ OPTIONS = {
     "automaticPresenceSimulation": True,
 }
 ADDED = "The passkey was added."
+RECORD_REQUESTS = """
+    window.requests = [];
+    const get = navigator.credentials?.get.bind(navigator.credentials);
+    if (get) navigator.credentials.get = (options) => (requests.push(options), get(options));
+"""
+ASK_TWICE = """async () => {
+    const { createClient } = await import("/static/tokenapp.js");
+    const { signInWithPasskey } = createClient();
+    const get = navigator.credentials.get.bind(navigator.credentials);
+    const waiting = new Promise((resolve) => {
+        navigator.credentials.get = (options) => (resolve(), get(options));
+    });
+    const first = signInWithPasskey({ mediation: "conditional" });
+    await waiting;
+    return Promise.race([first, signInWithPasskey()]).catch((error) => error.name);
+}"""
+MADE = "requests.map(({ mediation, signal }) => [mediation, signal.aborted])"
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +79,48 @@ class Owner(Visitor):
         """Let the fingerprint be right, or wrong."""
         self.cdp.send("WebAuthn.setUserVerified", {**self.authenticator, "isUserVerified": verified})
 
-    def add_passkey(self) -> None:
-        """Sign in with the password, and add a passkey."""
+    def record_requests(self) -> None:
+        """Open the form, and record the requests to an authenticator that waits."""
+        self.be_present(presence=False)
+        self.context.add_init_script(RECORD_REQUESTS)
+        self.page.clock.install()
+        self.open()
+        self.expect_requests(["conditional", False])
+
+    def expect_requests(self, *expected: list[Any]) -> None:
+        """Wait until the page has made these requests: how, and whether they were ended."""
+        self.page.wait_for_function(f"expected => JSON.stringify({MADE}) === JSON.stringify(expected)", arg=expected)
+
+    def has_no_password(self) -> None:
+        """Let the passkeys and recovery codes be the only ways to sign in."""
+        with self.site.app.app_context():
+            execute_now(sa.update(User).where(User.id == self.id).values(password_hash="", hash_kind=""))
+
+    def renew_codes_much_later(self) -> None:
+        """Ask for new recovery codes when the sign-in is not recent any more."""
+        self.expire_authentication("#view-account")
+        self.open_tab("security")
+        self.page.click("#factors-renew")
+        self.page.click("#sure-yes")
+        expect(self.page.locator("#again-passkey")).to_be_visible()
+
+    def save_codes(self) -> list[str]:
+        """Save the recovery codes that are shown, and return them."""
+        expect(self.page.locator("#codes")).to_be_visible()
+        codes = self.page.locator("#codes-list li").all_inner_texts()
+        self.page.check("#codes-saved")
+        self.page.click("#codes-continue")
+        return codes
+
+    def add_passkey(self) -> list[str]:
+        """Sign in with the password, and add a passkey; return the recovery codes."""
         self.be_present(presence=True)
         self.sign_in()
         self.open_tab("security")
         self.page.click("#passkeys-add")
-        expect(self.page.locator("#codes")).to_be_visible()
-        self.page.check("#codes-saved")
-        self.page.click("#codes-continue")
+        codes = self.save_codes()
         self.expect_text("#passkeys-done", ADDED)
+        return codes
 
 
 @pytest.fixture
@@ -103,6 +156,77 @@ def test_autofill_of_the_name_signs_in(owner: Owner) -> None:
     owner.expect_text("#account-name", owner.name)
     expect(owner.page.locator("#view-account")).to_be_visible()
     assert len(owner.sids()) >= 1
+
+
+def test_autofill_is_renewed_before_its_challenge_expires(owner: Owner) -> None:
+    owner.record_requests()
+    expect(owner.page.locator("#username")).to_have_attribute("autocomplete", "username webauthn")
+    owner.page.clock.fast_forward(250_000)
+    owner.expect_requests(["conditional", True], ["conditional", False])
+    challenges = owner.page.evaluate("requests.map(({ publicKey }) => btoa(new Uint8Array(publicKey.challenge)))")
+    assert len(set(challenges)) == 2
+
+
+def test_button_ends_the_request_of_autofill(owner: Owner) -> None:
+    owner.record_requests()
+    owner.page.click("#sign-in-passkey")
+    owner.expect_requests(["conditional", True], ["optional", False])
+
+
+def test_client_ends_its_waiting_request_before_another(owner: Owner) -> None:
+    owner.be_present(presence=False)
+    owner.page.route("**/blank", lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
+    owner.page.goto(f"{owner.site.origin}/blank")
+    assert owner.page.evaluate(ASK_TWICE) == "AbortError"
+
+
+def test_deleted_passkey_that_is_used_disappears_from_the_authenticator(owner: Owner) -> None:
+    owner.add_passkey()
+    with owner.site.app.app_context():
+        execute_now(sa.delete(Passkey).where(Passkey.user_id == owner.id))
+    owner.page.click("#sign-out")  # as above
+    owner.expect_text("#sign-in .problem", "This passkey was deleted here. Please sign in another way.")
+    assert owner.credentials() == []
+
+
+def test_passkey_or_recovery_code_confirms_a_user_without_a_password(owner: Owner) -> None:
+    codes = owner.add_passkey()
+    owner.has_no_password()
+    owner.renew_codes_much_later()
+    owner.page.focus("#again-passkey")
+    owner.page.keyboard.press("Enter")
+    renewed = owner.save_codes()
+    owner.expect_text("#factors-done", "You have new recovery codes.")
+    owner.renew_codes_much_later()
+    owner.page.click("#again-code")
+    owner.expect_focus("#again-second-code")
+    for code in (codes[0], renewed[0]):  # the first does not work any more
+        owner.page.fill("#again-second-code", code)
+        owner.page.keyboard.press("Enter")
+        if code == codes[0]:
+            expect(owner.page.locator("#again-second-code-error")).to_be_visible()
+    assert len(owner.save_codes()) == 10
+
+
+@may_install_axe
+def test_required_passkey_is_set_up_and_leads_back(required: Site, axe: str, request: pytest.FixtureRequest) -> None:
+    owner = Owner(required, request.node.name)
+    owner.connect()
+    owner.page.set_viewport_size({"width": 320, "height": 640})
+    owner.page.goto(f"{owner.url}?return_to=/docs")
+    owner.submit_sign_in(PASSWORD)
+    owner.expect_focus("#setup-title")
+    assert run_axe(owner.page, axe) == []
+    assert owner.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    owner.verify(verified=False)
+    owner.page.click("#setup-passkey")
+    owner.expect_text("#setup-problem", "The passkey was not used. Try again, or choose another way.")
+    owner.verify(verified=True)
+    owner.page.click("#setup-passkey")
+    assert len(owner.save_codes()) == 10
+    owner.page.wait_for_url(f"{required.origin}/docs")
+    assert owner.errors == []
+    owner.close()
 
 
 def test_passkey_is_the_second_step(owner: Owner) -> None:
@@ -161,6 +285,10 @@ def test_passkeys_are_accessible_and_fit_a_small_screen(issuer: Site, axe: str, 
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.click("#passkeys-list .rename")
     assert run_axe(page, axe) == []
+    owner.renew_codes_much_later()
+    expect(page.locator("#again-code")).to_be_visible()
+    assert run_axe(page, axe) == []
+    assert page.evaluate("document.querySelector('#again').scrollWidth - innerWidth") <= 0
     owner.close()
 
 

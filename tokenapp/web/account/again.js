@@ -1,20 +1,30 @@
-/* The dialog that asks for the password again, and for the second step if the account has one. */
+/* The dialog that asks users to prove again who they are: with the password, and the second step if the account has one,
+   or with a second factor alone. */
 
+import { call } from "./calls.js";
 import { byId, clearForm, onSubmit, openDialog } from "./forms.js";
-import { offerStep, onSecondStep } from "./second-step.js";
+import { hasPasskeys, offerStep, onPasskey, onSecondStep } from "./second-step.js";
 
 let client = null;
 let step = null;
+let other = null;
 
 /** Prepare the dialog. */
 export function startAgain(clientOfPage) {
   client = clientOfPage;
   onSubmit(byId("again-form"), confirmPassword, { places: { invalid_credentials: "again-password" } });
   onSecondStep("again-second", confirmSecond);
+  byId("again-code").onclick = () => showStep(other);
+  if (byId("again-passkey")) {
+    onPasskey(byId("again-passkey"), byId("again-problem"), () => {
+      step = other;
+      return confirmSecond("passkey");
+    });
+  }
   byId("again-second").querySelector("[data-cancel-too]").onclick = () => byId("again").close();
 }
 
-/** Do `action`. If it requires a recent sign-in, ask for the password first, and then do it. */
+/** Do `action`. If it requires a recent sign-in, ask for one first, and then do it. */
 export async function withRecentPassword(action) {
   try {
     return await action();
@@ -24,6 +34,7 @@ export async function withRecentPassword(action) {
   clearAgain();
   const closed = openDialog(byId("again"));
   byId("again-password").focus();
+  offerOther();
   await closed;
   const isConfirmed = byId("again").returnValue === "confirmed";
   clearAgain();
@@ -33,6 +44,8 @@ export async function withRecentPassword(action) {
 
 export function clearAgain() {
   step = null;
+  other = null;
+  showOther([]);
   clearForm(byId("again-form"));
   clearForm(byId("again-second"));
   showForm("again-form");
@@ -46,6 +59,31 @@ async function confirmPassword({ password }) {
     byId("again").close("confirmed");
     return;
   }
+  showStep(step);
+}
+
+/** Offer the second factors of the account in place of the password, which it may not have. */
+async function offerOther() {
+  const user = client.user?.id;
+  const get = (path) => call(client, "GET", `/api/me/${path}`).catch(() => null);
+  const [factors, passkeys] = await Promise.all([get("factors"), byId("again-passkey") && get("passkeys")]);
+  const methods = [];
+  if (passkeys?.passkeys.length) methods.push("passkey");
+  if (factors?.items.length) methods.push("totp");
+  if (factors?.recoveryCodesLeft) methods.push("recovery_code");
+  if (client.user?.id !== user || !byId("again").open) return;
+  other = { methods, complete: (method, code) => client.reauthenticate({ method, code }) };
+  showOther(methods);
+}
+
+function showOther(methods) {
+  byId("again-other").hidden = !methods.length;
+  byId("again-code").hidden = !methods.some((method) => method !== "passkey");
+  if (byId("again-passkey")) byId("again-passkey").hidden = !methods.includes("passkey") || !hasPasskeys();
+}
+
+function showStep(next) {
+  step = next;
   offerStep("again-second", step);
   showForm("again-second");
   byId("again-second-code").focus();

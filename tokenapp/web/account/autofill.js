@@ -7,6 +7,7 @@ import { messageFor } from "./texts.js";
 const RENEWAL = 240_000; // before the challenge expires
 let client = null;
 let waiting = null;
+let renewal;
 
 /** Show the button for a passkey, if the service and the browser have them. */
 export function startAutofill(clientOfPage) {
@@ -25,6 +26,7 @@ export function renewAutofill() {
 
 /** End the offer, as before another request to the browser, which takes one at a time. */
 export function stopAutofill() {
+  clearTimeout(renewal);
   waiting?.abort();
   waiting = null;
 }
@@ -34,13 +36,13 @@ async function offer() {
   if (!(await PublicKeyCredential.isConditionalMediationAvailable?.()) || client.user || waiting) return;
   const own = new AbortController();
   waiting = own;
-  const timer = setTimeout(offer, RENEWAL);
+  renewal = setTimeout(offer, RENEWAL);
   try {
     await client.signInWithPasskey({ mediation: "conditional", signal: own.signal });
   } catch (error) {
-    if (!own.signal.aborted && error.code?.startsWith?.("passkey_")) showProblem(error);
-  } finally {
-    clearTimeout(timer);
+    if (own.signal.aborted || !error.code?.startsWith?.("passkey_")) return;
+    showProblem(error);
+    offer(); // another passkey may be the right one
   }
 }
 

@@ -30,7 +30,8 @@ export function startPage(clientOfPage, allViews) {
   client = clientOfPage;
   views = allViews.filter(({ name }) => byId(`view-${name}`));
   const callService = (...request) => call(client, ...request);
-  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave, setLanguage: speak };
+  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave, goBack };
+  page.setLanguage = speak;
   for (const view of views) view.start(page);
   startAgain(client);
   byId("sign-out").onclick = signOut;
@@ -126,7 +127,10 @@ function show(reason, error) {
 function showAccount() {
   const { id, username } = client.user;
   if (shown === "account" && shownUser === id) return;
-  if (returnUrl && goBack()) return;
+  if (isExpectedBack()) {
+    goBack();
+    return;
+  }
   reset();
   shownUser = id;
   showName(username);
@@ -147,19 +151,21 @@ function showSignIn(reason, error) {
   else if (!byId("view-sign-in").contains(document.activeElement)) byId("username").focus();
 }
 
-/** Go to the page that the user came from. Users who ask for a tab stay, and so do those whom that page sends back. */
-function goBack() {
-  if (shown === "setup") return false; // the recovery codes come first
+/** Whether the user is to go back at once. Users who ask for a tab stay, and so do those whom that page sends back. */
+function isExpectedBack() {
+  if (!returnUrl || shown === "setup") return false; // the recovery codes come first
   const isForm = ["sign-in", "second"].includes(shown);
   const hasSignedIn = isForm && byId(`view-${shown}`).querySelector("[aria-busy=true]");
-  const isWanted = hasSignedIn || (!location.hash && !wasJustThere(returnUrl));
-  if (isWanted) {
-    byId("loading-text").dataset.text = "page.leaving";
-    translate(byId("view-loading"));
-    setView("loading");
-    location.replace(returnUrl);
-  }
-  return isWanted;
+  return hasSignedIn || (!location.hash && !wasJustThere(returnUrl));
+}
+
+/** Go to the page that the user came from, if there is one. */
+function goBack() {
+  if (!returnUrl || !client.user) return;
+  byId("loading-text").dataset.text = "page.leaving";
+  translate(byId("view-loading"));
+  setView("loading");
+  location.replace(returnUrl);
 }
 
 /** Remove everything that belongs to the previous user. */

@@ -13,16 +13,20 @@ export function onSecondStep(name, complete) {
   onSubmit(form, ({ code }) => complete(methodOf(code, offered[name]), code), {
     places: { invalid_code: `${name}-code` },
   });
-  if (!passkey) return;
-  passkey.onclick = async () => {
-    showMessage(byId(`${name}-problem`));
-    setBusy(passkey, true);
+  if (passkey) onPasskey(passkey, byId(`${name}-problem`), () => complete("passkey"));
+}
+
+/** Let a button do `work` with a passkey, and show its errors in `problem`. */
+export function onPasskey(button, problem, work) {
+  button.onclick = async () => {
+    showMessage(problem);
+    setBusy(button, true);
     try {
-      await complete("passkey");
+      await work();
     } catch (error) {
-      showMessage(byId(`${name}-problem`), messageFor(passkeyError(error)));
+      showMessage(problem, messageFor(passkeyError(error)));
     } finally {
-      setBusy(passkey, false);
+      setBusy(button, false);
     }
   };
 }

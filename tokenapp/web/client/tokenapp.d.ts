@@ -122,14 +122,21 @@ export declare class ApiError extends Error {
 /** How a second step can be completed. */
 export type SecondMethod = "totp" | "recovery_code" | "passkey";
 
+/** A second factor: a code, or a passkey, for which the browser asks. */
+export interface SecondFactor {
+  readonly method: SecondMethod;
+  readonly code?: string | undefined;
+}
+
 /** The second step after the right password. It expires after five minutes. */
 export interface SecondStep {
   /** What the user can complete it with. It is empty if they have no second factor, and the service requires one. */
   readonly methods: readonly SecondMethod[];
   /** What the user can set up now, if the service requires a second factor and they have none. */
-  readonly setup: readonly "totp"[];
-  /** Complete the sign-in: with a code, or with a passkey, for which the browser asks. Rejects with `invalid_code` if
-      the code is wrong: call it again with another one. Rejects with `sign_in_expired` if a new sign-in is needed. */
+  readonly setup: readonly ("totp" | "passkey")[];
+  /** Complete the sign-in: with a code, or with a passkey, for which the browser asks. If `setup` is not empty, it creates
+      the passkey. Rejects with `invalid_code` if the code is wrong: call it again with another one. Rejects with
+      `sign_in_expired` if a new sign-in is needed. */
   readonly complete: (method: SecondMethod, code?: string) => Promise<Completed>;
   /** Start to set up an authenticator app. `complete("totp", code)` confirms it. */
   readonly startSetup: () => Promise<TotpSetup>;
@@ -170,11 +177,12 @@ export interface Client {
   /** Sign in. Returns the user, or the second step that the sign-in needs: `"complete" in result` tells. */
   readonly signIn: (username: string, password: string) => Promise<User | SecondStep>;
   /** Sign in with a passkey, and return the user. Rejects with the browser's `DOMException` if the user cancels. With
-      `{ mediation: "conditional" }` the browser offers passkeys in a field with `autocomplete="username webauthn"`. */
+      `{ mediation: "conditional" }` the browser offers passkeys in a field with `autocomplete="username webauthn"`, until
+      the client asks for a passkey in another way. */
   readonly signInWithPasskey: (how?: PasskeyOptions) => Promise<User>;
-  /** Get a fresh token with the password, after an error `reauthentication_required`. A new session replaces the current
-      one. Returns null, or the second step that it needs. */
-  readonly reauthenticate: (password: string) => Promise<SecondStep | null>;
+  /** Get a fresh token with the password or a second factor, after an error `reauthentication_required`. A new session
+      replaces the current one. Returns null, or the second step that the password needs. */
+  readonly reauthenticate: (proof: string | SecondFactor) => Promise<SecondStep | null>;
   /** Change the password. A new session replaces the current one, and all other sessions of the user end. */
   readonly changePassword: (currentPassword: string, newPassword: string) => Promise<void>;
   /** Sign out in all tabs at once. Rejects if the service could not be reached: the session is then still live. */

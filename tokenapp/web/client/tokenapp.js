@@ -59,7 +59,7 @@ export function createClient(options = {}) {
     restore: async () => client.untilClosed(() => client.restore()),
     signIn: async (username, password) => client.untilClosed(() => client.signIn(username, password)),
     signInWithPasskey: async (how) => client.untilClosed(() => client.signInWithPasskey(how)),
-    reauthenticate: async (password) => client.untilClosed(() => client.reauthenticate(password)),
+    reauthenticate: async (proof) => client.untilClosed(() => client.reauthenticate(proof)),
     changePassword: async (current, chosen) => client.untilClosed(() => client.changePassword(current, chosen)),
     signOut: async () => client.signOut(),
     getToken: async () => client.untilClosed(() => client.getToken()),
@@ -100,6 +100,7 @@ class Client {
   #announcedEnd = null;
   #failures = 0;
   #isUsed = false;
+  #passkeyRequest = null;
 
   constructor({ base, allowedOrigins, isAutomatic }) {
     this.#base = base;
@@ -160,13 +161,18 @@ class Client {
     return user;
   }
 
-  /** Get a fresh token with the password, for requests that need a recent authentication. A new session replaces the
-      current one. Returns null, or the second step that it needs. */
-  async reauthenticate(password) {
+  /** Get a fresh token, for requests that need a recent authentication, with the password or with `{ method, code }`.
+      A new session replaces the current one. Returns null, or the second step that the password needs. */
+  async reauthenticate(proof) {
+    if (!proof?.method) return this.#reauthenticate({ password: proof });
+    return this.#prove(proof.method, proof.code, (answer) => this.#reauthenticate(answer));
+  }
+
+  async #reauthenticate(answer) {
     let step = null;
     const work = this.#replaceSession(async (bearer) => {
       const since = Date.now();
-      const body = await this.#request("/api/reauthenticate", { body: { password }, bearer, accepts: isFirstStep });
+      const body = await this.#request("/api/reauthenticate", { body: answer, bearer, accepts: isFirstStep });
       if (body.pending) {
         step = this.#secondStep(body);
         throw new ApiError(401, SECOND_STEP, body.message);
@@ -255,6 +261,7 @@ class Client {
     this.#setToken(null);
     this.#state = "signed-out";
     this.#listeners.clear();
+    this.#passkeyRequest?.abort();
     this.#channel?.close();
     this.#channel = null;
     for (const [target, event] of this.#wakeEvents()) target?.removeEventListener?.(event, this.#wakeUp);
@@ -283,9 +290,8 @@ class Client {
   #secondStep({ pending, methods, setup }) {
     const finish = (answer) => this.#openSession("/api/login/second", { pending, ...answer });
     const complete = async (method, code) => {
-      if (method !== "passkey") return finish({ method, code });
-      const signed = await this.#signWithPasskey();
-      return forgetUnknown(signed, finish({ method, credential: signed.credential }));
+      if (method !== "passkey" || !setup.length) return this.#prove(method, code, finish);
+      return finish({ method, credential: await this.#createPasskey({ pending }) });
     };
     const accepts = (response, body) => response.ok && typeof body.secret === "string";
     const startSetup = () => this.#request("/api/login/setup/totp", { body: { pending }, accepts });
@@ -297,13 +303,40 @@ class Client {
     });
   }
 
+  /** Pass what proves a second factor to `send`: a code, or the signature of a passkey. */
+  async #prove(method, code, send) {
+    if (method !== "passkey") return send({ method, code });
+    const signed = await this.#signWithPasskey();
+    return forgetUnknown(signed, send({ method, credential: signed.credential }));
+  }
+
   async #signWithPasskey(mediation, signal) {
-    const accepts = (response, body) => response.ok && typeof body.publicKey?.challenge === "string";
-    const { publicKey: options } = await this.#request("/api/passkeys/options", { accepts });
-    signal?.throwIfAborted();
+    const own = this.#startPasskeyRequest(signal);
+    const { publicKey: options } = await this.#request("/api/passkeys/options", { accepts: hasChallenge });
+    own.throwIfAborted();
     const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
-    const credential = await navigator.credentials.get({ publicKey, mediation, signal });
+    const credential = await navigator.credentials.get({ publicKey, mediation, signal: own });
     return { credential: credential.toJSON(), rpId: options.rpId };
+  }
+
+  async #createPasskey(body) {
+    const own = this.#startPasskeyRequest();
+    const { publicKey: options } = await this.#request("/api/login/setup/passkey", { body, accepts: hasChallenge });
+    own.throwIfAborted();
+    const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options);
+    const credential = await navigator.credentials.create({ publicKey, signal: own });
+    return credential.toJSON();
+  }
+
+  /** End the request for a passkey that waits, such as that of autofill: browsers reject a second one. Returns the
+      signal of the next one. */
+  #startPasskeyRequest(signal) {
+    this.#passkeyRequest?.abort();
+    const own = new AbortController();
+    this.#passkeyRequest = own;
+    if (signal?.aborted) own.abort(signal.reason);
+    signal?.addEventListener("abort", () => own.abort(signal.reason), { once: true });
+    return own.signal;
   }
 
   get #isClosed() {
@@ -856,6 +889,10 @@ function hasToken(response, body) {
 /** Whether it is a token, or the second step of a sign-in. */
 function isFirstStep(response, body) {
   return hasToken(response, body) || (body.code === SECOND_STEP && typeof body.pending === "string");
+}
+
+function hasChallenge(response, body) {
+  return response.ok && typeof body.publicKey?.challenge === "string";
 }
 
 function isEmpty(response) {
