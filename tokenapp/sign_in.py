@@ -221,9 +221,10 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
 def _counted_code(user: User, sid: str | None, now: datetime) -> Iterator[None]:
     """Count a check as failed before it is done, and clear the count on success.
 
-    Codes count against the account, over all pending sign-ins; inside a session, against that.
+    Codes count against the account, over all pending sign-ins; inside a session, against that. They count apart from
+    passwords: otherwise the right password would clear the count of wrong codes.
     """
-    purpose: lockout.Purpose = "code" if sid is None else "session"
+    purpose: lockout.Purpose = "code" if sid is None else "session code"
     name = sid or user.id
     with lockout.one_at_a_time(name):
         failures = lockout.count_attempt(purpose, name, now)

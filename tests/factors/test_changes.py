@@ -114,6 +114,17 @@ def test_wrong_codes_in_a_session_end_it(app: Flask, authenticator: Authenticato
     assert client.refresh().code == "refresh_token_revoked"
 
 
+def test_right_password_does_not_clear_the_wrong_codes_of_a_session(app: Flask, authenticator: Authenticator) -> None:
+    client = signed_in(app, authenticator)
+    statuses = []
+    for _ in range(6):
+        wrong = {"method": "totp", "code": authenticator.wrong}
+        statuses.append(client.call("POST", "/api/reauthenticate", payload=wrong).status)
+        right = client.call("POST", "/api/reauthenticate", payload={"password": PASSWORD})
+        assert right.code == "second_factor_required"
+    assert statuses == [401] * 5 + [429]
+
+
 def test_weaker_session_does_not_change_the_password(alice: Client, authenticator: Authenticator) -> None:
     del authenticator
     payload = {"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD}

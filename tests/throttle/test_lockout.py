@@ -221,7 +221,7 @@ def test_other_accounts_are_not_affected(app: Flask) -> None:
     assert login(app, "bob", PASSWORD).status == 200
 
 
-@pytest.mark.parametrize("purpose", ["session", "code"])
+@pytest.mark.parametrize("purpose", ["session", "code", "session code"])
 def test_name_does_not_count_for_another_purpose(app: Flask, purpose: lockout.Purpose) -> None:
     fail(app, FREE, f"{purpose} 7")
     with app.app_context():

@@ -20,7 +20,7 @@ from tokenapp import db, errors
 from tokenapp.encryption import keyed_digest
 from tokenapp.models import Throttle
 
-Purpose = Literal["password", "session", "code"]
+Purpose = Literal["password", "session", "code", "session code"]
 FREE_FAILURES: Final = 4
 LOCK_AFTER: Final = 100
 FIRST_WAIT: Final = timedelta(seconds=30)
@@ -33,6 +33,7 @@ _LABELS: Final[Mapping[Purpose, str]] = {
     "password": "throttle ",
     "session": "session throttle ",
     "code": "code throttle ",
+    "session code": "session code throttle ",
 }
 _DOUBLINGS: Final = range(FREE_FAILURES + 1, FREE_FAILURES + 9)
 _LONGEST_TURN: Final = 2.0
