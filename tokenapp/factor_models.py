@@ -39,6 +39,7 @@ class PendingSignIn(Base):
     """A sign-in whose password was right, and that waits for the second factor.
 
     Only the SHA-256 digest of its token is stored. With `setup`, the user has no second factor and must set one up.
+    `new_hash` is the hash of what replaces a temporary password, and `new_short` is as in `User.password_short`.
     """
 
     __tablename__ = "pending_sign_ins"
@@ -46,6 +47,8 @@ class PendingSignIn(Base):
     digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     setup: Mapped[bool]
+    new_hash: Mapped[str | None] = mapped_column(sa.String(512))
+    new_short: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
 

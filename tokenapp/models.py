@@ -302,6 +302,16 @@ class Device(NamedTuple):
     user_agent: str | None = None
 
 
+class NewHash(NamedTuple):
+    """The hash of a new password.
+
+    With `short`, the password is allowed only with a second factor.
+    """
+
+    text: str
+    short: bool
+
+
 class RefreshClaims(msgspec.Struct, frozen=True):
     """The claims of an authentic refresh token; `gen` counts earlier tokens."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from tokenapp import accounts, db, errors, one_time_tokens
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
-from tokenapp.models import User
+from tokenapp.models import NewHash, User
 from tokenapp.one_time_tokens import LIFETIMES, Binding
 
 
@@ -57,7 +57,7 @@ def _request(email: str, locale: str | None, now: datetime) -> None:
 
 
 @db.retried
-def _complete(token: str, hashed: accounts.NewHash, now: datetime) -> None:
+def _complete(token: str, hashed: NewHash, now: datetime) -> None:
     with db.writing() as writer:
         binding = one_time_tokens.redeem(writer, token, "reset", now=now)
         user = writer.get(User, binding.user_id, with_for_update=True)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import orm
 
 from tokenapp import accounts, audit, db, errors, factors, passwords, sessions
-from tokenapp.models import Device, Grant, User
+from tokenapp.models import Device, Grant, NewHash, User
 from tokenapp.throttle import lockout, rate_limit
 
 MAX_SESSION_FAILURES: Final = 20
@@ -59,16 +59,17 @@ def sign_in(given: Credentials, device: Device, now: datetime, *, replaces: str 
     """
     user = authenticate(given, now)
     rate_limit.count_sign_in(user.id)
-    if user.password_temporary:
-        if given.new_password is None:
-            raise errors.PasswordChangeRequired
-        _check_differs(given.new_password, given.password)
-        user = accounts.replace_temporary(user, given.new_password, now)
-    elif given.new_password is not None:
-        raise errors.InvalidRequest(detail="`newPassword` can only replace a temporary password.")
+    replacement = _replacement(user, given)
     if factors.pending.is_needed(user):
-        raise factors.pending.begin(user, now)
-    return sessions.open_session(user, now, device, amr=("pwd",), replaces=replaces)
+        raise factors.pending.begin(user, now, replacement)
+
+    def spend(writer: orm.Session) -> None:
+        if replacement is not None:
+            accounts.replace_temporary(writer, user, replacement, now)
+
+    return sessions.open_session(
+        user, now, device, amr=("pwd",), replaces=replaces, spend=spend if replacement is not None else None
+    )
 
 
 def continue_sign_in(
@@ -76,8 +77,8 @@ def continue_sign_in(
 ) -> SignedIn:
     """Open a session for a pending sign-in and a second factor.
 
-    The session `replaces` is revoked. One transaction uses up the pending sign-in and the answer. If the sign-in must
-    set up a factor, the answer confirms it.
+    The session `replaces` is revoked. One transaction uses up the pending sign-in and the answer, and replaces a
+    temporary password. If the sign-in must set up a factor, the answer confirms it.
 
     Raises:
         errors.SignInExpired, errors.InvalidCode, errors.FactorNotFound, errors.PasskeyRejected,
@@ -93,6 +94,8 @@ def continue_sign_in(
 
         def spend(writer: orm.Session) -> None:
             factors.pending.spend(writer, waiting, now)
+            if waiting.replacement is not None:
+                accounts.replace_temporary(writer, waiting.user, waiting.replacement, now)
             recovery_codes[:] = checked.spend(writer) or ()
 
         amr = factors.assess(factors.PASSWORD, checked.proof).amr
@@ -239,6 +242,18 @@ def _counted_code(user: User, sid: str | None, now: datetime) -> Iterator[None]:
             lockout.undo_attempt(purpose, name, failures, now)
             raise
         lockout.clear(purpose, name)
+
+
+def _replacement(user: User, given: Credentials) -> NewHash | None:
+    """Return the hash of what replaces a temporary password, if `user` has one."""
+    if not user.password_temporary:
+        if given.new_password is not None:
+            raise errors.InvalidRequest(detail="`newPassword` can only replace a temporary password.")
+        return None
+    if given.new_password is None:
+        raise errors.PasswordChangeRequired
+    _check_differs(given.new_password, given.password)
+    return accounts.hash_new(user, given.new_password)
 
 
 def _check_differs(new: str, current: str) -> None:

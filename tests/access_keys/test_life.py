@@ -18,7 +18,7 @@ from tests.support.commandline import error_of, run, run_json
 from tests.support.concurrency import at_once
 from tests.support.service_clients import ServiceClient, register
 from tokenapp import access_keys, accounts, db
-from tokenapp.models import AccessKey, Session
+from tokenapp.models import AccessKey, NewHash, Session
 
 KEYS = "/api/me/access-keys"
 
@@ -281,7 +281,7 @@ def test_reset_during_a_creation_leaves_no_key(app: Flask, alice: Client) -> Non
         def reset() -> None:
             with app.app_context(), db.writing() as writer:
                 user = accounts.get(user_id)
-                hashed = accounts.NewHash(user.password_hash, short=False)
+                hashed = NewHash(user.password_hash, short=False)
                 accounts.reset_password(writer, user, hashed, datetime.now(UTC))
 
         create = partial(client.send, "POST", KEYS, payload={"name": "CI"}, bearer=client.token)

@@ -4,7 +4,6 @@ from tokenapp.accounts.addresses import check_address, check_form, domain_of, is
 from tokenapp.accounts.changes import end_links, end_links_since, set_address
 from tokenapp.accounts.creation import BATCH, NewUser, add, add_all, check, check_free, create, draft, taken
 from tokenapp.accounts.credentials import (
-    NewHash,
     change_password,
     hash_new,
     remove_password,
@@ -23,7 +22,6 @@ from tokenapp.accounts.state import disable, enable, rename, unlock
 __all__ = [
     "BATCH",
     "MAX_USERNAME",
-    "NewHash",
     "NewUser",
     "add",
     "add_all",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -10,18 +10,11 @@ from sqlalchemy import orm
 from tokenapp import access_keys, audit, db, errors, passwords
 from tokenapp.accounts import login_names
 from tokenapp.accounts.changes import end_links
-from tokenapp.models import Device, Grant, Session, User
+from tokenapp.models import Device, Grant, NewHash, Session, User
 from tokenapp.sessions import replace_sessions, revoke_where, unchanged
 from tokenapp.throttle import lockout
 
 _CHANGED: Final = "credentials changed during sign-in"
-
-
-class NewHash(NamedTuple):
-    """The hash of a new password that `hash_new` accepted."""
-
-    text: str
-    short: bool
 
 
 def hash_new(user: User, password: str) -> NewHash:
@@ -74,19 +67,15 @@ def upgrade_hash(user: User, hashed: str) -> None:
     db.execute_now(sa.update(User).where(*unchanged).values(password_hash=hashed, hash_kind=passwords.kind_of(hashed)))
 
 
-def replace_temporary(user: User, password: str, now: datetime) -> User:
-    """Replace the temporary password of a user who was just authenticated with it.
-
-    Returns the user as stored then.
+def replace_temporary(session: orm.Session, user: User, hashed: NewHash, now: datetime) -> None:
+    """Replace the temporary password of a user, in the transaction of their sign-in.
 
     Raises:
-        errors.PasswordRejected: nothing was written.
         errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime.
     """
-    changed = _replace_temporary(user, hash_new(user, password), now)
-    if changed is None:
+    if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
         raise errors.InvalidCredentials(reason=_CHANGED)
-    return changed
+    audit.record(session, "password_changed", now, user_id=user.id)
 
 
 def reset_password(session: orm.Session, user: User, hashed: NewHash, now: datetime) -> None:
@@ -112,15 +101,6 @@ def remove_password(session: orm.Session, user: User, now: datetime) -> None:
     user.password_temporary = False
     access_keys.revoke_all_of(session, user.id, "address_change_undone", now)
     revoke_where(session, Session.user_id == user.id, "address_change_undone", now)
-
-
-@db.retried
-def _replace_temporary(user: User, hashed: NewHash, now: datetime) -> User | None:
-    with db.writing() as session:
-        if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
-            return None
-        audit.record(session, "password_changed", now, user_id=user.id)
-        return session.scalars(sa.select(User).where(User.id == user.id)).one()
 
 
 @db.retried

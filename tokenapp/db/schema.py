@@ -10,7 +10,7 @@ from tokenapp import db
 
 log = logging.getLogger(__name__)
 # The newest migration. A test compares it with Alembic's own view.
-VERSION: Final = "0012"
+VERSION: Final = "0013"
 _UPGRADE: Final = "run `flask db upgrade`"
 _VERSIONS: Final = sa.table("alembic_version", sa.column("version_num", sa.String))
 _STORED: Final = sa.select(_VERSIONS.c.version_num).scalar_subquery()

@@ -12,18 +12,22 @@ from sqlalchemy import orm
 from tokenapp import audit, config, db, errors, sessions
 from tokenapp.factor_models import PendingSignIn
 from tokenapp.factors import registry
-from tokenapp.models import User
+from tokenapp.models import NewHash, User
 
 LIFETIME: Final = timedelta(minutes=5)
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Waiting(NamedTuple):
-    """A pending sign-in and its user; with `setup`, a second factor must be set up."""
+    """A pending sign-in and its user; with `setup`, a second factor must be set up.
+
+    `replacement` takes effect with the second factor, so that a temporary password alone changes nothing.
+    """
 
     user: User
     digest: str
     setup: bool
+    replacement: NewHash | None
 
 
 def is_needed(user: User) -> bool:
@@ -31,14 +35,17 @@ def is_needed(user: User) -> bool:
     return user.second_factor or config.current().second_factor == "required"
 
 
-def begin(user: User, now: datetime) -> errors.SecondFactorRequired:
+def begin(user: User, now: datetime, replacement: NewHash | None = None) -> errors.SecondFactorRequired:
     """Store a pending sign-in after the password; return the error to raise.
+
+    Args:
+        replacement: what replaces a temporary password, once the second factor is confirmed.
 
     Raises:
         errors.InvalidCredentials: the user was disabled, or their credentials changed, since they were verified.
     """
     token = secrets.token_urlsafe(32)
-    if not _store(_digest(token), user, now):
+    if not _store(_digest(token), user, now, replacement):
         raise errors.InvalidCredentials(reason="credentials changed during sign-in")
     members: dict[str, object] = {"pending": token, "methods": registry.methods_of(user), "setup": []}
     if not user.second_factor:
@@ -55,12 +62,13 @@ def find(token: str, now: datetime) -> Waiting:
     if not _FORM.fullmatch(token):
         raise errors.SignInExpired
     live = (PendingSignIn.digest == _digest(token), PendingSignIn.expires_at > now, User.disabled_at.is_(None))
-    query = sa.select(User, PendingSignIn.setup).join(PendingSignIn, PendingSignIn.user_id == User.id).where(*live)
+    query = sa.select(User, PendingSignIn).join(PendingSignIn, PendingSignIn.user_id == User.id).where(*live)
     with db.reading() as session:
         row = session.execute(query).one_or_none()
     if row is None:
         raise errors.SignInExpired
-    return Waiting(row[0], _digest(token), row[1])
+    user, own = row
+    return Waiting(user, own.digest, own.setup, NewHash(own.new_hash, own.new_short) if own.new_hash else None)
 
 
 def spend(writer: orm.Session, waiting: Waiting, now: datetime) -> None:
@@ -86,8 +94,10 @@ def prune(now: datetime) -> int:
 
 
 @db.retried
-def _store(digest: str, user: User, now: datetime) -> bool:
+def _store(digest: str, user: User, now: datetime, replacement: NewHash | None) -> bool:
     values = {"digest": digest, "user_id": user.id, "created_at": now, "expires_at": now + LIFETIME}
+    if replacement is not None:
+        values |= {"new_hash": replacement.text, "new_short": replacement.short}
     with db.writing() as writer:
         if writer.scalar(sa.select(User.id).where(*sessions.unchanged(user)).with_for_update(read=True)) is None:
             reason = "credentials changed during sign-in"
