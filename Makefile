@@ -67,7 +67,7 @@ bench: $(VENV)/.benches
 soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
 	RANDOM_KEYS=1000000 SOURCE_FILES=100000 $(PY) -m pytest --quiet tests/access_keys/test_formats.py
-	FACTOR_ROUNDS=$${ROUNDS:-50} FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
+	FACTOR_ROUNDS=$${ROUNDS:-30} FACTOR_WORKERS=10 FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
 		tests/factors/test_races.py tests/factors/test_state_machine.py
 	BINDING_CAMPAIGN=1 $(PY) -m pytest --quiet tests/browser/test_device_binding.py
 	MAIL_KILLS=$${KILLS:-20} MAIL_ROUNDS=$${ROUNDS:-50} MAIL_SAMPLES=$${ROUNDS:-50} MAIL_FLOOD=10000 \

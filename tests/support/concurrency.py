@@ -26,7 +26,7 @@ def at_once(*calls: Callable[[], _Result]) -> list[_Result]:
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], _Result]) -> _Result:
-        barrier.wait(10)
+        barrier.wait(60)
         return call()
 
     with ThreadPoolExecutor(len(calls)) as pool:
