@@ -21,6 +21,7 @@ def request(user_id: str, sid: str, email: str, client: str, now: datetime) -> N
     Raises:
         errors.AddressRejected: `email` is not an address at all.
         errors.AccessTokenInvalid: the user was deleted or disabled, or the session `sid` was revoked.
+        errors.ReauthenticationRequired: the session has a lower level than the account.
     """
     accounts.check_form(email)
     user = accounts.get_active(user_id)
@@ -61,7 +62,7 @@ def _request(user: User, sid: str, email: str, now: datetime) -> None:
     address = accounts.canonical(email)
     with db.writing() as writer:
         limits.count_request(writer, "address", address, now)
-        sessions.require_live(writer, user.id, sid, now)
+        sessions.authorize(writer, user.id, sid, now)
         owner = writer.scalars(accounts.named(address, locked=True)).one_or_none()
         token = one_time_tokens.issue(writer, Binding("address", address, email, user.id, user.locale), now)
         language = texts.language_of(user.locale)

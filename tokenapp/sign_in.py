@@ -186,7 +186,7 @@ def change_password(caller: Caller, current: str, new: str, now: datetime, devic
         errors.ReauthenticationRequired: the session has a lower level than the account.
         errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
-    factors.require_level(accounts.get_active(caller.user_id), factors.acr_of(caller.amr))
+    sessions.check_level(caller.user_id, caller.sid, now)
     user = _confirm(caller.user_id, caller.sid, current, now)
     _check_differs(new, current)
     amr = factors.assess(factors.PASSWORD, held=caller.amr).amr

@@ -103,7 +103,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Large], object], set[str]]]] = {
     "refresh": (lambda large: sessions.refresh(large.one, datetime.now(UTC)), {BY_KEY}),
     "look up": (lambda large: sessions.exists(large.one.sid), {BY_KEY}),
     "sign in": (lambda large: sessions.open_session(large.user, NOW, replaces="unknown"), {BY_KEY, BY_USER}),
-    "revoke": (lambda large: sessions.revoke_own(large.user.id, "unknown", NOW), {BY_KEY}),
+    "revoke": (lambda large: sessions.revoke_own(large.user.id, "unknown", NOW, by=large.one.sid), {BY_KEY}),
     "list": (lambda large: sessions.page_of(large.user.id, NOW, before=None, limit=50), {BY_USER}),
     "revoke all": (
         lambda large: sessions.revoke_all_of(large.user.id, "operator", NOW, keep=large.one.sid),

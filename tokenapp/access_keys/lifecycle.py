@@ -9,8 +9,8 @@ from sqlalchemy import orm
 
 from tokenapp import audit, config, db, errors
 from tokenapp.access_keys import formats
-from tokenapp.models import AccessKey, Session, User
-from tokenapp.sessions import revoked_ids
+from tokenapp.models import AccessKey, User
+from tokenapp.sessions import authorize, revoked_ids
 
 MAX_KEYS: Final = 50
 LIFETIME: Final = timedelta(days=90)
@@ -58,6 +58,7 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
 
     Raises:
         errors.AccessTokenInvalid: the session was revoked or has expired, or the user was disabled.
+        errors.ReauthenticationRequired: the session has a lower level than the account.
         errors.TooManyAccessKeys
     """
     text = formats.generate()
@@ -72,14 +73,10 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
         expires_at=created_at + new.lifetime,
         noticed_at=now if new.lifetime <= NOTICE else None,
     )
-    session = sa.select(Session.id).where(Session.id == sid, Session.revoked_at.is_(None), Session.expires_at > now)
     live = sa.select(sa.func.count()).select_from(AccessKey)
     live = live.where(AccessKey.user_id == user_id, AccessKey.revoked_at.is_(None), AccessKey.expires_at > now)
     with db.writing() as writer:
-        # The lock makes a reset or a disabling at the same time wait, or this see what it did to the session.
-        owner = sa.select(User.id).where(User.id == user_id, User.disabled_at.is_(None)).with_for_update()
-        if writer.scalar(owner) is None or writer.scalar(session) is None:
-            raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
+        authorize(writer, user_id, sid, now)
         if (writer.scalar(live) or 0) >= MAX_KEYS:
             raise errors.TooManyAccessKeys
         writer.add(key)

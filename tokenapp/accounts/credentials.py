@@ -11,7 +11,7 @@ from tokenapp import access_keys, audit, db, errors, passwords
 from tokenapp.accounts import login_names
 from tokenapp.accounts.changes import end_links
 from tokenapp.models import Device, Grant, NewHash, Session, User
-from tokenapp.sessions import replace_sessions, revoke_where, unchanged
+from tokenapp.sessions import authorize, replace_sessions, revoke_where, unchanged
 from tokenapp.throttle import lockout
 
 _CHANGED: Final = "credentials changed during sign-in"
@@ -51,7 +51,7 @@ def change_password(user: User, sid: str, password: str, now: datetime, device: 
         amr: the methods by which the user was authenticated.
 
     Raises:
-        errors.PasswordRejected, errors.AccessTokenInvalid: nothing was written.
+        errors.PasswordRejected, errors.AccessTokenInvalid, errors.ReauthenticationRequired: nothing was written.
         errors.InvalidCredentials: the password was changed, or the user disabled, in the meantime. This is recorded in
             the audit log and committed.
     """
@@ -120,12 +120,10 @@ def _change_password(
 ) -> Grant | None:
     device, amr = opened
     with db.writing() as session:
+        authorize(session, user.id, sid, now)
         if not _store_password(session, user, hashed, now, sa.and_(*unchanged(user))):
             audit.record(session, "sign_in_failed", now, user_id=user.id, reason=_CHANGED)
             return None
-        live = sa.and_(Session.id == sid, Session.user_id == user.id, Session.expires_at > now)
-        if not revoke_where(session, live, "password_changed", now):
-            raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
         grant = replace_sessions(session, user, now, device, amr=amr)
         audit.record(session, "password_changed", now, user_id=user.id, sid=grant.sid)
         return grant

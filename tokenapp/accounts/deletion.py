@@ -27,6 +27,7 @@ def delete(user: User, now: datetime, *, sid: str | None = None) -> int:
     Raises:
         errors.UserNotFound: the user was deleted before.
         errors.AccessTokenInvalid: the session was revoked.
+        errors.ReauthenticationRequired: the session has a lower level than the account.
     """
     return _delete(user, sessions.ids_of(user.id), now, sid)
 
@@ -49,7 +50,7 @@ def _delete(user: User, sids: list[str], now: datetime, sid: str | None) -> int:
     }
     with db.writing() as session:
         if sid is not None:
-            sessions.require_live(session, user.id, sid, now)
+            sessions.authorize(session, user.id, sid, now)
         deleting = sa.update(User).where(User.id == user.id, User.deleted_at.is_(None)).values(erased)
         if not session.connection().execute(deleting).rowcount:
             raise errors.UserNotFound

@@ -132,7 +132,7 @@ def replace_recovery_codes(principal: Principal, now: datetime) -> Response:
 
 
 def _author(principal: Principal) -> enrolment.Author:
-    return enrolment.Author(principal.user_id, principal.sid, principal.acr)
+    return enrolment.Author(principal.user_id, principal.sid)
 
 
 def _enrolment(new: Enrolment) -> Response:

@@ -217,4 +217,4 @@ def _item(passkey: Passkey) -> PasskeyItem:
 
 
 def _author(principal: Principal) -> Author:
-    return Author(principal.user_id, principal.sid, principal.acr)
+    return Author(principal.user_id, principal.sid)

@@ -79,7 +79,7 @@ def list_sessions(query: PageQuery, principal: Principal, now: datetime) -> Resp
 @endpoint(credential="fresh bearer", cookie="cleared with its session", path={"sid": _SID}, errors=(errors.NotFound,))
 def revoke_session(sid: str, principal: Principal, now: datetime) -> Response:
     """Revoke one session of the account."""
-    if not sessions.revoke_own(principal.user_id, sid, now):
+    if not sessions.revoke_own(principal.user_id, sid, now, by=principal.sid):
         raise errors.SessionNotFound
     return _done(cleared=sid == principal.sid)
 
@@ -89,7 +89,7 @@ def revoke_session(sid: str, principal: Principal, now: datetime) -> Response:
 def revoke_sessions(query: RevokeQuery, principal: Principal, now: datetime) -> Response:
     """Revoke all sessions of the account, or all except the current one."""
     keep = principal.sid if query.keep else None
-    sessions.revoke_all_of(principal.user_id, "signed_out_everywhere", now, keep=keep)
+    sessions.revoke_all_of(principal.user_id, "signed_out_everywhere", now, keep=keep, by=principal.sid)
     return _done(cleared=keep is None)
 
 

@@ -5,8 +5,7 @@ pyotp and segno are imported only when an authenticator app is used.
 
 from tokenapp.factors import pending, setup
 from tokenapp.factors.checks import METHODS, Answer, Checked, check
-from tokenapp.factors.levels import PASSWORD, Level, Proof, acr_of, assess
-from tokenapp.factors.registry import require_level
+from tokenapp.factors.levels import PASSWORD, Level, Proof, assess
 
 __all__ = [
     "METHODS",
@@ -15,10 +14,8 @@ __all__ = [
     "Checked",
     "Level",
     "Proof",
-    "acr_of",
     "assess",
     "check",
     "pending",
-    "require_level",
     "setup",
 ]

@@ -13,11 +13,10 @@ from tokenapp.models import Session, User
 
 
 class Author(NamedTuple):
-    """The session that changes the factors of its user, and its level."""
+    """The session that changes the factors of its user."""
 
     user_id: str
     sid: str
-    acr: str
 
 
 class Factor(NamedTuple):
@@ -53,7 +52,7 @@ def start_totp(author: Author, now: datetime) -> Enrolment:
     from tokenapp.factors import totp  # noqa: PLC0415 -- loaded only when it is used
 
     with db.writing() as writer:
-        return totp.create(writer, registry.authorize(writer, *author, now), now)
+        return totp.create(writer, sessions.authorize(writer, *author, now), now)
 
 
 @db.retried
@@ -68,7 +67,7 @@ def confirm_totp(author: Author, totp_id: str, code: str, now: datetime) -> list
     from tokenapp.factors import totp  # noqa: PLC0415 -- as above
 
     with db.writing() as writer:
-        return totp.confirm(writer, registry.authorize(writer, *author, now), code, now, totp_id)
+        return totp.confirm(writer, sessions.authorize(writer, *author, now), code, now, totp_id)
 
 
 @db.retried
@@ -80,7 +79,7 @@ def remove_totp(author: Author, totp_id: str, now: datetime) -> None:
         errors.LastWayToSignIn: nothing was removed.
     """
     with db.writing() as writer:
-        user = registry.authorize(writer, *author, now)
+        user = sessions.authorize(writer, *author, now)
         own = sa.delete(Totp).where(Totp.id == totp_id, Totp.user_id == user.id).returning(Totp.confirmed_at)
         row = writer.connection().execute(own).first()
         if row is None:
@@ -98,7 +97,7 @@ def new_recovery_codes(author: Author, now: datetime) -> list[str]:
         errors.FactorNotFound: the user has no second factor, for which recovery codes are.
     """
     with db.writing() as writer:
-        user = registry.authorize(writer, *author, now)
+        user = sessions.authorize(writer, *author, now)
         if not user.second_factor:
             raise errors.FactorNotFound(detail="Set up a second factor first.")
         return recovery_codes.replace(writer, user.id, now, "replaced")

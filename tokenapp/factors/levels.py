@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
+from tokenapp.sessions.authorization import MULTIPLE
+
 Method = Literal["password", "totp", "recovery_code", "passkey"]
 ONE_FACTOR: Final = "1"
 TWO_FACTORS: Final = "2"
-MULTIPLE: Final = "mfa"
 # In this order, so that the claim does not depend on the order of the steps.
 _AMR: Final = ("pwd", "otp", "hwk", "swk", "user", MULTIPLE)
 _POSSESSION: Final = frozenset({"otp", "hwk", "swk"})

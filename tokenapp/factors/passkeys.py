@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tokenapp import config, db, errors
+from tokenapp import config, db, errors, sessions
 from tokenapp.factor_models import Passkey, RecoveryCode
 from tokenapp.factors import challenges, registry
 from tokenapp.factors.checks import Checked
@@ -87,7 +87,7 @@ def _verify(credential: Mapping[str, Any], owner: str, name: str, now: datetime)
 @db.retried
 def _add(by: Author, new: _New, now: datetime) -> tuple[Passkey, list[str] | None]:
     with db.writing() as writer:
-        codes = _insert(writer, registry.authorize(writer, *by, now), new, now)
+        codes = _insert(writer, sessions.authorize(writer, *by, now), new, now)
         return Passkey(user_id=by.user_id, **new.values), codes
 
 
@@ -131,7 +131,7 @@ def delete(by: Author, passkey_id: str, now: datetime) -> None:
         errors.AccessTokenInvalid, errors.ReauthenticationRequired
     """
     with db.writing() as writer:
-        user = registry.authorize(writer, *by, now)
+        user = sessions.authorize(writer, *by, now)
         deleting = sa.delete(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == by.user_id)
         row = writer.connection().execute(deleting.returning(Passkey.rp_id)).first()
         if row is None:

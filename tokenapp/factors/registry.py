@@ -9,8 +9,8 @@ from sqlalchemy import orm
 
 from tokenapp import audit, config, db, errors
 from tokenapp.factor_models import Passkey, PendingSignIn, RecoveryCode, Totp
-from tokenapp.factors import levels, recovery_codes
-from tokenapp.models import Session, User
+from tokenapp.factors import recovery_codes
+from tokenapp.models import User
 
 Kind = Literal["totp", "passkey"]
 # What makes a user's sign-in need a second step: the rows of each kind. A new kind is added here.
@@ -18,7 +18,6 @@ _CONFIRMED: Final[Mapping[Kind, sa.Select[str]]] = {
     "totp": sa.select(Totp.user_id).where(Totp.confirmed_at.is_not(None)),
     "passkey": sa.select(Passkey.user_id),
 }
-STEP_UP: Final = 'error="insufficient_user_authentication", acr_values="2", max_age="300"'  # RFC 9470, 3
 
 
 def kinds_to_set_up() -> list[Kind]:
@@ -36,31 +35,6 @@ def methods_of(user: User) -> list[str]:
     if not user.second_factor:
         return []
     return _found(user, {**_usable(), "recovery_code": sa.select(RecoveryCode.user_id)})
-
-
-def authorize(writer: orm.Session, user_id: str, sid: str, acr: str, now: datetime) -> User:
-    """Return the user, locked, for a change of their factors by the session `sid`.
-
-    Raises:
-        errors.AccessTokenInvalid: the session was revoked, or the user disabled.
-        errors.ReauthenticationRequired: the session has a lower level than the account.
-    """
-    user = writer.get(User, user_id, with_for_update=True)
-    live = (Session.id == sid, Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
-    if user is None or user.disabled_at is not None or writer.scalar(sa.select(Session.id).where(*live)) is None:
-        raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
-    require_level(user, acr)
-    return user
-
-
-def require_level(user: User, acr: str) -> None:
-    """Reject a sign-in of a lower level than that of the account.
-
-    Raises:
-        errors.ReauthenticationRequired
-    """
-    if user.second_factor and acr != levels.TWO_FACTORS:
-        raise errors.ReauthenticationRequired(challenge=STEP_UP)
 
 
 def added(writer: orm.Session, user: User, kind: Kind, now: datetime) -> list[str] | None:

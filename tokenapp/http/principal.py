@@ -10,7 +10,7 @@ from flask import Request, g, request
 from flask_jwt_extended import verify_jwt_in_request
 from flask_jwt_extended.exceptions import FreshTokenRequired, JWTExtendedException
 
-from tokenapp import access_keys, accounts, config, errors, factors, tokens
+from tokenapp import access_keys, config, errors, sessions, tokens
 from tokenapp.http.rate_limit import client_network
 from tokenapp.models import Grant, RefreshClaims
 from tokenapp.sessions import revocation_list
@@ -87,7 +87,7 @@ def authenticate(*, fresh: bool = False, level: bool = False, keys: bool = False
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _reject(str(error))
     if level:
-        factors.require_level(accounts.get_active(principal.user_id), principal.acr)
+        sessions.check_level(principal.user_id, principal.sid, datetime.now(UTC))
     return principal
 
 

@@ -1,6 +1,7 @@
 """Sessions: opened by a sign-in, rotated, revoked, listed and pruned."""
 
 from tokenapp.models import Device
+from tokenapp.sessions.authorization import authorize, check_level
 from tokenapp.sessions.erasure import erase_devices, ids_of
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since
 from tokenapp.sessions.listing import exists, get, latest_of, list_sessions, page_of
@@ -9,7 +10,6 @@ from tokenapp.sessions.opening import (
     open_session,
     reauthenticate,
     replace_sessions,
-    require_live,
     unchanged,
 )
 from tokenapp.sessions.pruning import count_prunable, prune
@@ -32,6 +32,8 @@ __all__ = [
     "REASONS",
     "Device",
     "Reason",
+    "authorize",
+    "check_level",
     "count_prunable",
     "erase_devices",
     "exists",
@@ -47,7 +49,6 @@ __all__ = [
     "reauthenticate",
     "refresh",
     "replace_sessions",
-    "require_live",
     "revoke",
     "revoke_all_of",
     "revoke_batches",

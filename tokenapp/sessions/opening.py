@@ -99,21 +99,6 @@ def open_first(writer: orm.Session, user: User, now: datetime, device: Device) -
     return opened(session, user)
 
 
-def require_live(writer: orm.Session, user_id: str, sid: str, now: datetime) -> None:
-    """Check, in the transaction of what it may do, that a session was not revoked.
-
-    An access token is accepted for up to a second longer. The lock on the user makes a concurrent reset wait, or its
-    result visible.
-
-    Raises:
-        errors.AccessTokenInvalid
-    """
-    writer.execute(sa.select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    live = (Session.id == sid, Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
-    if writer.scalar(sa.select(Session.id).where(*live)) is None:
-        raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
-
-
 def unchanged(user: User) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions that `user` is active and has the same credentials."""
     return (

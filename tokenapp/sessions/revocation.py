@@ -9,6 +9,7 @@ from sqlalchemy import orm
 
 from tokenapp import audit, db
 from tokenapp.models import Session
+from tokenapp.sessions.authorization import authorize
 
 Reason = Literal[
     "logout",
@@ -63,17 +64,36 @@ def revoke(sid: str, reason: Reason, now: datetime) -> bool:
 
 
 @db.retried
-def revoke_own(user_id: str, sid: str, now: datetime) -> bool:
-    """Revoke the live session `sid` of the user; return whether there was one."""
+def revoke_own(user_id: str, sid: str, now: datetime, *, by: str) -> bool:
+    """Revoke the live session `sid` of the user; return whether there was one.
+
+    Args:
+        by: the session in which the user asks for it.
+
+    Raises:
+        errors.AccessTokenInvalid: the session `by` was revoked.
+    """
     with db.writing() as writer:
+        authorize(writer, user_id, by, now, level=False)
         own = sa.and_(Session.id == sid, Session.user_id == user_id, Session.expires_at > now)
         return bool(revoke_where(writer, own, "ended_by_user", now))
 
 
 @db.retried
-def revoke_all_of(user_id: str, reason: Reason, now: datetime, *, keep: str | None = None) -> int:
-    """Revoke all sessions of a user except `keep`; return how many were live."""
+def revoke_all_of(
+    user_id: str, reason: Reason, now: datetime, *, keep: str | None = None, by: str | None = None
+) -> int:
+    """Revoke all sessions of a user except `keep`; return how many were live.
+
+    Args:
+        by: the session in which the user asks for it.
+
+    Raises:
+        errors.AccessTokenInvalid: the session `by` was revoked.
+    """
     with db.writing() as writer:
+        if by is not None:
+            authorize(writer, user_id, by, now, level=False)
         others = sa.and_(Session.user_id == user_id, Session.id != (keep or ""))
         return len(revoke_where(writer, others, reason, now))
 

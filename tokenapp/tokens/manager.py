@@ -27,6 +27,7 @@ from tokenapp import config, errors, keys
 from tokenapp.config import Settings
 from tokenapp.factors import levels
 from tokenapp.models import Grant, RefreshClaims
+from tokenapp.sessions.authorization import MULTIPLE
 from tokenapp.tokens import verification
 
 FRESH_FOR: Final = 900  # seconds
@@ -156,7 +157,7 @@ def mint(grant: Grant, now: datetime) -> Minted:
         "session_expiry": session_expires,
         "amr": grant.amr,
         # As levels.acr_of does, without a call for each token.
-        "acr": levels.TWO_FACTORS if levels.MULTIPLE in grant.amr else levels.ONE_FACTOR,
+        "acr": levels.TWO_FACTORS if MULTIPLE in grant.amr else levels.ONE_FACTOR,
         "username": grant.username,
     }
     if grant.roles:

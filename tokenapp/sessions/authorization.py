@@ -1,0 +1,54 @@
+"""Whether a session may change what protects its account."""
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from tokenapp import db, errors
+from tokenapp.models import Session, User
+
+MULTIPLE: Final = "mfa"  # RFC 8176; in the `amr` of a session with two factors
+_STEP_UP: Final = 'error="insufficient_user_authentication", acr_values="2", max_age="300"'  # RFC 9470, 3
+
+
+def authorize(writer: orm.Session, user_id: str, sid: str, now: datetime, *, level: bool = True) -> User:
+    """Return the user, locked, for a change by the session `sid`, in its transaction.
+
+    An access token is accepted for up to a second after its session was revoked, and its level is that of the sign-in.
+    So each change asks the database. The locks make a concurrent revocation or new factor wait, or its result visible.
+
+    Args:
+        level: whether the session must have the level of the account: two factors, if it has a second one.
+
+    Raises:
+        errors.AccessTokenInvalid: the session was revoked or has expired, or the user was disabled.
+        errors.ReauthenticationRequired: the session has a lower level than the account.
+    """
+    user = writer.get(User, user_id, with_for_update={"key_share": True})
+    # A statement of its own: one that waits for the lock on the user would see the session as it was before.
+    _check(user, writer.scalar(_live(user_id, sid, now).with_for_update(read=True)), sid, level=level)
+    return user  # type: ignore[return-value]  # checked
+
+
+def check_level(user_id: str, sid: str, now: datetime) -> None:
+    """Check early what `authorize` checks, without locks.
+
+    Raises:
+        errors.AccessTokenInvalid, errors.ReauthenticationRequired
+    """
+    with db.reading() as session:
+        _check(session.get(User, user_id), session.scalar(_live(user_id, sid, now)), sid, level=True)
+
+
+def _live(user_id: str, sid: str, now: datetime) -> sa.Select[str]:
+    live = (Session.id == sid, Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > now)
+    return sa.select(Session.amr).where(*live)
+
+
+def _check(user: User | None, amr: str | None, sid: str, *, level: bool) -> None:
+    if user is None or user.disabled_at is not None or amr is None:
+        raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
+    if level and user.second_factor and MULTIPLE not in amr.split():
+        raise errors.ReauthenticationRequired(challenge=_STEP_UP)
