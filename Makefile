@@ -73,6 +73,7 @@ soak: $(VENV)/.checks
 	MAIL_KILLS=$${KILLS:-20} MAIL_ROUNDS=$${ROUNDS:-50} MAIL_SAMPLES=$${ROUNDS:-50} MAIL_FLOOD=10000 \
 		$(PY) -m pytest --quiet tests/mail
 	FUZZ_EXAMPLES=$${EXAMPLES:-100} $(PY) -m pytest --quiet tests/api/test_openapi_fuzz.py
+	SESSION_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet tests/sessions/test_state_machine.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.

@@ -20,7 +20,7 @@ from tests.support.app import create_user, make_app
 from tests.support.client import Client
 from tokenapp import errors
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "8"))  # of each operation; `make soak` runs more
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "5"))  # of each operation; `make soak` runs more
 served = [make_app("sqlite:////nowhere/nothing.db")]
 
 

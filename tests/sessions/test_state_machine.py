@@ -5,6 +5,7 @@ and whether it was revoked. Time passes by ageing rows: all times of a session m
 minute. An example takes less than a minute of real time, so a grace period of ten minutes never ends on its own.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ PASSWORDS: Final = st.sampled_from([PASSWORD, "another long password"])
 BROWSERS: Final = st.sampled_from(["Firefox", "Chrome", "Safari"])
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- TemporaryDirectory makes a private folder in it
 TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
+EXAMPLES: Final = int(os.environ.get("SESSION_EXAMPLES", "20"))  # `make soak` runs more
 NUMBERS: Final = count()  # of the examples, each of which has its own users
 claims_of = cache(client.claims_of)
 
@@ -390,11 +392,15 @@ def stage(
         yield
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("stage")
 @pytest.mark.parametrize("machine", [Users, PersistentUsers])
 def test_no_order_of_events_breaks_a_promise(machine: type[Users]) -> None:
     profile = settings(
-        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=EXAMPLES,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     run_state_machine_as_test(machine, settings=profile)
