@@ -1,7 +1,7 @@
 /* Passkeys among what the browser offers in the field for the name, and the button for one. */
 
-import { byId, setBusy, showMessage } from "./forms.js";
-import { hasPasskeys, passkeyError } from "./second-step.js";
+import { byId, showMessage } from "./forms.js";
+import { hasPasskeys, onPasskey } from "./second-step.js";
 import { messageFor } from "./texts.js";
 
 const RENEWAL = 240_000; // before the challenge expires
@@ -15,7 +15,7 @@ export function startAutofill(clientOfPage) {
   if (!button || !hasPasskeys()) return;
   client = clientOfPage;
   button.hidden = false;
-  button.onclick = signIn;
+  onPasskey(button, problem(), signIn);
 }
 
 /** Offer passkeys if nobody is signed in. */
@@ -41,26 +41,21 @@ async function offer() {
     await client.signInWithPasskey({ mediation: "conditional", signal: own.signal });
   } catch (error) {
     if (own.signal.aborted || !error.code?.startsWith?.("passkey_")) return;
-    showProblem(error);
+    showMessage(problem(), messageFor(error));
     offer(); // another passkey may be the right one
   }
 }
 
 async function signIn() {
-  const button = byId("sign-in-passkey");
   stopAutofill();
-  showProblem();
-  setBusy(button, true);
   try {
     await client.signInWithPasskey();
   } catch (error) {
-    showProblem(passkeyError(error));
     offer();
-  } finally {
-    setBusy(button, false);
+    throw error;
   }
 }
 
-function showProblem(error) {
-  showMessage(byId("sign-in").querySelector(".problem"), error && messageFor(error));
+function problem() {
+  return byId("sign-in").querySelector(".problem");
 }

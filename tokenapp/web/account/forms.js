@@ -73,6 +73,17 @@ export function setBusy(button, isBusy) {
   button.setAttribute("aria-busy", String(isBusy));
 }
 
+/** Do `work` of a button, once at a time. */
+export async function whileBusy(button, work) {
+  if (button.getAttribute("aria-disabled") === "true") return;
+  setBusy(button, true);
+  try {
+    await work();
+  } finally {
+    setBusy(button, false);
+  }
+}
+
 /** Ask whether the user is sure, with the texts of a view. Resolves to the answer. */
 export async function askIfSure(view) {
   byId("sure-title").textContent = text(`${view}.sure`);

@@ -1,6 +1,6 @@
 /* The form for the second step: a code of an app, a recovery code, or a passkey. */
 
-import { byId, clearForm, onSubmit, setBusy, showMessage } from "./forms.js";
+import { byId, clearForm, onSubmit, showMessage, whileBusy } from "./forms.js";
 import { messageFor } from "./texts.js";
 
 const LONGEST_TOTP = 8;
@@ -18,17 +18,15 @@ export function onSecondStep(name, complete) {
 
 /** Let a button do `work` with a passkey, and show its errors in `problem`. */
 export function onPasskey(button, problem, work) {
-  button.onclick = async () => {
+  const attempt = async () => {
     showMessage(problem);
-    setBusy(button, true);
     try {
       await work();
     } catch (error) {
       showMessage(problem, messageFor(passkeyError(error)));
-    } finally {
-      setBusy(button, false);
     }
   };
+  button.onclick = () => whileBusy(button, attempt);
 }
 
 /** Show the methods of a step in a form. */

@@ -2,7 +2,7 @@
 
 import { showCodes } from "../codes.js";
 import { onEnrol, showEnrolment } from "../enrolment.js";
-import { askIfSure, byId, fromTemplate, showFieldError, showMessage } from "../forms.js";
+import { askIfSure, byId, fromTemplate, showFieldError, showMessage, whileBusy } from "../forms.js";
 import { formatDay, text, timeElement } from "../texts.js";
 
 let page = null;
@@ -14,7 +14,7 @@ export const factors = { name: "factors", start, load, clear, render };
 function start(startedPage) {
   page = startedPage;
   const act = (work) => page.attempt("factors", work);
-  byId("factors-add").onclick = () => act(add);
+  byId("factors-add").onclick = ({ target }) => whileBusy(target, () => act(add));
   byId("factors-renew").onclick = () => act(renew);
   byId("factors-list").addEventListener("click", ({ target }) => {
     const button = target.closest(".end");

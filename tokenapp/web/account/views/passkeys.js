@@ -1,7 +1,7 @@
 /* The passkeys of the user: add, rename and delete. */
 
 import { showCodes } from "../codes.js";
-import { askIfSure, byId, clearForm, fromTemplate, onSubmit, openDialog, showMessage } from "../forms.js";
+import { askIfSure, byId, clearForm, fromTemplate, onSubmit, openDialog, showMessage, whileBusy } from "../forms.js";
 import { hasPasskeys, passkeyError } from "../second-step.js";
 import { formatDay, text, timeElement } from "../texts.js";
 
@@ -15,7 +15,7 @@ function start(startedPage) {
   page = startedPage;
   byId("passkeys-add").hidden = !hasPasskeys();
   byId("passkeys-none").hidden = hasPasskeys();
-  byId("passkeys-add").onclick = () => page.attempt("passkeys", add);
+  byId("passkeys-add").onclick = ({ target }) => whileBusy(target, () => page.attempt("passkeys", add));
   byId("passkeys-list").addEventListener("click", ({ target }) => {
     const item = items?.find(({ id }) => id === target.closest("[data-id]")?.dataset.id);
     if (!item) return;
