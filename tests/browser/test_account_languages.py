@@ -19,13 +19,20 @@ CUT = """() => [...document.querySelectorAll("button, a, label, .secret > *")].f
     .map(each => each.outerHTML)"""
 
 
-# Shows the views that begin with a mail with all their steps and messages, one below the other.
+# Shows the views that need a mail or a second step with all their steps and messages, one below the other.
 SHOW_ALL = """() => document.querySelectorAll("main > section").forEach(section => {
-    section.hidden = !["register", "reset", "email", "undo", "temporary"].some(each => section.id === `view-${each}`);
+    const shown = ["register", "reset", "email", "undo", "temporary", "second", "setup"];
+    section.hidden = !shown.some(each => section.id === `view-${each}`);
     if (section.hidden) return;
     for (const each of section.querySelectorAll("[hidden]:not([readonly])")) each.hidden = false;
     for (const each of section.querySelectorAll("p:empty")) each.textContent = section.querySelector("h1").textContent;
 })"""
+# Opens the dialog that asks for the password or a second factor, with everything that it can show.
+SHOW_DIALOG = """() => {
+    const dialog = document.querySelector("#again");
+    for (const each of dialog.querySelectorAll("[hidden]:not([readonly])")) each.hidden = false;
+    dialog.showModal();
+}"""
 
 
 @pytest.fixture(params=LANGUAGES)
@@ -67,13 +74,17 @@ def test_every_tab_is_accessible_and_fits_a_small_screen(foreigner: Visitor, axe
 
 
 @may_install_axe
-def test_views_of_mail_are_accessible_and_fit_a_small_screen(foreigner: Visitor, axe: str) -> None:
+def test_views_outside_the_account_are_accessible_and_fit_a_small_screen(foreigner: Visitor, axe: str) -> None:
     foreigner.open()
     foreigner.page.evaluate(SHOW_ALL)
-    assert foreigner.page.locator("main > section form:visible").count() == 11
+    assert foreigner.page.locator("main > section form:visible").count() == 13
     assert run_axe(foreigner.page, axe) == []
     assert foreigner.page.evaluate(CUT) == []
     assert foreigner.page.evaluate(OVERFLOW) <= 0
+    foreigner.page.evaluate(SHOW_DIALOG)
+    assert foreigner.page.locator("#again form:visible").count() == 2
+    assert foreigner.page.evaluate(CUT) == []
+    assert foreigner.page.evaluate("document.querySelector('#again').scrollWidth - innerWidth") <= 0
 
 
 def test_page_is_in_the_language_of_the_browser(foreigner: Visitor) -> None:
