@@ -396,11 +396,5 @@ def stage(
 @pytest.mark.usefixtures("stage")
 @pytest.mark.parametrize("machine", [Users, PersistentUsers])
 def test_no_order_of_events_breaks_a_promise(machine: type[Users]) -> None:
-    profile = settings(
-        max_examples=EXAMPLES,
-        stateful_step_count=30,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
-    run_state_machine_as_test(machine, settings=profile)
+    profile = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None, database=None)
+    run_state_machine_as_test(machine, settings=settings(profile, suppress_health_check=list(HealthCheck)))
