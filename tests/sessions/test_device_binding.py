@@ -21,6 +21,7 @@ from tokenapp.db import execute_now
 from tokenapp.models import Session
 
 LIFETIME = 600
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(params=["report", "enforce"])
@@ -79,6 +80,7 @@ def row_of(app: Flask, sid: str) -> Any:
         return execute_now(sa.select(Session.__table__).where(Session.id == sid))[0]
 
 
+@SQLITE
 def test_sign_in_offers_to_bind_the_session(bound_app: Flask) -> None:
     browser = Browser(bound_app)
     browser.sign_in()
@@ -173,6 +175,7 @@ def test_old_copy_with_a_valid_bound_cookie_is_reuse(enforcing: Flask) -> None:
 
 
 @pytest.mark.parametrize("change", ["expired", "another session", "another time", "garbage", "empty", "huge"])
+@SQLITE
 def test_forged_bound_cookie_proves_nothing(enforcing: Flask, change: str) -> None:
     browser, other = new_browser(enforcing), new_browser(enforcing)
     assert browser.bound is not None
@@ -188,6 +191,7 @@ def test_forged_bound_cookie_proves_nothing(enforcing: Flask, change: str) -> No
     assert browser.refresh().status == 403
 
 
+@SQLITE
 def test_one_valid_cookie_among_two_is_enough(enforcing: Flask) -> None:
     browser = new_browser(enforcing)
     browser.bound = f"stale; __Host-bound={browser.bound}"
@@ -224,6 +228,7 @@ def test_browser_that_cannot_sign_for_long_is_not_signed_out(enforcing: Flask) -
 
 
 @pytest.mark.parametrize("header", ["no_such_reason", "quota", ""])
+@SQLITE
 def test_unknown_reason_is_no_excuse(enforcing: Flask, header: str) -> None:
     browser = new_browser(enforcing)
     browser.bound = None
@@ -292,6 +297,7 @@ def test_history_tells_of_the_refresh_without_the_key(enforcing: Flask) -> None:
     assert "A refresh without that key was last seen" in sentence
 
 
+@SQLITE
 def test_responses_are_those_of_the_openapi_document(bound_app: Flask) -> None:
     document = document_of(bound_app)
     assert not list(OpenAPIV31SpecValidator(document).iter_errors())
@@ -313,6 +319,7 @@ def test_responses_are_those_of_the_openapi_document(bound_app: Flask) -> None:
         check(document, method, path, response)
 
 
+@SQLITE
 def test_routes_do_not_exist_while_binding_is_off(app: Flask) -> None:
     create_user(app)
     browser = Browser(app)
@@ -322,6 +329,7 @@ def test_routes_do_not_exist_while_binding_is_off(app: Flask) -> None:
         assert Client(app).send("POST", path).status == 404
 
 
+@SQLITE
 def test_nothing_is_loaded_while_binding_is_off(database_url: str) -> None:
     program = (
         "import sys; from tokenapp import create_app; create_app();"
