@@ -1,12 +1,16 @@
 """The command ``tokenapp``: the flask command, with this application."""
 
+import click
 from flask import Flask
 from flask.cli import FlaskGroup
+
+from tokenapp import __version__
 
 
 def main() -> None:
     """Run the command line."""
-    FlaskGroup(help=__doc__, create_app=_load).main()
+    group = FlaskGroup(help=__doc__, create_app=_load, add_version_option=False)
+    click.version_option(__version__, prog_name="tokenapp", message="%(prog)s %(version)s")(group).main()
 
 
 def _load() -> Flask:

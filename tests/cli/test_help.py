@@ -73,10 +73,12 @@ def test_command_without_settings_ends_with_all_problems(arguments: str) -> None
     assert {line.split()[1] for line in lines[1:]} == {"PORT", "SECRET_KEY", "TOKENAPP_ISSUER"}
 
 
-@pytest.mark.parametrize("module", ["flask", "tokenapp"])
-@pytest.mark.parametrize("settings", [{}, {"PORT": "0"}])
-def test_version_needs_no_valid_settings(module: str, settings: dict[str, str]) -> None:
-    shown = command("version", module=module, **settings)
+@pytest.mark.parametrize(
+    ("module", "argument", "settings"),
+    [("flask", "version", {}), ("tokenapp", "version", {"PORT": "0"}), ("tokenapp", "--version", {"PORT": "0"})],
+)
+def test_version_needs_no_valid_settings(module: str, argument: str, settings: dict[str, str]) -> None:
+    shown = command(argument, module=module, **settings)
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"tokenapp {__version__}\n", "")
 
 
