@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -17,7 +18,7 @@ from tests.support.sqlite import write_lock
 from tokenapp import db
 
 
-@pytest.fixture(params=["sqlite", "setting"])
+@pytest.fixture(params=["sqlite", "setting", "role"])
 def read_only(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Flask]:
     """Return the application on a database that can be read and not written."""
     url = databases("sqlite" if request.param == "sqlite" else "postgresql")
@@ -26,6 +27,12 @@ def read_only(request: pytest.FixtureRequest, databases: Databases) -> Iterator[
         assert Client(app).login().status == 200  # the signing keys exist
     if request.param == "sqlite":
         url = url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true"
+    elif request.param == "role":
+        role = f"reader_{url.rpartition('_')[2]}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {role} LOGIN")
+            connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        url = sa.make_url(url).set(username=role).render_as_string(hide_password=False)
     else:
         url += "?options=-cdefault_transaction_read_only%3Don"
     with application(url) as app:

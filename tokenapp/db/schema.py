@@ -14,7 +14,14 @@ VERSION: Final = "0013"
 _UPGRADE: Final = "run `flask db upgrade`"
 _VERSIONS: Final = sa.table("alembic_version", sa.column("version_num", sa.String))
 _STORED: Final = sa.select(_VERSIONS.c.version_num).scalar_subquery()
-_ON_POSTGRESQL: Final = sa.select(_STORED, sa.func.current_setting("transaction_read_only") == "on")
+_MAY_WRITE: Final = "has_table_privilege('sessions', 'INSERT') AND has_table_privilege('sessions', 'UPDATE')"
+_ON_POSTGRESQL: Final = sa.select(
+    _STORED,
+    sa.or_(
+        sa.func.current_setting("transaction_read_only") == "on",
+        sa.not_(sa.literal_column(f"({_MAY_WRITE})", sa.Boolean)),
+    ),
+)
 # It changes nothing, but SQLite begins a write for it.
 _WRITE: Final = sa.update(_VERSIONS).values(version_num=_VERSIONS.c.version_num).where(sa.false())
 
@@ -44,7 +51,7 @@ def state() -> State:
     """Return the state of the tables in the database.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: the database is unavailable, or has no tables at all.
+        sqlalchemy.exc.DBAPIError: the database is unavailable, or lacks tables.
     """
     if db.current().engine.dialect.name == "postgresql":
         row: Any = db.execute_now(_ON_POSTGRESQL)[0]

@@ -57,9 +57,9 @@ def check_state(settings: Settings, _now: datetime) -> Iterator[Finding]:
         yield Finding(
             "error",
             "DATABASE_URL",
-            "the database is read-only, like a standby server or a file without write permission",
+            "the database is read-only, like a standby server, or for a role or a file without the right to write",
             "users cannot sign in, refresh or sign out",
-            "name the primary server, for example with target_session_attrs=read-write, or make the file writable",
+            "name the primary server, for example with target_session_attrs=read-write, or grant the right to write",
         )
 
 
