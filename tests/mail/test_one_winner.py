@@ -113,6 +113,8 @@ def test_reset_ends_running_clients_and_the_tokens_of_other_services(
             pass
         assert status == 204
     for each in running:
-        assert each.refresh().status in {401, 403}
-    wait_until(lambda: {each.protected().status for each in running} == {403}, what="the service")
-    wait_until(lambda: {shop.orders(each.token).status_code for each in running} == {403}, what="the guard")
+        while (status := each.refresh().status) == 503:  # a busy machine
+            pass
+        assert status in {401, 403}
+    wait_until(lambda: {each.protected().status for each in running} == {403}, seconds=60, what="the service")
+    wait_until(lambda: {shop.orders(each.token).status_code for each in running} == {403}, seconds=60, what="the guard")

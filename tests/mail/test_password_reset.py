@@ -8,9 +8,13 @@ import time_machine
 from flask import Flask
 
 from tests.mail.conftest import register
+from tests.support import security_keys
+from tests.support.access_keys import create_key, exchange
 from tests.support.app import PASSWORD
+from tests.support.authenticator import enrol, pending_of, second_step
 from tests.support.client import Client, Response, sign_in
 from tests.support.commandline import NEW_PASSWORD, can_sign_in, run
+from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver, text_of
 from tokenapp import accounts, db
 from tokenapp.models import User
@@ -127,6 +131,36 @@ def test_reset_unlocks_a_locked_account(app: Flask, mailbox: Mailbox, alice: Cli
     assert Client(app).login(ADDRESS).status == 429
     assert complete(app, token_for(app, mailbox)).status == 204
     assert can_sign_in(app, password=NEW_PASSWORD)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_reset_leaves_second_factors(app: Flask, mailbox: Mailbox, verified: bool) -> None:  # noqa: FBT001 -- a case
+    with app.app_context():
+        new = accounts.NewUser("alice", PASSWORD, email=ADDRESS, email_verified=verified)
+        accounts.create(new, datetime.now(UTC))
+    authenticator, pending = enrol(sign_in(app)), pending_of(app)
+    assert complete(app, token_for(app, mailbox)).status == 204
+    client = Client(app)
+    assert second_step(client, pending, authenticator.code()).code == "sign_in_expired"
+    for code, method in (authenticator.code(), "totp"), (authenticator.recovery_codes[0], "recovery_code"):
+        assert second_step(client, pending_of(app, password=NEW_PASSWORD), code, method).status == 200
+
+
+def test_reset_leaves_passkeys(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    device = security_keys.Authenticator()
+    security_keys.register(alice, device)
+    assert complete(app, token_for(app, mailbox)).status == 204
+    pending_of(app, password=NEW_PASSWORD)
+    assert security_keys.sign_in_with(Client(app), device).status == 200
+
+
+def test_reset_revokes_access_keys_and_their_tokens(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    key = str(create_key(alice)["key"])
+    token = exchange(app, key)
+    assert Client(app).protected(token).status == 200
+    assert complete(app, token_for(app, mailbox)).status == 204
+    assert Client(app).send("POST", "/api/token", bearer=key).status == 403
+    wait_until(lambda: Client(app).protected(token).status == 403, what="the end of the token")
 
 
 def test_reset_is_an_audit_event_without_the_token(app: Flask, mailbox: Mailbox, alice: Client) -> None:
