@@ -21,6 +21,7 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
     row = sessions.get(subject)
     if row is not None:
         yield _sentence(row, now)
+        yield from _failures("The user", sid=row.id)
         return
     key = access_keys.get(subject)
     if key is not None:
@@ -41,9 +42,14 @@ def explain(subject: str, now: datetime) -> Iterator[str]:
         yield _sentence(session, now)
     for key in access_keys.latest_of(user.id, limit=_SHOWN):
         yield _sentence_of_key(key, now)
-    failed = audit.list_events(user_id=user.id, kind="factor_failed", newest=True, limit=_SHOWN)
+    yield from _failures(user.username, user_id=user.id)
+
+
+def _failures(username: str, *, user_id: str | None = None, sid: str | None = None) -> Iterator[str]:
+    """Yield a sentence for each of the latest factors that failed."""
+    failed = audit.list_events(user_id=user_id, sid=sid, kind="factor_failed", newest=True, limit=_SHOWN)
     for event in reversed(failed):
-        yield _factor_failed(user.username, event)
+        yield _factor_failed(username, event)
 
 
 def _factor_failed(username: str, event: AuditEvent) -> str:

@@ -1,5 +1,6 @@
 """What operators see of second factors, and how they help."""
 
+import sqlalchemy as sa
 from flask import Flask
 
 from tests.support.authenticator import Authenticator, pending_of, second_step
@@ -7,6 +8,8 @@ from tests.support.client import Client
 from tests.support.commandline import can_sign_in, run, run_json
 from tests.support.security_keys import BE, UP, UV, register, sign_in_with
 from tests.support.security_keys import Authenticator as SecurityKey
+from tokenapp.db import execute_now
+from tokenapp.models import User
 
 
 def test_reset_lets_the_password_sign_in_and_ends_the_sessions(
@@ -18,6 +21,14 @@ def test_reset_lets_the_password_sign_in_and_ends_the_sessions(
     assert result.stdout == "Removed the second factors of alice and revoked 1 session.\n"
     assert alice.refresh().status == 403
     assert can_sign_in(app)
+
+
+def test_reset_says_that_a_user_has_no_password(app: Flask, alice: Client) -> None:
+    register(alice, SecurityKey())
+    with app.app_context():
+        execute_now(sa.update(User).values(password_hash="", hash_kind=""))
+    said = run(app, "users", "reset-factors", "alice", "--yes").stdout
+    assert "alice has no password, and cannot sign in until `flask users set-password` sets one.\n" in said
 
 
 def test_reset_asks_first(app: Flask, authenticator: Authenticator) -> None:
@@ -74,6 +85,14 @@ def test_why_says_which_factor_failed_and_why(app: Flask, authenticator: Authent
     assert ": wrong code." in said
     assert "second step with a recovery code" in said
     assert ": unknown or used before." in said
+
+
+def test_why_says_which_factor_failed_in_a_session(app: Flask, authenticator: Authenticator) -> None:
+    client = Client(app)
+    second_step(client, pending_of(app), authenticator.code())
+    client.call("POST", "/api/reauthenticate", payload={"method": "totp", "code": authenticator.wrong})
+    said = run(app, "sessions", "why", client.sid).stdout
+    assert "The user did not pass the second step with an authenticator app" in said
 
 
 def test_every_change_is_an_audit_event(app: Flask, authenticator: Authenticator) -> None:

@@ -117,6 +117,24 @@ def test_passkey_makes_an_old_session_recent_and_raises_its_level(alice: Client,
     assert alice.call("POST", "/api/me/recovery-codes").status == 200
 
 
+@pytest.mark.parametrize("method", ["totp", "recovery_code", "passkey"])
+def test_factor_that_was_used_for_a_step_up_is_used_up(app: Flask, alice: Client, method: str) -> None:
+    codes = enrol(alice)
+    client, device = Client(app), Authenticator()
+    second_step(client, pending_of(app), codes.recovery_codes[0], "recovery_code")
+    register(client, device)
+    answer = {
+        "totp": {"code": codes.code()},
+        "recovery_code": {"code": codes.recovery_codes[1]},
+        "passkey": {"credential": device.get(request_options(client))},
+    }[method]
+    payload = {"method": method, **answer}
+    assert alice.call("POST", "/api/reauthenticate", payload=payload).status == 200
+    assert alice.call("POST", "/api/reauthenticate", payload=payload).status == 401
+    payload["pending"] = pending_of(app)
+    assert Client(app).send("POST", "/api/login/second", payload=payload).status == 401
+
+
 @pytest.mark.parametrize("change", ["options", "add", "delete"])
 def test_passkeys_change_only_within_five_minutes_of_the_sign_in(
     alice: Client, device: Authenticator, change: str

@@ -189,6 +189,8 @@ def reset_factors(name: str, *, yes: bool) -> None:
     confirm(f"This removes all second factors of {user.username}. Continue?", yes=yes)
     revoked = enrolment.reset(user, datetime.now(UTC))
     click.echo(f"Removed the second factors of {user.username} and revoked {output.count(revoked, 'session')}.")
+    if not user.password_hash:
+        click.echo(f"{user.username} has no password, and cannot sign in until `flask users set-password` sets one.")
 
 
 @group.command("delete")
