@@ -183,10 +183,11 @@ def change_password(caller: Caller, current: str, new: str, now: datetime, devic
 
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
-        errors.ReauthenticationRequired: the session has a lower level than the account.
+        errors.ReauthenticationRequired: the session has a lower level than the account, or the account has a second
+            factor and the sign-in is not recent. The new session counts as a sign-in with both factors.
         errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
-    sessions.check_level(caller.user_id, caller.sid, now)
+    sessions.check_level(caller.user_id, caller.sid, now, recent=True)
     user = _confirm(caller.user_id, caller.sid, current, now)
     _check_differs(new, current)
     amr = factors.assess(factors.PASSWORD, held=caller.amr).amr

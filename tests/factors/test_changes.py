@@ -156,6 +156,22 @@ def test_change_of_the_account_ends_a_pending_sign_in(app: Flask, authenticator:
     assert second_step(Client(app), pending, authenticator.code()).code == "sign_in_expired"
 
 
+def test_old_session_with_the_password_alone_does_not_become_recent(app: Flask, authenticator: Authenticator) -> None:
+    client = signed_in(app, authenticator)
+    payload = {"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD}
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=302)):
+        assert client.call("PUT", "/api/me/password", payload=payload).code == "reauthentication_required"
+        factor = {"method": "recovery_code", "code": authenticator.recovery_codes[0]}
+        assert client.call("POST", "/api/reauthenticate", payload=factor).status == 200
+        assert client.call("PUT", "/api/me/password", payload=payload).status == 204
+
+
+def test_old_session_without_a_factor_changes_the_password(alice: Client) -> None:
+    payload = {"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD}
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=302)):
+        assert alice.call("PUT", "/api/me/password", payload=payload).status == 204
+
+
 def test_password_can_be_shorter_with_a_second_factor(app: Flask, alice: Client) -> None:
     short = {"currentPassword": PASSWORD, "newPassword": SHORT}
     assert alice.call("PUT", "/api/me/password", payload=short).code == "password_rejected"

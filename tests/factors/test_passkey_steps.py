@@ -123,12 +123,9 @@ def test_factor_that_was_used_for_a_step_up_is_used_up(app: Flask, alice: Client
     client, device = Client(app), Authenticator()
     second_step(client, pending_of(app), codes.recovery_codes[0], "recovery_code")
     register(client, device)
-    answer = {
-        "totp": {"code": codes.code()},
-        "recovery_code": {"code": codes.recovery_codes[1]},
-        "passkey": {"credential": device.get(request_options(client))},
-    }[method]
-    payload = {"method": method, **answer}
+    code = codes.recovery_codes[1] if method == "recovery_code" else codes.code()
+    credential = device.get(request_options(client)) if method == "passkey" else None
+    payload = {"method": method, "code": code, "credential": credential}
     assert alice.call("POST", "/api/reauthenticate", payload=payload).status == 200
     assert alice.call("POST", "/api/reauthenticate", payload=payload).status == 401
     payload["pending"] = pending_of(app)

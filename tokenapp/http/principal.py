@@ -1,7 +1,7 @@
 """The caller of a request, and the state that is shared while it is handled."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import jwt
@@ -14,8 +14,8 @@ from tokenapp import access_keys, config, errors, sessions, tokens
 from tokenapp.http.rate_limit import client_network
 from tokenapp.models import Grant, RefreshClaims
 from tokenapp.sessions import revocation_list
+from tokenapp.sessions.authorization import RECENT
 
-RECENT: Final = timedelta(minutes=5)
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _CREDENTIAL: Final = re.compile(r"(?:^|,)\s*[!#$%&'*+.^_`|~\w-]+\s+[^=\s,]")
 _OF_KEYS: Final = (access_keys.METHOD,)

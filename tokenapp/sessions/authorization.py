@@ -1,6 +1,6 @@
 """Whether a session may change what protects its account."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from sqlalchemy import orm
 from tokenapp import db, errors
 from tokenapp.models import Session, User
 
+RECENT: Final = timedelta(minutes=5)
 MULTIPLE: Final = "mfa"  # RFC 8176; in the `amr` of a session with two factors
 _STEP_UP: Final = 'error="insufficient_user_authentication", acr_values="2", max_age="300"'  # RFC 9470, 3
 
@@ -32,14 +33,21 @@ def authorize(writer: orm.Session, user_id: str, sid: str, now: datetime, *, lev
     return user  # type: ignore[return-value]  # checked
 
 
-def check_level(user_id: str, sid: str, now: datetime) -> None:
+def check_level(user_id: str, sid: str, now: datetime, *, recent: bool = False) -> None:
     """Check early what `authorize` checks, without locks.
+
+    Args:
+        recent: whether a user with a second factor must have signed in within five minutes.
 
     Raises:
         errors.AccessTokenInvalid, errors.ReauthenticationRequired
     """
+    since = Session.authenticated_at >= now - RECENT
     with db.reading() as session:
-        _check(session.get(User, user_id), session.scalar(_live(user_id, sid, now)), sid, level=True)
+        user, live = session.get(User, user_id), _live(user_id, sid, now)
+        _check(user, session.scalar(live), sid, level=True)
+        if recent and user is not None and user.second_factor and session.scalar(live.where(since)) is None:
+            raise errors.ReauthenticationRequired(challenge=_STEP_UP)
 
 
 def _live(user_id: str, sid: str, now: datetime) -> sa.Select[str]:

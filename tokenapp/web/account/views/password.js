@@ -8,7 +8,7 @@ const form = byId("change");
 
 export const password = { name: "password", start, clear: () => clearForm(form) };
 
-function start({ client, reload }) {
+function start({ client, reload, withRecentPassword }) {
   const places = { password_rejected: "new", invalid_credentials: "current" };
   const change = async ({ current, new: chosen }) => {
     const problem = problemOf(chosen, current);
@@ -17,7 +17,7 @@ function start({ client, reload }) {
       return;
     }
     const user = client.user?.id;
-    await client.changePassword(current, chosen);
+    await withRecentPassword(() => client.changePassword(current, chosen));
     if (client.user?.id !== user) return;
     clearForm(form);
     reload();
