@@ -214,6 +214,13 @@ def test_token_of_a_revoked_session_is_rejected_within_the_delay(proxy: Proxy) -
     assert {proxy.get(client.token).status for _ in range(8)} == {403}
 
 
+def test_nginx_replaces_the_client_address_that_a_client_sends(tmp_path: Path) -> None:
+    received: list[dict[str, str]] = []
+    with unprotected_application(received) as behind, nginx(tmp_path, behind, behind) as port:
+        assert Client(port).send("GET", "/page", headers={"X-Forwarded-For": "192.0.2.1"}).status == 200
+    assert {headers["x-forwarded-for"] for headers in received} == {"127.0.0.1"}
+
+
 def test_no_request_passes_while_the_service_is_down(proxy: Proxy) -> None:
     token = proxy.sign_in().token
     proxy.service.__exit__()
