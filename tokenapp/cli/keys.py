@@ -1,4 +1,4 @@
-"""``flask keys``: list, rotate, import and retire signing keys."""
+"""``flask keys``: list, rotate, import and retire keys; encrypt values again."""
 
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -10,6 +10,7 @@ from tokenapp import config, keys
 from tokenapp.cli import output
 from tokenapp.cli.command import Group
 from tokenapp.cli.input import Text, confirm
+from tokenapp.factors import totp_secrets
 from tokenapp.keys import lifecycle
 
 _COLUMNS = ("use", "kid", "algorithm", "state", "created_at", "activates_at", "verifies_until")
@@ -18,7 +19,7 @@ _USE = click.option(
     "--use", type=click.Choice(keys.USES), default="access", show_default=True, help="The tokens that the key signs."
 )
 
-group = Group("keys", help="Signing keys: list, rotate, import, retire.")
+group = Group("keys", help="Signing keys: list, rotate, import, retire. SECRET_KEY: encrypt again.")
 
 
 class KeyRecord(msgspec.Struct, rename="camel"):
@@ -78,6 +79,24 @@ def retire(kid: str, *, at_once: bool, yes: bool) -> None:
         confirm(f"This invalidates the tokens of {affected}. Continue?", yes=yes)
     affected = output.count(lifecycle.retire(kid, now, at_once=at_once), "session")
     click.echo(f"Retired {kid}. This invalidated the tokens of {affected}.")
+
+
+@group.command("reencrypt")
+def reencrypt() -> None:
+    """Encrypt the secrets of authenticator apps under the current SECRET_KEY.
+
+    Run it after a change of SECRET_KEY, once all hosts have the new value, and while the former one is in
+    SECRET_KEY_FALLBACKS. Signing keys are encrypted again when they are used.
+    """
+    replaced = unreadable = 0
+    with output.progress("Encrypting the secrets again") as advance:
+        for batch in totp_secrets.encrypt_again():
+            replaced, unreadable = replaced + batch.former, unreadable + batch.unreadable
+            advance(batch.former)
+    click.echo(f"Encrypted {output.count(replaced, 'secret')} under the current SECRET_KEY.")
+    if unreadable:
+        message = f"No known SECRET_KEY decrypts {output.count(unreadable, 'other secret')}."
+        raise click.ClickException(message)
 
 
 def _announce(info: lifecycle.KeyInfo) -> None:

@@ -111,7 +111,7 @@ def _check_apps(_settings: Settings, _now: datetime) -> Iterator[Finding]:
             "authenticator apps",
             f"{former} of them still need a former SECRET_KEY",
             "without it their users cannot sign in with them",
-            "keep it in SECRET_KEY_FALLBACKS until each of them was used again",
+            "run `flask keys reencrypt` while it is in SECRET_KEY_FALLBACKS",
         )
     if unreadable:
         yield Finding(
