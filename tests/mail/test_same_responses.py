@@ -2,8 +2,6 @@
 
 import os
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -12,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from flask import Flask
-from sqlalchemy import event
 
 from tests.conftest import Databases, Servers
 from tests.mail.conftest import LIMITS, register
@@ -20,6 +17,7 @@ from tests.support.app import application, create_user
 from tests.support.client import Client, Response, sign_in
 from tests.support.mailbox import Mailbox
 from tests.support.server import Server
+from tests.support.statements import statements
 from tokenapp import db
 from tokenapp.models import AddressCount
 
@@ -30,24 +28,6 @@ ROUNDS = int(os.environ.get("MAIL_SAMPLES", "3"))
 KINDS = ["sqlite", "postgresql"] if "MAIL_SAMPLES" in os.environ else ["sqlite"]
 
 Pairs = list[tuple[float, float]]
-
-
-@contextmanager
-def statements(app: Flask) -> Iterator[list[str]]:
-    """Collect the statements of the block, without their values."""
-    seen: list[str] = []
-    with app.app_context():
-        engine = db.db.engine
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "clock" not in statement and "FROM sessions" not in statement:  # the revocation list, read once a second
-            seen.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def comparable(reply: Response) -> tuple[Any, ...]:
