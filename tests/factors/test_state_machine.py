@@ -1,11 +1,13 @@
 """Promise F7 over HTTP, for changes of factors in any order.
 
-The model of a user has the password, the authenticator apps, the unused recovery codes, the passkeys, and the sessions.
+The model of a user has the password or none, the authenticator apps, the unused recovery codes, the passkeys, and the
+sessions.
 At the end of each example the owner signs in with what the model says is left.
 """
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import count
 from typing import ClassVar, Final
 
@@ -22,7 +24,7 @@ from tests.support.authenticator import Authenticator, confirm, pending_of, seco
 from tests.support.client import Client, Response, claims_of
 from tests.support.security_keys import Authenticator as SecurityKey
 from tests.support.security_keys import sign_in_with
-from tokenapp import db
+from tokenapp import accounts, db, one_time_tokens
 from tokenapp.factor_models import Totp
 from tokenapp.models import User
 
@@ -41,8 +43,9 @@ class Person(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.name = f"person{next(NUMBERS)}"
-        self.id = create_user(self.app, self.name)
-        self.password = PASSWORD
+        self.address = f"{self.name}@example.com"
+        self.id = create_user(self.app, self.name, email=self.address)
+        self.password: str | None = PASSWORD
         self.apps: list[Authenticator] = []
         self.keys: dict[str, SecurityKey] = {}
         self.codes: list[str] = []
@@ -93,7 +96,7 @@ class Person(RuleBasedStateMachine):
     def remove_an_app(self, data: st.DataObject) -> None:
         client, authenticator = self._session(data), data.draw(st.sampled_from(self.apps))
         response = client.call("DELETE", f"/api/me/factors/{authenticator.id}")
-        if self._is_removed(client, response):
+        if self._is_removed(client, response, self._is_last):
             self.apps.remove(authenticator)
             self._note_last()
 
@@ -115,7 +118,10 @@ class Person(RuleBasedStateMachine):
     def delete_a_passkey(self, data: st.DataObject) -> None:
         client, passkey_id = self._session(data), data.draw(st.sampled_from(sorted(self.keys)))
         response = client.call("DELETE", f"/api/me/passkeys/{passkey_id}")
-        if self._is_removed(client, response):
+        # Without a password, two must be left, or one and recovery codes.
+        left = len(self.keys) - 1
+        kept = self._is_last or (self.password is None and (left == 0 or (left == 1 and not self.codes)))
+        if self._is_removed(client, response, kept):
             del self.keys[passkey_id]
             self._note_last()
 
@@ -130,6 +136,7 @@ class Person(RuleBasedStateMachine):
             self.codes = response.json["recoveryCodes"]
 
     @rule(data=st.data(), new=st.sampled_from([PASSWORD, LONG, SHORT]))
+    @precondition(lambda self: self.password)
     def change_the_password(self, data: st.DataObject, new: str) -> None:
         client = self._session(data)
         payload = {"currentPassword": self.password, "newPassword": new}
@@ -144,15 +151,42 @@ class Person(RuleBasedStateMachine):
         assert client.refresh().status == 200
         self.sessions = [client]
 
+    @rule(new=st.sampled_from([PASSWORD, LONG, SHORT]))
+    def reset_the_password_by_mail(self, new: str) -> None:
+        """Use a link that was mailed; it changes no factor."""
+        binding = one_time_tokens.Binding("reset", self.address, self.address, self.id, None)
+        with self.app.app_context(), db.writing() as writer:
+            token = one_time_tokens.issue(writer, binding, datetime.now(UTC))
+        payload = {"token": token, "newPassword": new}
+        response = Client(self.app).send("POST", "/api/password-reset/complete", payload=payload)
+        if new == SHORT and not self._has_factor:
+            assert response.code == "password_rejected"
+            return
+        assert response.status == 204, response.body
+        self.password = new
+        self._expect_no_session()
+
     @rule()
-    @precondition(lambda self: self.codes)
+    @precondition(lambda self: self.keys and self.password)
+    def lose_the_password(self) -> None:
+        """Undo a change of the address, after which the password does not work."""
+        with self.app.app_context(), db.writing() as writer:
+            accounts.remove_password(writer, writer.get_one(User, self.id), datetime.now(UTC))
+        assert self.password is not None
+        assert Client(self.app).login(self.name, self.password).code == "invalid_credentials"
+        self.password = None
+        self._expect_no_session()
+
+    @rule()
+    @precondition(lambda self: self.codes and self.password)
     def lose_the_devices(self) -> None:
         """Sign in with a recovery code, and remove the lost apps."""
+        assert self.password is not None
         client = Client(self.app)
         pending = pending_of(self.app, self.name, self.password)
         assert second_step(client, pending, self.codes.pop(), "recovery_code").status == 200, "F7"
         for authenticator in list(self.apps):
-            if self._is_removed(client, client.call("DELETE", f"/api/me/factors/{authenticator.id}")):
+            if self._is_removed(client, client.call("DELETE", f"/api/me/factors/{authenticator.id}"), self._is_last):
                 self.apps.remove(authenticator)
                 self._note_last()
         self.sessions = [client, *self.sessions][:MOST_SESSIONS]
@@ -183,10 +217,22 @@ class Person(RuleBasedStateMachine):
             return False
         return True
 
-    def _is_removed(self, client: Client, response: Response) -> bool:
+    @property
+    def _is_last(self) -> bool:
+        """Whether the only factor must stay: the password cannot protect the account alone."""
+        return self.password in {SHORT, None} and len(self.apps) + len(self.keys) == 1
+
+    def _expect_no_session(self) -> None:
+        for client in self.sessions:
+            assert client.refresh().status == 403
+        self.sessions.clear()
+        self._sign_in()
+
+    def _is_removed(self, client: Client, response: Response, kept: bool) -> bool:  # noqa: FBT001 -- what the model expects
+        """Return whether a factor was removed, which it is not if it must be `kept`."""
         if not self._is_allowed(client, response):
             return False
-        if self.password == SHORT and len(self.apps) + len(self.keys) == 1:
+        if kept:
             assert (response.status, response.code) == (409, "last_way_to_sign_in"), "F7"
             return False
         assert response.status in {200, 204}, response.body
@@ -205,10 +251,12 @@ class Person(RuleBasedStateMachine):
         """Sign in with what is left."""
         client = Client(self.app)
         if not self._has_factor:
+            assert self.password is not None, "F7"
             assert client.login(self.name, self.password).status == 200, "F7"
         elif self.keys:
             assert sign_in_with(client, next(iter(self.keys.values()))).status == 200, "F7"
         else:
+            assert self.password is not None, "F7"
             self._forget_used_codes()
             pending = pending_of(self.app, self.name, self.password)
             assert second_step(client, pending, self.apps[0].code()).status == 200, "F7"
@@ -223,7 +271,7 @@ class Person(RuleBasedStateMachine):
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def stage(request: pytest.FixtureRequest, databases: Databases) -> Iterator[None]:
     """Create the application on a database of each kind."""
-    with application(databases(request.param)) as app:
+    with application(databases(request.param), TOKENAPP_SMTP_URL="smtp://127.0.0.1:1") as app:
         Person.app = app
         yield
 
