@@ -219,7 +219,7 @@ class Person(RuleBasedStateMachine):
 
     @property
     def _is_last(self) -> bool:
-        """Whether the only factor must stay: the password cannot protect the account alone."""
+        """Whether only one factor is left, and the password does not do alone."""
         return self.password in {SHORT, None} and len(self.apps) + len(self.keys) == 1
 
     def _expect_no_session(self) -> None:
