@@ -28,7 +28,7 @@ from tokenapp import accounts, db, one_time_tokens
 from tokenapp.factor_models import Totp
 from tokenapp.models import User
 
-EXAMPLES: Final = int(os.environ.get("FACTOR_EXAMPLES", "18"))
+EXAMPLES: Final = int(os.environ.get("FACTOR_EXAMPLES", "10"))
 NUMBERS: Final = count()  # of the examples, each of which has its own user
 LONG, SHORT = "another long password", "vK9#xq!L"
 MOST_SESSIONS: Final = 5
