@@ -8,8 +8,8 @@ from string import Formatter
 import pytest
 from flask import Flask
 
-from tests.support.app import PASSWORD, PRODUCTION, application
-from tests.support.client import Client
+from tests.support.app import PASSWORD, PRODUCTION, application, create_user
+from tests.support.client import Client, sign_in
 from tests.support.commandline import error_of, run
 from tests.support.mailbox import TOKEN, Mailbox, deliver, html_of, text_of
 from tokenapp import accounts
@@ -22,8 +22,25 @@ KINDS = list(texts.texts_of("en"))
 NOW = datetime.now(UTC)
 
 
+REQUESTS = ("register", "password-reset", "me/email")
+EVIL = {
+    "Host": "evil.example",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "host=evil.example;proto=https",
+    "Origin": "https://evil.example",
+    "Referer": "https://evil.example/",
+    "X-Forwarded-Prefix": "/evil",
+}
+
+
 def ask(app: Flask, path: str = "register", email: str = "alice@example.com", **headers: str) -> int:
-    return Client(app).send("POST", f"/api/{path}", payload={"email": email}, headers=headers).status
+    """Request a mail to an address; a change of address is that of another user."""
+    client = Client(app)
+    if path == "me/email":
+        create_user(app, "mover")
+        client.login("mover")
+    return client.call("POST", f"/api/{path}", payload={"email": email}, headers=headers).status
 
 
 def test_headers_of_a_mail(app: Flask, mailbox: Mailbox) -> None:
@@ -45,26 +62,28 @@ def test_link_is_the_same_in_text_and_html_and_hidden_in_the_fragment(app: Flask
     assert {*link.findall(text_of(message))} == {*link.findall(html_of(message))} != set()
 
 
-@pytest.mark.parametrize("path", ["register", "password-reset"])
+@pytest.mark.parametrize("path", REQUESTS)
 def test_no_header_of_a_request_changes_the_mail(app: Flask, mailbox: Mailbox, path: str) -> None:
-    with app.app_context():
-        if path == "password-reset":
-            accounts.create(accounts.NewUser("alice", PASSWORD, email="alice@example.com"), NOW)
-    evil = {
-        "Host": "evil.example",
-        "X-Forwarded-Host": "evil.example",
-        "X-Forwarded-Proto": "https",
-        "Forwarded": "host=evil.example;proto=https",
-        "Origin": "https://evil.example",
-        "Referer": "https://evil.example/",
-        "X-Forwarded-Prefix": "/evil",
-    }
-    assert ask(app, path, **evil) == 202
+    if path == "password-reset":
+        create_user(app, email="alice@example.com")
+    assert ask(app, path, **EVIL) == 202
     deliver(app)
     (message,) = mailbox.messages
     assert "evil" not in message.as_string()
     assert "evil" not in text_of(message) + html_of(message)
     assert "http://localhost:3005/account#" in text_of(message)
+
+
+def test_no_header_of_a_confirmation_changes_the_mail_to_the_previous_address(app: Flask, mailbox: Mailbox) -> None:
+    create_user(app, email="alice@example.com")
+    sign_in(app).call("POST", "/api/me/email", payload={"email": "alice@example.org"})
+    deliver(app)
+    payload = {"token": mailbox.token("email")}
+    assert Client(app).send("POST", "/api/me/email/complete", payload=payload, headers=EVIL).status == 204
+    deliver(app)
+    message = mailbox.messages[-1]
+    assert "evil" not in message.as_string() + text_of(message) + html_of(message)
+    assert "http://localhost:3005/account#undo=" in text_of(message)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def test_no_header_of_a_request_changes_the_mail(app: Flask, mailbox: Mailbox, p
         ("A.B@Example.com", "a.b@example.COM"),
     ],
 )
-@pytest.mark.parametrize("path", ["register", "password-reset"])
+@pytest.mark.parametrize("path", REQUESTS)
 def test_mail_goes_to_the_stored_address(app: Flask, mailbox: Mailbox, path: str, stored: str, given: str) -> None:
     with app.app_context():
         accounts.create(accounts.NewUser("owner", PASSWORD, email=stored, email_verified=True), NOW)
@@ -89,8 +108,9 @@ def test_mail_goes_to_the_stored_address(app: Flask, mailbox: Mailbox, path: str
 @pytest.mark.parametrize(
     "given", ["\u212aim@example.com", "a@\u24d6mail.com", "a@stra\u00dfe.example", "a@xn--0.example\u3002com"]
 )
-def test_address_that_a_server_could_change_gets_no_mail(app: Flask, mailbox: Mailbox, given: str) -> None:
-    assert ask(app, "register", given) in {202, 400}
+@pytest.mark.parametrize("path", ["register", "me/email"])
+def test_address_that_a_server_could_change_gets_no_mail(app: Flask, mailbox: Mailbox, path: str, given: str) -> None:
+    assert ask(app, path, given) in {202, 400}
     deliver(app)
     assert mailbox.attempts == 0
 
