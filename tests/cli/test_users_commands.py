@@ -59,6 +59,12 @@ def test_password_is_the_first_line_without_its_line_end(app: Flask, end: str) -
     assert can_sign_in(app, password=f"  {PASSWORD} ")
 
 
+@SQLITE
+def test_byte_order_mark_is_no_part_of_the_password(app: Flask) -> None:
+    run(app, "users", "create", "alice", stdin=f"\ufeff{PASSWORD}\r\n")
+    assert can_sign_in(app)
+
+
 def test_user_is_created_with_the_canonical_name(app: Flask) -> None:
     run(app, "users", "create", "  ALICE ", stdin=PASSWORD)
     assert [user["username"] for user in run_json(app, "users", "list")] == ["alice"]

@@ -1,5 +1,6 @@
 """Parameters of commands, passwords and confirmations."""
 
+import codecs
 import re
 import sys
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def _strong(username: str, password: str) -> str:
 
 def _first_line() -> str:
     line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE) if sys.stdin is not None else b""
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    line = line.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise click.ClickException("No password on standard input.")
     return line.decode("utf-8", "surrogateescape")
