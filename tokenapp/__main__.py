@@ -9,7 +9,8 @@ from tokenapp import __version__
 
 def main() -> None:
     """Run the command line."""
-    group = FlaskGroup(help=__doc__, create_app=_load, add_version_option=False)
+    # The service reads the files of settings by itself, only those of the current folder.
+    group = FlaskGroup(help=__doc__, create_app=_load, add_version_option=False, load_dotenv=False)
     click.version_option(__version__, prog_name="tokenapp", message="%(prog)s %(version)s")(group).main()
 
 

@@ -10,15 +10,15 @@ from tokenapp.config import ConfigError, env_files
 
 
 def _load() -> Flask:
+    if os.environ.get("FLASK_RUN_FROM_CLI") == "true" and "SERVER_SOFTWARE" not in os.environ:
+        from tokenapp import cli  # noqa: PLC0415 -- a server does not need the commands
+
+        return cli.load()
     try:
         env_files.load()
-        if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or "SERVER_SOFTWARE" in os.environ:
-            return create_app()
+        return create_app()
     except ConfigError as fault:
         sys.exit(str(fault))
-    from tokenapp import cli  # noqa: PLC0415 -- a server does not need the commands
-
-    return cli.load()
 
 
 app = _load()

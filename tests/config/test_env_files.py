@@ -83,7 +83,12 @@ def test_file_that_a_command_is_given_may_be_anywhere(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("PORT=4001\n".encode("utf-16"))
-    assert server_settings(tmp_path, **PRODUCTION).endswith(".env cannot be read: UnicodeDecodeError")
+    assert server_settings(tmp_path, **PRODUCTION).endswith(
+        ".env cannot be read: it is not UTF-8 text; save it as UTF-8"
+    )
+    ran = run_in(tmp_path, "-m", "tokenapp", "users", "list", **PRODUCTION)
+    assert "  - .env cannot be read: it is not UTF-8 text; save it as UTF-8" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def load() -> Flask:
     ctx = click.get_current_context(silent=True)
     _hide_other_commands(ctx)
     try:
+        env_files.load()
         if ctx is None or ctx.find_root().get_parameter_source("env_file") != ParameterSource.COMMANDLINE:
             env_files.check_parents()
         return create_app()

@@ -56,8 +56,10 @@ def _find_foreign(name: str) -> Iterator[str]:
 def _read(path: Path) -> Mapping[str, str]:
     try:
         values = dotenv_values(path, encoding="utf-8-sig") if path.is_file() else {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path} cannot be read: {type(error).__name__}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path} cannot be read: it is not UTF-8 text; save it as UTF-8"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
     return {variable: value for variable, value in values.items() if value is not None}
 
 
