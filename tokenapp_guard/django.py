@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -16,11 +16,15 @@ from tokenapp_guard.principal import Requirement
 class GuardMiddleware:
     """Give requests a `Verifier` with the arguments in ``TOKENAPP_GUARD``."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response, self._verifier = get_response, Verifier(**settings.TOKENAPP_GUARD)
+    async_capable = True
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Handle a request."""
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response, self._verifier = get_response, Verifier(**settings.TOKENAPP_GUARD)
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Handle a request; under ASGI, return what Django awaits."""
         request.tokenapp_verifier = self._verifier
         return self._get_response(request)
 
@@ -31,13 +35,12 @@ def required(view: Any = None, /, *, role: str | None = None, scope: str | None 
 
     def rejection(request: HttpRequest) -> HttpResponse | None:
         try:
-            principal = request.tokenapp_verifier.authenticate(request.headers.get("Authorization", ""))
-            requirement.check(principal)
+            request.principal = request.tokenapp_verifier.authenticate(request.headers.get("Authorization", ""))
+            requirement.check(request.principal)
         except AccessError as error:
             headers = error.response_headers(settings.TOKENAPP_GUARD["audience"])
             kind = "application/problem+json"
             return JsonResponse(error.problem(), status=error.status, headers=headers, content_type=kind)
-        request.principal = principal
         return None
 
     def decorate(view: Any) -> Any:
