@@ -7,9 +7,10 @@ import time_machine
 from flask import Flask
 
 from tests.support.app import PASSWORD, create_user
-from tests.support.authenticator import Authenticator, confirm, enrol, pending_of, second_step
+from tests.support.authenticator import Authenticator, confirm, enrol, pending_of, second_step, stopped_clock
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.commandline import NEW_PASSWORD, can_sign_in, run
+from tokenapp.throttle import lockout
 
 SHORT = "vK9#xq!L"
 CHANGES = ("POST /api/me/factors/totp", "POST /api/me/recovery-codes", "DELETE /api/me/factors/unknown")
@@ -119,11 +120,12 @@ def test_wrong_codes_in_a_session_end_it(app: Flask, authenticator: Authenticato
 def test_right_password_does_not_clear_the_wrong_codes_of_a_session(app: Flask, authenticator: Authenticator) -> None:
     client = signed_in(app, authenticator)
     statuses = []
-    for _ in range(6):
-        wrong = {"method": "totp", "code": authenticator.wrong}
-        statuses.append(client.call("POST", "/api/reauthenticate", payload=wrong).status)
-        right = client.call("POST", "/api/reauthenticate", payload={"password": PASSWORD})
-        assert right.code == "second_factor_required"
+    with stopped_clock():
+        for _ in range(6):
+            wrong = {"method": "totp", "code": authenticator.wrong}
+            statuses.append(client.call("POST", "/api/reauthenticate", payload=wrong).status)
+            right = client.call("POST", "/api/reauthenticate", payload={"password": PASSWORD})
+            assert right.code == "second_factor_required"
     assert statuses == [401] * 5 + [429]
 
 
@@ -143,9 +145,11 @@ def test_change_of_the_account_ends_a_pending_sign_in(app: Flask, authenticator:
         run(app, "users", "set-password", "alice", stdin=f"{NEW_PASSWORD}\n")
     elif change == "lock":
         moment = datetime.now(UTC)
-        for number in range(100):
-            with time_machine.travel(moment + timedelta(minutes=61 * number)):
-                Client(app).login(password="a wrong password")
+        with app.app_context():
+            for number in range(lockout.LOCK_AFTER - 1):
+                lockout.count_attempt("password", "alice", moment + timedelta(hours=number))
+        with time_machine.travel(moment + timedelta(hours=lockout.LOCK_AFTER)):
+            assert Client(app).login(password="a wrong password").status == 401
     else:
         client = Client(app)
         second_step(client, pending_of(app), authenticator.recovery_codes[0], "recovery_code")

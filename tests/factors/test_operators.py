@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.support.authenticator import Authenticator, pending_of, second_step
+from tests.support.authenticator import Authenticator, pending_of, second_step, stopped_clock
 from tests.support.client import Client
 from tests.support.commandline import can_sign_in, run, run_json
 from tests.support.security_keys import BE, UP, UV, register, sign_in_with
@@ -114,7 +114,8 @@ def test_every_change_is_an_audit_event(app: Flask, authenticator: Authenticator
 
 def test_unlock_ends_the_wait_after_wrong_codes(app: Flask, authenticator: Authenticator) -> None:
     pending = pending_of(app)
-    statuses = [second_step(Client(app), pending, authenticator.wrong).status for _ in range(6)]
+    with stopped_clock():
+        statuses = [second_step(Client(app), pending, authenticator.wrong).status for _ in range(6)]
     assert statuses == [401] * 5 + [429]
     run(app, "users", "unlock", "alice")
     assert second_step(Client(app), pending, authenticator.code()).status == 200

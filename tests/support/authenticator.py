@@ -40,8 +40,8 @@ class Authenticator:
 
 @contextmanager
 def stopped_clock() -> Iterator[None]:
-    """Stop the clock of this process at the beginning of a time step."""
-    moment = datetime.now(UTC).timestamp() // STEP * STEP
+    """Stop the clock of this process at the beginning of the next time step."""
+    moment = (datetime.now(UTC).timestamp() // STEP + 1) * STEP
     with time_machine.travel(datetime.fromtimestamp(moment, UTC), tick=False):
         yield
 

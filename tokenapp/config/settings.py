@@ -50,7 +50,7 @@ class Settings:
         "SECRET_KEY_FALLBACKS",
         "",
         read.comma_separated,
-        "Former values, comma-separated. What they encrypted is encrypted again when it is used.",
+        "Former values, comma-separated. What they encrypted is encrypted again on use, or by `flask keys reencrypt`.",
         secret=True,
     )
     database_url: URL = setting(  # noqa: RUF009 -- it returns a field, as dataclasses.field does
