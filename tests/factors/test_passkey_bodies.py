@@ -79,6 +79,13 @@ def test_credential_of_another_shape_is_an_invalid_request(signed_in: tuple[Clie
         assert (response.status, response.code) == (400, "invalid_request"), wrong
 
 
+def test_new_passkey_with_the_id_of_another_is_rejected(signed_in: tuple[Client, Authenticator]) -> None:
+    client, device = signed_in
+    other = encode(device.credential_id)
+    credential = {**Authenticator().create(creation_options(client)), "id": other, "rawId": other}
+    assert client.call("POST", "/api/me/passkeys", payload={"credential": credential}).code == "passkey_rejected"
+
+
 def test_every_cause_of_a_failed_second_step_can_be_recorded(app: Flask, alice: Client) -> None:
     device = Authenticator()
     register(alice, device)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import time_machine
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fido2 import cbor
 from flask import Flask
 
@@ -254,7 +255,31 @@ def test_new_passkey_of_another_kind_is_rejected(alice: Client, changes: dict[st
     assert alice.call("GET", "/api/me/passkeys").json["passkeys"] == []
 
 
-@pytest.mark.parametrize("key", [{3: -65535}, {3: -7, -2: bytes(32)}, {-2: b""}], ids=str)
+@pytest.mark.parametrize(
+    "generate",
+    [ed25519.Ed25519PrivateKey.generate, partial(rsa.generate_private_key, 65537, 2048)],
+    ids=["EdDSA", "RS256"],
+)
+def test_key_of_each_offered_algorithm_signs_in(app: Flask, alice: Client, generate: Callable[[], Any]) -> None:
+    device = Authenticator(key=generate())
+    assert register(alice, device).status == 200
+    assert sign_in_with(Client(app), device).status == 200
+    device.key = generate()
+    assert sign_in_with(Client(app), device).code == "passkey_invalid"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {3: -65535},
+        {3: -7, -2: bytes(32)},
+        {-2: b""},
+        {3: -257, -1: b"\xff" * 255, -2: b"\1\0\1"},
+        {3: -257, -1: b"\xff" * 513, -2: b"\1\0\1"},
+        {99: bytes(2000)},
+    ],
+    ids=lambda key: str(key)[:20],
+)
 def test_key_that_cannot_verify_is_rejected(alice: Client, key: dict[int, Any]) -> None:
     credential = Authenticator().create(creation_options(alice), key=key)
     assert add(alice, credential).code == "passkey_rejected"

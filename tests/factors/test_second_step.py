@@ -9,6 +9,7 @@ from flask import Flask
 from tests.support.app import PASSWORD, create_user
 from tests.support.authenticator import Authenticator, enrol, pending_of, second_step, stopped_clock
 from tests.support.client import Client, claims_of, sign_in
+from tokenapp import accounts, errors, sessions
 
 
 def test_password_alone_gives_neither_token_nor_cookie(app: Flask, authenticator: Authenticator) -> None:
@@ -40,6 +41,24 @@ def test_methods_and_level_are_in_the_access_token_and_survive_a_refresh(
     assert claims_of(client.token)["acr"] == "2"
     client.refresh()
     assert (claims_of(client.token)["amr"], claims_of(client.token)["acr"]) == (["pwd", "otp", "mfa"], "2")
+
+
+def test_second_step_revokes_the_session_of_the_cookie(app: Flask, authenticator: Authenticator) -> None:
+    client = Client(app)
+    second_step(client, pending_of(app), authenticator.code())
+    former = Client(app)
+    former.cookie = client.cookie
+    second_step(client, pending_of(app), authenticator.recovery_codes[0], "recovery_code")
+    assert former.refresh().code == "refresh_token_revoked"
+    assert client.refresh().status == 200
+
+
+def test_sign_in_that_began_before_the_first_factor_opens_no_session(app: Flask, alice: Client) -> None:
+    with app.app_context():
+        before = accounts.find("alice")
+    enrol(alice)
+    with app.app_context(), pytest.raises(errors.InvalidCredentials):
+        sessions.open_session(before, datetime.now(UTC))
 
 
 def test_recovery_code_signs_in_once(app: Flask, authenticator: Authenticator) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from fido2 import cbor
 
 from tests.support.client import Client, Response
@@ -60,7 +60,7 @@ class Authenticator:
         """Return a signature for request options."""
         client_data = self.client_data(kind, options["publicKey"]["challenge"])
         data = self._data(self.flags)
-        signature = self.key.sign(data + hashlib.sha256(client_data).digest(), ec.ECDSA(hashes.SHA256()))
+        signature = self.key.sign(data + hashlib.sha256(client_data).digest(), *_scheme(self.key))
         response = {
             "clientDataJSON": encode(client_data),
             "authenticatorData": encode(data),
@@ -91,10 +91,21 @@ class Authenticator:
 
 
 def _cose_key(key: Any) -> dict[int, Any]:
-    """Return the public key as ES256 in COSE (RFC 9053, 2.1)."""
+    """Return the public key in COSE (RFC 9053, 2 and 7; RFC 8812, 2)."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return {1: 1, 3: -8, -1: 6, -2: key.public_key().public_bytes_raw()}
     numbers = key.public_key().public_numbers()
+    if isinstance(key, rsa.RSAPrivateKey):
+        return {1: 3, 3: -257, -1: numbers.n.to_bytes(key.key_size // 8, "big"), -2: numbers.e.to_bytes(3, "big")}
     size = (numbers.curve.key_size + 7) // 8
     return {1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(size, "big"), -3: numbers.y.to_bytes(size, "big")}
+
+
+def _scheme(key: Any) -> tuple[Any, ...]:
+    """Return what the key needs to sign, besides the message."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return ()
+    return (padding.PKCS1v15(), hashes.SHA256()) if isinstance(key, rsa.RSAPrivateKey) else (ec.ECDSA(hashes.SHA256()),)
 
 
 def creation_options(client: Client) -> dict[str, Any]:

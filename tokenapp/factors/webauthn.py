@@ -31,6 +31,9 @@ from tokenapp.config.checks import origin_of
 from tokenapp.factors.challenges import ALGORITHMS
 
 _MAX_CREDENTIAL_ID: Final = 1023
+_MAX_KEY: Final = 1024
+_RS256: Final = -257
+_RSA_BYTES: Final = (256, 512)  # weaker keys can be broken, and longer ones take the time of others
 _TRANSPORT: Final = re.compile(r"[a-z-]{1,20}")
 _MOST_TRANSPORTS: Final = 6
 _UNPARSED: Final = "Error parsing"  # of fido2, followed by the name of a field
@@ -114,11 +117,14 @@ def _verify_registration(credential: Mapping[str, Any]) -> NewCredential:
     if len(created.credential_id) > _MAX_CREDENTIAL_ID:
         raise SignatureError("long credential id")
     _check_key(created.public_key)
+    public_key = cbor.encode(created.public_key)
+    if len(public_key) > _MAX_KEY:
+        raise SignatureError("long key")
     _check_backup(data)
     transports = [each for each in credential["response"].get("transports") or () if _TRANSPORT.fullmatch(each)]
     return NewCredential(
         credential_id=websafe_encode(created.credential_id),
-        public_key=cbor.encode(created.public_key),
+        public_key=public_key,
         rp_id=config.current().rp_id,
         transports=" ".join(transports[:_MOST_TRANSPORTS]),
         aaguid=str(created.aaguid),
@@ -169,6 +175,8 @@ def _check_key(key: CoseKey) -> None:
     """Reject a key that could not verify a signature later."""
     if key.get(3) not in ALGORITHMS:
         raise SignatureError("another algorithm")
+    if key[3] == _RS256 and not _RSA_BYTES[0] <= len(key[-1].lstrip(b"\0")) <= _RSA_BYTES[1]:
+        raise SignatureError("an RSA key of another size")
     try:
         key.verify(b"", b"")
     except InvalidSignature:
