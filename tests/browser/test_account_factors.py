@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import new_visitor
-from tests.support.account_scenes import Site, Visitor
+from tests.support.account_scenes import NEW_PASSWORD, Site, Visitor
 from tests.support.app import PASSWORD
 from tests.support.axe import may_install_axe, run_axe
 
@@ -170,6 +170,21 @@ def test_app_is_removed_after_both_steps(visitor: Visitor) -> None:
     visitor.page.click("#again-second [type=submit]")
     visitor.expect_text("#factors-done", "The authenticator app is removed.")
     expect(visitor.page.locator("#factors-codes")).to_be_hidden()
+
+
+def test_password_is_changed_after_both_steps_however_long_they_take(visitor: Visitor) -> None:
+    app, _ = enrol(visitor)
+    visitor.page.clock.install()
+    visitor.expire_authentication("#view-account")
+    visitor.change_password(NEW_PASSWORD)
+    visitor.expect_focus("#again-password")
+    visitor.page.clock.fast_forward(11_000)
+    assert visitor.page.text_content("#change .problem") == ""
+    visitor.confirm_password(PASSWORD)
+    visitor.expect_focus("#again-second-code")
+    visitor.page.fill("#again-second-code", later(app))
+    visitor.page.click("#again-second [type=submit]")
+    expect(visitor.page.locator("#change-done")).to_contain_text("was changed")
 
 
 def test_required_factor_is_set_up_before_the_account_opens(required: Site) -> None:

@@ -33,7 +33,7 @@ export function onSubmit(form, work, { places = {} } = {}) {
     hideSecrets(form);
     setBusy(button, true);
     try {
-      await withinPatience(work(Object.fromEntries(new FormData(form))));
+      await withinPatience(form, work(Object.fromEntries(new FormData(form))));
       setBusy(button, false);
     } catch (error) {
       setBusy(button, false);
@@ -110,9 +110,14 @@ export function openDialog(dialog) {
   });
 }
 
-/** Reject with an error if `work` takes too long. Its effect may still come. */
-function withinPatience(work) {
-  const tooLate = (_, reject) => setTimeout(reject, PATIENCE, { status: 0, code: "timeout" });
+/** Reject with an error if the work of a form takes too long. Its effect may still come. The time for which another
+    dialog asks the user does not count. */
+function withinPatience(form, work) {
+  const isAsking = () => [...document.querySelectorAll("dialog[open]")].some((dialog) => !dialog.contains(form));
+  const tooLate = (_, reject) => {
+    const wait = () => setTimeout(() => (isAsking() ? wait() : reject({ status: 0, code: "timeout" })), PATIENCE);
+    wait();
+  };
   return Promise.race([work, new Promise(tooLate)]);
 }
 
