@@ -5,7 +5,7 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import event
 
-from tests.support.client import Client
+from tests.support.client import Client, until_available
 from tokenapp import db
 
 
@@ -19,7 +19,7 @@ def create_key(client: Client, **fields: Any) -> dict[str, Any]:
 
 def exchange(target: Flask | int, key: str) -> str:
     """Return an access token for a key."""
-    response = Client(target).send("POST", "/api/token", bearer=key)
+    response = until_available(lambda: Client(target).send("POST", "/api/token", bearer=key))
     assert response.status == 200, response.text
     return str(response.json["accessToken"])
 

@@ -4,7 +4,7 @@ import base64
 import http.client
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -170,9 +170,20 @@ class Client:
 def sign_in(target: Flask | int, username: str = "alice", password: str = PASSWORD) -> Client:
     """Return a client that is signed in."""
     client = Client(target)
-    response = client.login(username, password)
+    response = until_available(lambda: client.login(username, password))
     assert response.status == http.client.OK, response.body
     return client
+
+
+def until_available(send: Callable[[], Response]) -> Response:
+    """Send a request again while the service responds 503, as on a busy machine."""
+    response = send()
+    for _ in range(10):
+        if response.status != http.client.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(0.2)
+        response = send()
+    return response
 
 
 def claims_of(token: str) -> dict[str, Any]:
