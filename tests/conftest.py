@@ -31,6 +31,7 @@ _SLOW_FILES = {
     "test_bench.py",
     "test_exim.py",
     "test_guides.py",
+    "test_kill_points.py",
     "test_openapi_fuzz.py",
     "test_openapi_responses.py",
     "test_packaging.py",
