@@ -1,4 +1,4 @@
-"""A registered address cannot be told from an unregistered one."""
+"""A registered address is treated exactly as an unregistered one."""
 
 import os
 import statistics
