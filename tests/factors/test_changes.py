@@ -73,23 +73,13 @@ def test_without_factors_the_password_signs_in_again(app: Flask, authenticator: 
     assert client.call("GET", "/api/me/factors").json["recoveryCodesLeft"] == 0
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_change_needs_the_level_of_the_account(alice: Client, authenticator: Authenticator, change: str) -> None:
-    del authenticator
-    response = alice.call(*change.split())
-    assert (response.status, response.code) == (401, "reauthentication_required")
-    challenge = response.header("WWW-Authenticate") or ""
-    assert 'error="insufficient_user_authentication"' in challenge
-    assert 'acr_values="2"' in challenge
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_change_needs_a_sign_in_of_five_minutes_ago(app: Flask, authenticator: Authenticator, change: str) -> None:
+def test_change_needs_a_sign_in_of_five_minutes_ago(app: Flask, authenticator: Authenticator) -> None:
     client = signed_in(app, authenticator)
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=302)):
-        response = client.call(*change.split())
-    assert (response.status, response.code) == (401, "reauthentication_required")
-    assert 'max_age="300"' in (response.header("WWW-Authenticate") or "")
+        for change in CHANGES:
+            response = client.call(*change.split())
+            assert (response.status, response.code) == (401, "reauthentication_required"), change
+            assert 'max_age="300"' in (response.header("WWW-Authenticate") or "")
 
 
 def test_step_up_adds_the_factor_to_the_session(alice: Client, authenticator: Authenticator) -> None:
