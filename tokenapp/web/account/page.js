@@ -230,7 +230,7 @@ async function attempt(name, work, { isAutomatic = false } = {}) {
   showMessage(byId(`${name}-problem`));
   try {
     await work();
-    showConnection(null);
+    if (navigator.onLine) showConnection(null); // a response can be from before the connection was lost
   } catch (error) {
     if (error.isCancelled || (showConnection(error) && isAutomatic)) return;
     showMessage(byId(`${name}-problem`), messageFor(error));
