@@ -29,8 +29,7 @@ def authorize(writer: orm.Session, user_id: str, sid: str, now: datetime, *, lev
     """
     user = writer.get(User, user_id, with_for_update={"key_share": True})
     # A statement of its own: one that waits for the lock on the user would see the session as it was before.
-    _check(user, writer.scalar(_live(user_id, sid, now).with_for_update(read=True)), sid, level=level)
-    return user  # type: ignore[return-value]  # checked
+    return _check(user, writer.scalar(_live(user_id, sid, now).with_for_update(read=True)), sid, level=level)
 
 
 def check_level(user_id: str, sid: str, now: datetime, *, recent: bool = False) -> None:
@@ -44,9 +43,9 @@ def check_level(user_id: str, sid: str, now: datetime, *, recent: bool = False) 
     """
     since = Session.authenticated_at >= now - RECENT
     with db.reading() as session:
-        user, live = session.get(User, user_id), _live(user_id, sid, now)
-        _check(user, session.scalar(live), sid, level=True)
-        if recent and user is not None and user.second_factor and session.scalar(live.where(since)) is None:
+        live = _live(user_id, sid, now)
+        user = _check(session.get(User, user_id), session.scalar(live), sid, level=True)
+        if recent and user.second_factor and session.scalar(live.where(since)) is None:
             raise errors.ReauthenticationRequired(challenge=_STEP_UP)
 
 
@@ -55,8 +54,9 @@ def _live(user_id: str, sid: str, now: datetime) -> sa.Select[str]:
     return sa.select(Session.amr).where(*live)
 
 
-def _check(user: User | None, amr: str | None, sid: str, *, level: bool) -> None:
+def _check(user: User | None, amr: str | None, sid: str, *, level: bool) -> User:
     if user is None or user.disabled_at is not None or amr is None:
         raise errors.AccessTokenInvalid(reason="session ended", sid=sid)
     if level and user.second_factor and MULTIPLE not in amr.split():
         raise errors.ReauthenticationRequired(challenge=_STEP_UP)
+    return user
