@@ -26,7 +26,7 @@ run: $(VENV)/.runs
 	@echo "tokenapp: http://localhost:$${PORT:-3005}$${SCRIPT_NAME:-} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
-# About fifteen minutes on two cores.
+# About seventeen minutes on two cores.
 test: $(VENV)/.checks
 	$(PY) -m pytest $(PARALLEL) $(TESTS)
 

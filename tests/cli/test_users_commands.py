@@ -330,7 +330,7 @@ def test_rejected_new_password_changes_nothing(app: Flask) -> None:
     assert can_sign_in(app)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, databases: Databases) -> str:
     """Return a database without tables."""
     url = databases(request.param)

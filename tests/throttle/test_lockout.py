@@ -1,5 +1,6 @@
 """The lockout of accounts after wrong passwords (promise S12)."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,13 +73,12 @@ def full_hash_queue(app: Flask) -> Iterator[None]:
 def busy_hash_pool() -> Iterator[None]:
     """Occupy the threads of the hashing pool, so that no hash is finished."""
     release = Event()
-    with ThreadPoolExecutor(hashing._POOL_THREADS) as waiting:
-        for _ in range(hashing._POOL_THREADS):
-            waiting.submit(hashing._in_pool, release.wait)
-        try:
-            yield
-        finally:
-            release.set()
+    for _ in range(hashing._POOL_THREADS):
+        hashing._pool(os.getpid()).submit(release.wait)
+    try:
+        yield
+    finally:
+        release.set()
 
 
 def checked(app: Flask) -> int:
