@@ -29,7 +29,9 @@ def test_page_states_that_nothing_was_changed_offline(visitor: Visitor) -> None:
 
 
 def test_sign_in_offline_is_reported(visitor: Visitor) -> None:
-    visitor.open()
+    with visitor.page.expect_response("**/api/token") as restored:  # without it the page shows that it cannot start
+        visitor.open()
+    restored.value.finished()
     visitor.context.set_offline(True)
     visitor.submit_sign_in(PASSWORD)
     visitor.expect_text("#sign-in .problem", UNCHANGED)
