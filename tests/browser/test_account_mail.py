@@ -21,7 +21,8 @@ def submit(page: Page, view: str, step: str) -> None:
 
 def ask(visitor: Visitor, view: str, address: str) -> None:
     """Open a view from the sign-in, and ask it for a mail."""
-    visitor.open()
+    with visitor.page.expect_response("**/api/token"):  # until then the page may move under the click
+        visitor.open()
     visitor.page.click(f'#view-sign-in [href="#{view}"]')
     visitor.page.fill(f"#{view}-email", address)
     submit(visitor.page, view, "ask")
