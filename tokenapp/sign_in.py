@@ -152,7 +152,8 @@ def reauthenticate(caller: Caller, password: str, now: datetime, device: Device)
         errors.AccessTokenInvalid, errors.InvalidCredentials, errors.TooManyAttempts, errors.ServiceUnavailable
         errors.SecondFactorRequired: the password is right, and the sign-in continues with `continue_sign_in`.
     """
-    user = _confirm(caller.user_id, caller.sid, password, now)
+    user = sessions.check_authorized(caller.user_id, caller.sid, now, level=False)
+    _confirm(user, caller.sid, password, now)
     if factors.pending.is_needed(user):
         raise factors.pending.begin(user, now)
     return sessions.reauthenticate(user, caller.sid, now, device)
@@ -167,7 +168,7 @@ def step_up(caller: Caller, answer: factors.Answer, now: datetime, device: Devic
     Raises:
         errors.AccessTokenInvalid, errors.InvalidCode, errors.TooManyAttempts, errors.ServiceUnavailable
     """
-    user = accounts.get_active(caller.user_id)
+    user = sessions.check_authorized(caller.user_id, caller.sid, now, level=False)
     with _counted_code(user, caller.sid, now):
         checked = factors.check(user, answer, now)
         amr = factors.assess(checked.proof, held=caller.amr).amr
@@ -187,19 +188,18 @@ def change_password(caller: Caller, current: str, new: str, now: datetime, devic
             factor and the sign-in is not recent. The new session counts as a sign-in with both factors.
         errors.PasswordRejected: the new password violates the policy, or does not differ.
     """
-    sessions.check_level(caller.user_id, caller.sid, now, recent=True)
-    user = _confirm(caller.user_id, caller.sid, current, now)
+    user = sessions.check_authorized(caller.user_id, caller.sid, now, recent=True)
+    _confirm(user, caller.sid, current, now)
     _check_differs(new, current)
     amr = factors.assess(factors.PASSWORD, held=caller.amr).amr
     return accounts.change_password(user, caller.sid, new, now, device, amr=amr)
 
 
-def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
-    """Return the user of the session `sid` after checking their password.
+def _confirm(user: User, sid: str, password: str, now: datetime) -> None:
+    """Check the password of the user of the session `sid`.
 
     Failures count against the session. It is revoked after twenty in a row.
     """
-    user = accounts.get_active(user_id)
     with lockout.one_at_a_time(sid):
         failures = lockout.count_attempt("session", sid, now)
         try:
@@ -218,7 +218,6 @@ def _confirm(user_id: str, sid: str, password: str, now: datetime) -> User:
         if failures >= MAX_SESSION_FAILURES:
             sessions.revoke(sid, "too_many_failures", now)
         raise errors.InvalidCredentials(reason="wrong password", sid=sid)
-    return user
 
 
 @contextmanager

@@ -95,6 +95,20 @@ def test_revoked_session_is_rejected_before_the_process_notices(app: Flask, alic
         assert change(alice, what).code == "access_token_invalid", what
 
 
+@pytest.mark.parametrize("ended", ["revoked_at", "expires_at"])
+def test_ended_session_learns_nothing_about_passwords_and_codes(app: Flask, alice: Client, ended: str) -> None:
+    assert alice.protected().status == 200
+    with app.app_context():
+        execute_now(sa.update(Session).where(Session.id == alice.sid).values({ended: datetime.now(UTC)}))
+    for password in (PASSWORD, NEW_PASSWORD):
+        change = {"currentPassword": password, "newPassword": PASSWORD}
+        assert alice.call("PUT", "/api/me/password", payload=change).code == "access_token_invalid"
+        again = {"password": password}
+        assert alice.call("POST", "/api/reauthenticate", payload=again).code == "access_token_invalid"
+    code = {"method": "recovery_code", "code": "a" * 16}
+    assert alice.call("POST", "/api/reauthenticate", payload=code).code == "access_token_invalid"
+
+
 def test_transaction_of_each_change_rejects_a_revoked_session(app: Flask, alice: Client) -> None:
     revoke_unnoticed(app, alice)
     with app.app_context():

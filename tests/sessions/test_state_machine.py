@@ -255,11 +255,9 @@ class Users(RuleBasedStateMachine):
         rejected: bool = False,
     ) -> Response | None:
         """Send a password inside a session; return the response of a success."""
-        if login.revoked_at is not None:
-            time.sleep(max(0.0, login.revoked_at + REVOCATION_DELAY - time.monotonic()))
         headers = {"User-Agent": browser}
         response = self.client.send(method, path, payload=body, bearer=login.access[-1], headers=headers)
-        if login.revoked_at is not None:
+        if login.revoked_at is not None or login.expired:
             expected = (403, "access_token_invalid")
         elif login.failures > FREE_FAILURES:
             expected = (429, "too_many_attempts")
@@ -268,12 +266,9 @@ class Users(RuleBasedStateMachine):
             expected = (401, "invalid_credentials")
         else:
             login.failures = 0
-            if rejected:
-                expected = (400, "password_rejected")
-            elif login.expired:
-                expected = (403, "access_token_invalid")
-            else:
+            if not rejected:
                 return response
+            expected = (400, "password_rejected")
         assert (response.status, response.json.get("code")) == expected, "S4, S14"
         assert response.cookie is None
         return None

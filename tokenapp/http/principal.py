@@ -87,7 +87,7 @@ def authenticate(*, fresh: bool = False, level: bool = False, keys: bool = False
     except (JWTExtendedException, jwt.PyJWTError) as error:
         _reject(str(error))
     if level:
-        sessions.check_level(principal.user_id, principal.sid, datetime.now(UTC))
+        sessions.check_authorized(principal.user_id, principal.sid, datetime.now(UTC))
     return principal
 
 

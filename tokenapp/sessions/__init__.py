@@ -1,7 +1,7 @@
 """Sessions: opened by a sign-in, rotated, revoked, listed and pruned."""
 
 from tokenapp.models import Device
-from tokenapp.sessions.authorization import authorize, check_level
+from tokenapp.sessions.authorization import authorize, check_authorized
 from tokenapp.sessions.erasure import erase_devices, ids_of
 from tokenapp.sessions.feed import FEED_OVERLAP, FEED_PAGE, revoked_since
 from tokenapp.sessions.listing import exists, get, latest_of, list_sessions, page_of
@@ -33,7 +33,7 @@ __all__ = [
     "Device",
     "Reason",
     "authorize",
-    "check_level",
+    "check_authorized",
     "count_prunable",
     "erase_devices",
     "exists",

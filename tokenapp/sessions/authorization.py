@@ -32,10 +32,11 @@ def authorize(writer: orm.Session, user_id: str, sid: str, now: datetime, *, lev
     return _check(user, writer.scalar(_live(user_id, sid, now).with_for_update(read=True)), sid, level=level)
 
 
-def check_level(user_id: str, sid: str, now: datetime, *, recent: bool = False) -> None:
-    """Check early what `authorize` checks, without locks.
+def check_authorized(user_id: str, sid: str, now: datetime, *, level: bool = True, recent: bool = False) -> User:
+    """Check early what `authorize` checks, without locks, and return the user.
 
     Args:
+        level: as in `authorize`.
         recent: whether a user with a second factor must have signed in within five minutes.
 
     Raises:
@@ -44,9 +45,10 @@ def check_level(user_id: str, sid: str, now: datetime, *, recent: bool = False) 
     since = Session.authenticated_at >= now - RECENT
     with db.reading() as session:
         live = _live(user_id, sid, now)
-        user = _check(session.get(User, user_id), session.scalar(live), sid, level=True)
+        user = _check(session.get(User, user_id), session.scalar(live), sid, level=level)
         if recent and user.second_factor and session.scalar(live.where(since)) is None:
             raise errors.ReauthenticationRequired(challenge=_STEP_UP)
+    return user
 
 
 def _live(user_id: str, sid: str, now: datetime) -> sa.Select[str]:
