@@ -20,9 +20,9 @@ DEMO_PASSWORD := only-for-trying-it-here
 
 # The demo user is created only in a database without users.
 run: $(VENV)/.runs
-	@$(DEVELOPMENT) $(PY) -m flask --app wsgi db upgrade
-	@users=$$($(DEVELOPMENT) $(PY) -m flask --app wsgi users list --json) && { test "$$users" != "[]" || \
-		echo "$(DEMO_PASSWORD)" | $(DEVELOPMENT) $(PY) -m flask --app wsgi users create demo --if-missing; }
+	@$(DEVELOPMENT) $(PY) -m tokenapp db upgrade
+	@users=$$($(DEVELOPMENT) $(PY) -m tokenapp users list --json) && { test "$$users" != "[]" || \
+		echo "$(DEMO_PASSWORD)" | $(DEVELOPMENT) $(PY) -m tokenapp users create demo --if-missing; }
 	@echo "tokenapp: http://localhost:$${PORT:-3005}$${SCRIPT_NAME:-} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 

@@ -1,6 +1,7 @@
 """The files ``.env`` and ``.flaskenv``, which server and commands read alike."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.app import PRODUCTION, ROOT
+from tokenapp.config import ConfigError, env_files
 
 
 def run_in(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -81,14 +83,52 @@ def test_file_that_a_command_is_given_may_be_anywhere(tmp_path: Path) -> None:
     assert shown == f"3005 {tmp_path}/other.db"
 
 
-def test_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes("PORT=4001\n".encode("utf-16"))
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("PORT=4001\n".encode("utf-16"), "it is not UTF-8 text; save it as UTF-8"),
+        ("PORT=4001\n".encode("utf-16-le"), "it contains U+0000, as UTF-16 text does; save it as UTF-8"),
+        (b"OTHER=1\n\nPORT 4001\n", "line 3 is not NAME=value"),
+        (b'OTHER=1\nPORT="4001\n', "line 2 is not NAME=value"),
+        (b"'A=B'=1\n", "'A=B' or its value has a character that no variable can have"),
+    ],
+    ids=["UTF-16", "UTF-16 without BOM", "no assignment", "open quote", "name"],
+)
+def test_malformed_file_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
+        env_files.load()
+    assert raised.value.problems == [f".env cannot be read: {problem}"]
+
+
+def test_folder_and_broken_link_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").mkdir()
+    with pytest.raises(ConfigError, match=r"\.env cannot be read: Is a directory"):
+        env_files.load()
+    Path(".env/pyvenv.cfg").touch()
+    env_files.load()  # a virtual environment of that name is ignored
+    Path(".flaskenv").symlink_to("missing")
+    with pytest.raises(ConfigError, match=r"\.flaskenv cannot be read: No such file"):
+        env_files.load()
+
+
+@pytest.mark.parametrize("options", [[], ["--env-file", "other.env"]], ids=["own", "given"])
+def test_command_ends_with_the_error_about_its_file(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / [".env", *options][-1]).write_bytes(b"PORT=\xff\n")
+    ran = run_in(tmp_path, "-m", "tokenapp", *options, "users", "list", **PRODUCTION)
+    assert ran.returncode == 1
+    assert re.fullmatch(r"tokenapp cannot start:\n  - .+ cannot be read: .+\n", ran.stderr)
+
+
+def test_server_ends_with_the_error_about_its_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
     assert server_settings(tmp_path, **PRODUCTION).endswith(
         ".env cannot be read: it is not UTF-8 text; save it as UTF-8"
     )
-    ran = run_in(tmp_path, "-m", "tokenapp", "users", "list", **PRODUCTION)
-    assert "  - .env cannot be read: it is not UTF-8 text; save it as UTF-8" in ran.stderr
-    assert "Traceback" not in ran.stderr
 
 
 def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ Flask reads them for its commands, and looks for them in the parent folders too.
 setting from a forgotten file must not send the commands to another database.
 """
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from tokenapp.config import ConfigError
 from tokenapp.config.settings import FILE_SETTINGS, SETTINGS
@@ -29,7 +31,11 @@ def load() -> None:
     if not _skipped():
         for name in _NAMES:
             for variable, value in _read(Path(name)).items():
-                os.environ.setdefault(variable, value)
+                try:
+                    os.environ.setdefault(variable, value)
+                except (OSError, ValueError):
+                    problem = f"{variable!r} or its value has a character that no variable can have"
+                    raise _unreadable(Path(name), problem) from None
 
 
 def check_parents() -> None:
@@ -54,13 +60,26 @@ def _find_foreign(name: str) -> Iterator[str]:
 
 
 def _read(path: Path) -> Mapping[str, str]:
+    if not os.path.lexists(path) or (path / "pyvenv.cfg").is_file():  # .env may be a virtual environment
+        return {}
     try:
-        values = dotenv_values(path, encoding="utf-8-sig") if path.is_file() else {}
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError([f"{path} cannot be read: it is not UTF-8 text; save it as UTF-8"]) from None
+        raise _unreadable(path, "it is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
+        raise _unreadable(path, error.strerror or type(error).__name__) from None
+    if "\0" in text:
+        raise _unreadable(path, "it contains U+0000, as UTF-16 text does; save it as UTF-8")
+    for each in parse_stream(io.StringIO(text)):
+        if each.error:
+            line = each.original.line + each.original.string[: -len(each.original.string.lstrip())].count("\n")
+            raise _unreadable(path, f"line {line} is not NAME=value")
+    values = dotenv_values(stream=io.StringIO(text))
     return {variable: value for variable, value in values.items() if value is not None}
+
+
+def _unreadable(path: Path, problem: str) -> ConfigError:
+    return ConfigError([f"{path} cannot be read: {problem}"])
 
 
 def _skipped() -> bool:
