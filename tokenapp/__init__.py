@@ -1,15 +1,22 @@
 """tokenapp: a self-hosted login and session service."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from tokenapp import config, db, tokens
-from tokenapp.api import BLUEPRINTS, docs
-from tokenapp.http import lifecycle, metrics, mounting, problems
-from tokenapp.sessions import revocation_list
+try:
+    from tokenapp import config, db, tokens
+    from tokenapp.api import BLUEPRINTS, docs
+    from tokenapp.http import lifecycle, metrics, mounting, problems
+    from tokenapp.sessions import revocation_list
+except ModuleNotFoundError as _error:
+    if str(_error.name).startswith("tokenapp"):
+        raise
+    # The package without its extra is for the guard. Every way to run the service imports this module first.
+    sys.exit(f"The service needs {_error.name}, which is not installed: pip install 'tokenapp[service]'")
 
 __version__ = "0.2.0"
 

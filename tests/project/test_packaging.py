@@ -2,6 +2,7 @@
 
 import email
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,32 @@ def test_only_the_dependencies_of_the_guard_are_required(installed: Path) -> Non
     (metadata,) = installed.rglob("tokenapp-*.dist-info/METADATA")
     required = email.message_from_string(metadata.read_text()).get_all("Requires-Dist", [])
     assert sorted(each for each in required if "extra ==" not in each) == ["flask>=3.1", "pyjwt[crypto]>=2.15"]
+
+
+@pytest.mark.parametrize(
+    "command", [["tokenapp", "serve"], ["flask", "--app", "tokenapp", "users", "list"]], ids=" ".join
+)
+def test_without_the_extra_the_service_says_what_to_install(
+    installed: Path, folder: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (site,) = installed.glob("lib/python*/site-packages")
+    pinned = Path(sysconfig.get_path("purelib"))
+    (tmp_path / "guard").mkdir()
+    for name in ("flask", "werkzeug", "jinja2", "markupsafe", "click", "itsdangerous", "blinker"):
+        (tmp_path / "guard" / name).symlink_to(pinned / name)
+    done = subprocess.run(
+        [installed / "bin/python", "-S", "-m", *command],  # without the folder of the pinned libraries
+        cwd=folder,
+        env=variables() | {"PYTHONPATH": f"{site}:{tmp_path / 'guard'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"The service needs \w+, which is not installed: pip install 'tokenapp\[service\]'\n", done.stderr
+    )
 
 
 def test_extra_service_lists_the_direct_requirements() -> None:
