@@ -3,7 +3,15 @@
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.support.account_scenes import NEW_PASSWORD, Visitor, devices, many_devices, no_connection, offline
+from tests.support.account_scenes import (
+    NEW_PASSWORD,
+    Visitor,
+    devices,
+    many_devices,
+    no_connection,
+    offline,
+    wait_for_start,
+)
 from tests.support.app import PASSWORD
 
 PORTAL = "<!doctype html><title>A captive portal</title>"
@@ -29,9 +37,7 @@ def test_page_states_that_nothing_was_changed_offline(visitor: Visitor) -> None:
 
 
 def test_sign_in_offline_is_reported(visitor: Visitor) -> None:
-    with visitor.page.expect_response("**/api/token") as restored:  # without it the page shows that it cannot start
-        visitor.open()
-    restored.value.finished()
+    visitor.open()
     visitor.context.set_offline(True)
     visitor.submit_sign_in(PASSWORD)
     visitor.expect_text("#sign-in .problem", UNCHANGED)
@@ -104,7 +110,7 @@ def test_user_can_type_in_the_form_before_the_service_has_answered(visitor: Visi
     visitor.page.fill("#username", "typed")
     visitor.wait_for_held_refresh()
     visitor.held.pop().fulfill(status=401, json={"code": "refresh_token_missing", "message": ""})
-    visitor.page.evaluate("new Promise(resolve => setTimeout(resolve, 300))")
+    wait_for_start(visitor.page)
     expect(visitor.page.locator("#username")).to_have_value("typed")
 
 

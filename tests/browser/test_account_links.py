@@ -11,7 +11,7 @@ from playwright.sync_api import Playwright, expect
 from tests.audit.events import rows_of
 from tests.browser.conftest import MAIL_LIMITS
 from tests.conftest import Databases
-from tests.support.account_scenes import NEW_PASSWORD, Site, Visitor
+from tests.support.account_scenes import NEW_PASSWORD, Site, Visitor, wait_for_start
 from tests.support.app import PASSWORD, application
 from tests.support.chromium import launch
 from tests.support.mailbox import Mailbox
@@ -54,6 +54,7 @@ class Post:
         scanner.close()
         self.visitor.page.goto("about:blank")
         self.visitor.page.goto(url)
+        wait_for_start(self.visitor.page)
 
     def submit(self, purpose: str, shown: str) -> None:
         """Press the button of the link's view, and wait for an element."""
@@ -75,7 +76,7 @@ class Post:
         page.click("#register-ask [type=submit]")
         self.open("register", OLD_ADDRESS)
         self.leave()
-        page.goto(f"{visitor.url}#register={self.tokens['register']}")
+        visitor.open("#register-use", address=f"#register={self.tokens['register']}")
         page.fill("#register-name", "a newcomer")
         page.fill("#register-new", PASSWORD)
         self.submit("register", "#view-account")

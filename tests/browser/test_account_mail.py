@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, Site, Visitor
+from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, Site, Visitor, wait_for_start
 from tests.support.app import PASSWORD
 from tests.support.mailbox import Mailbox
 
@@ -21,8 +21,7 @@ def submit(page: Page, view: str, step: str) -> None:
 
 def ask(visitor: Visitor, view: str, address: str) -> None:
     """Open a view from the sign-in, and ask it for a mail."""
-    with visitor.page.expect_response("**/api/token"):  # until then the page may move under the click
-        visitor.open()
+    visitor.open()
     visitor.page.click(f'#view-sign-in [href="#{view}"]')
     visitor.page.fill(f"#{view}-email", address)
     submit(visitor.page, view, "ask")
@@ -32,7 +31,7 @@ def ask(visitor: Visitor, view: str, address: str) -> None:
 def follow(visitor: Visitor, link: str) -> None:
     """Open the link of a mail in a new tab."""
     visitor.page = visitor.new_page()
-    visitor.page.goto(f"{visitor.url}#{link}")
+    visitor.open(f"#{link.partition('=')[0]}-use", address=f"#{link}")
 
 
 def create_account(page: Page, name: str, password: str = PASSWORD) -> None:
@@ -240,10 +239,12 @@ def test_back_button_and_reload_leave_a_view(correspondent: Visitor, mailbox: Ma
     page.go_forward()
     expect(page.locator("#reset-ask")).to_be_visible()
     page.reload()
+    wait_for_start(page)
     expect(page.locator("#reset-ask")).to_be_visible()
     page.goto(f"{correspondent.url}#reset={token}")
     expect(page.locator("#reset-use")).to_be_visible()
     page.reload()
+    wait_for_start(page)
     expect(page.locator("#view-sign-in")).to_be_visible()
     page.go_back()
     expect(page.locator("#reset-ask")).to_be_visible()

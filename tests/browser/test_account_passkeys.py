@@ -214,7 +214,7 @@ def test_required_passkey_is_set_up_and_leads_back(required: Site, axe: str, req
     owner = Owner(required, request.node.name)
     owner.connect()
     owner.page.set_viewport_size({"width": 320, "height": 640})
-    owner.page.goto(f"{owner.url}?return_to=/docs")
+    owner.open(address="?return_to=/docs")
     owner.submit_sign_in(PASSWORD)
     owner.expect_focus("#setup-title")
     assert run_axe(owner.page, axe) == []

@@ -5,7 +5,15 @@ from functools import partial
 
 from playwright.sync_api import Page, expect
 
-from tests.support.account_scenes import NEW_PASSWORD, OTHERS, WEAK_PASSWORD, WRONG_PASSWORD, Site, Visitor
+from tests.support.account_scenes import (
+    NEW_PASSWORD,
+    OTHERS,
+    WEAK_PASSWORD,
+    WRONG_PASSWORD,
+    Site,
+    Visitor,
+    wait_for_start,
+)
 from tests.support.app import PASSWORD
 from tests.support.concurrency import wait_until
 
@@ -55,6 +63,7 @@ def test_changed_password_keeps_this_browser_signed_in_and_signs_another_browser
     tab.goto(visitor.url)
     expect(tab.locator(".device.current")).to_be_visible()
     elsewhere.goto(visitor.url)
+    wait_for_start(elsewhere)
     elsewhere.fill("#username", visitor.name)
     elsewhere.fill("#password", PASSWORD)
     elsewhere.click("#sign-in [type=submit]")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import new_visitor
-from tests.support.account_scenes import Site, Visitor
+from tests.support.account_scenes import Site, Visitor, wait_for_start
 from tests.support.app import PASSWORD, ROOT
 
 APP = "https://app.example.com"
@@ -94,6 +94,7 @@ def address(visitor: Visitor, return_to: str) -> str:
 def test_browser_goes_there_after_the_sign_in(returning: Visitor, return_to: str) -> None:
     expected = urljoin(returning.url, return_to.replace("ORIGIN", returning.site.origin))
     returning.page.goto(address(returning, return_to))
+    wait_for_start(returning.page)
     expect(returning.page.locator("#sign-in-lead")).to_contain_text("You will then continue to ")
     returning.submit_sign_in(PASSWORD)
     returning.page.wait_for_url(f"{expected}/" if expected == APP else re.sub(r"com\?", "com/?", expected))
@@ -124,7 +125,7 @@ def test_refused_url_changes_nothing_on_the_page(returning: Visitor) -> None:
 
 def test_user_who_is_signed_in_goes_there_at_once_but_not_in_circles(returning: Visitor) -> None:
     returning.sign_in()
-    returning.page.goto(address(returning, f"{APP}/path"))
+    returning.page.goto(address(returning, f"{APP}/path"), wait_until="commit")  # it does not stay there
     returning.page.wait_for_url(f"{APP}/path")
     returning.page.goto(address(returning, f"{APP}/path"))
     expect(returning.page.locator("#back a")).to_have_attribute("href", f"{APP}/path")

@@ -89,7 +89,7 @@ def access_keys(visitor: Visitor) -> None:
 
 def check_your_mail(visitor: Visitor) -> None:
     """Ask for the mail that creates an account."""
-    visitor.page.goto(f"{visitor.url}#register")
+    visitor.open("#register-ask", address="#register")
     visitor.page.fill("#register-email", "otto@example.com")
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.locator("#register-sent")).to_contain_text("otto")

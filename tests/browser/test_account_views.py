@@ -16,8 +16,7 @@ VIEW = """{
 
 def test_address_names_the_tab(visitor: Visitor) -> None:
     visitor.sign_in()
-    visitor.page.goto(f"{visitor.url}#password")
-    expect(visitor.page.locator("#view-password")).to_be_visible()
+    visitor.open("#view-password", address="#password")
     expect(visitor.page.locator("#view-devices")).to_be_hidden()
     expect(visitor.page.locator('.tabs [aria-current="page"]')).to_have_text("Password")
     visitor.open_tab("devices")
@@ -29,8 +28,7 @@ def test_address_names_the_tab(visitor: Visitor) -> None:
 
 def test_unknown_address_shows_the_first_tab_and_the_skip_link_keeps_the_tab(visitor: Visitor) -> None:
     visitor.sign_in()
-    visitor.page.goto(f"{visitor.url}?again#nothing")
-    expect(visitor.page.locator("#view-devices")).to_be_visible()
+    visitor.open("#view-devices", address="?again#nothing")
     visitor.open_tab("password")
     visitor.page.evaluate("location.hash = '#main'")
     expect(visitor.page.locator("#view-password")).to_be_visible()
@@ -38,18 +36,15 @@ def test_unknown_address_shows_the_first_tab_and_the_skip_link_keeps_the_tab(vis
 
 def test_value_of_an_opened_view_does_not_stay_in_the_address(visitor: Visitor) -> None:
     add_view(visitor)
-    visitor.page.goto(f"{visitor.url}#extra=a=secret")
+    visitor.open("#view-extra", address="#extra=a=secret")
     visitor.expect_text("#extra-title", "a=secret")
     assert visitor.page.url == visitor.url
-    visitor.page.wait_for_load_state("networkidle")
-    expect(visitor.page.locator("#view-extra")).to_be_visible()
     expect(visitor.page.locator("#view-sign-in")).to_be_hidden()
 
 
 def test_view_without_its_section_is_not_started(visitor: Visitor) -> None:
     add_view(visitor, section="")
-    visitor.page.goto(f"{visitor.url}#extra=secret")
-    expect(visitor.page.locator("#view-sign-in")).to_be_visible()
+    visitor.open(address="#extra=secret")
     assert visitor.errors == []
 
 

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import Databases
+from tests.support.account_scenes import wait_for_start
 from tests.support.app import PASSWORD, application, create_user
 from tests.support.proxy import Proxy
 from tests.support.server import Server
@@ -51,6 +52,7 @@ def test_user_signs_in_on_the_page_below_the_prefix(origin: str, browser: Browse
         errors: list[str] = []
         page.on("response", lambda response: errors.append(response.url) if response.status == 404 else None)
         page.goto(f"{origin}/auth/account/")
+        wait_for_start(page)
         page.fill("#username", "alice")
         page.fill("#password", PASSWORD)
         page.click("#sign-in [type=submit]")

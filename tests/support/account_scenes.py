@@ -57,6 +57,7 @@ class Visitor:
     errors: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     held: list[Route] = field(default_factory=list)
+    holds_refreshes: bool = False
     language: str = "en-GB"
     email: str | None = None
 
@@ -88,16 +89,21 @@ class Visitor:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         return page
 
-    def open(self, shown: str = "#view-sign-in") -> None:
-        """Open the account page, and wait for an element."""
-        self.page.goto(self.url)
-        expect(self.page.locator(shown)).to_be_visible(timeout=20_000)
+    def open(self, shown: str = "#view-sign-in", *, address: str = "") -> None:
+        """Open the account page, and wait for its start, unless refreshes are held, and for an element.
+
+        `address` is what follows the path.
+        """
+        self.page.goto(f"{self.url}{address}")
+        if not self.holds_refreshes:
+            wait_for_start(self.page)
+        expect(self.page.locator(shown)).to_be_visible()
 
     def sign_in(self, password: str = PASSWORD) -> None:
         """Open the account page and sign in."""
         self.open()
         self.submit_sign_in(password)
-        expect(self.page.locator(".device.current")).to_be_visible(timeout=20_000)
+        expect(self.page.locator(".device.current")).to_be_visible()
 
     def submit_sign_in(self, password: str, name: str | None = None) -> None:
         """Fill in and submit the sign-in form."""
@@ -173,6 +179,7 @@ class Visitor:
 
     def hold_refreshes(self) -> None:
         """Hold all refreshes until the test continues or aborts them."""
+        self.holds_refreshes = True
         self.context.route("**/api/token", lambda route: self.held.append(route))  # noqa: PLW0108 -- Playwright sets an attribute
 
     def wait_for_held_refresh(self) -> None:
@@ -188,6 +195,11 @@ class Visitor:
         # The console also shows the error responses that some tests cause on purpose, and what a sign-out clears.
         if not message.text.startswith(("Failed to load resource", "Clear-Site-Data header on")):
             self.errors.append(message.text)
+
+
+def wait_for_start(page: Page) -> None:
+    """Wait until the account page shows what belongs to the session. Its form is there before that."""
+    expect(page.locator("body[data-started]")).to_be_attached()
 
 
 def loading(visitor: Visitor) -> None:

@@ -9,12 +9,15 @@ let client = null;
 let waiting = null;
 let renewal;
 
-/** Show the button for a passkey, if the service and the browser have them. */
+/** Start the button for a passkey, if the service has them. It is hidden in browsers without them: in others, nothing on
+    the page moves when it starts. */
 export function startAutofill(clientOfPage) {
   const button = byId("sign-in-passkey");
-  if (!button || !hasPasskeys()) return;
+  if (!button) return;
+  button.hidden = !hasPasskeys();
+  if (button.hidden) return;
   client = clientOfPage;
-  button.hidden = false;
+  button.disabled = false;
   onPasskey(button, problem(), signIn);
 }
 

@@ -16,6 +16,7 @@ export function linkView(name, { use, ask, places }) {
   let page = null;
   let token = null;
   let sentTo = null;
+  let isOpen = false;
   const section = byId(`view-${name}`);
   const forms = () => section.querySelectorAll("form");
   const formOf = (step) => section.querySelector(`[data-step=${step}]`);
@@ -29,6 +30,7 @@ export function linkView(name, { use, ask, places }) {
   }
 
   function open(value) {
+    isOpen = true;
     clearSecrets();
     token = value;
     if (value) show("use");
@@ -73,8 +75,10 @@ export function linkView(name, { use, ask, places }) {
     clearSecrets();
     sentTo = null;
     if (formOf("ask")) clearForm(formOf("ask"));
-    // Otherwise a link to this view would change nothing, and not open it again.
-    if (location.hash === `#${name}`) history.replaceState(null, "", location.pathname + location.search);
+    // Otherwise a link to this view would change nothing, and not open it again. The address may also be that of a click
+    // that the page has not handled yet.
+    if (isOpen && location.hash === `#${name}`) history.replaceState(null, "", location.pathname + location.search);
+    isOpen = false;
   }
 
   function render() {

@@ -10,6 +10,7 @@ import { isUnreachable, messageFor, setLanguage, text, translate, unreachableMes
 const PATIENCE = 8000;
 const RELOAD_AFTER = 30_000;
 const MINUTE = 60_000;
+const STEPS = ["second", "temporary", "setup"]; // the views in the middle of a sign-in
 
 let client = null;
 let views = [];
@@ -24,9 +25,10 @@ let loadedAt = 0;
  *
  * A view is an object with a `name`, a method `start(page)`, and any of: `load()` when a user is signed in, and again
  * when the data may be out of date; `clear()` when the user leaves; `render()` each minute and in another language;
- * `open(value)` when the address ends in `#NAME` or `#NAME=VALUE`, for views outside the account.
+ * `open(value)` when the address ends in `#NAME` or `#NAME=VALUE`, for views outside the account. When the page shows
+ * what belongs to the client's state, its body gets `data-started`.
  */
-export function startPage(clientOfPage, allViews) {
+export async function startPage(clientOfPage, allViews) {
   client = clientOfPage;
   views = allViews.filter(({ name }) => byId(`view-${name}`));
   const callService = (...request) => call(client, ...request);
@@ -49,7 +51,8 @@ export function startPage(clientOfPage, allViews) {
   prepareReturn();
   setView(byId("view-loading").hidden ? "sign-in" : "loading"); // the service knows when nobody can be signed in
   startTabs(openView);
-  return restore();
+  await restore();
+  document.body.dataset.started = "";
 }
 
 /** Name the page that the user came from. */
@@ -86,6 +89,7 @@ async function restore() {
     await Promise.race([restored, patience]);
     show(null);
   } catch (error) {
+    if (isInUse()) return;
     setView("sign-in");
     showMessage(byId("sign-in-notice"), messageFor(error));
   }
@@ -106,15 +110,19 @@ function openView(name, value) {
 /** Leave an opened view for the one that belongs to the client's state. */
 async function leave() {
   opened = null;
-  if (!isRestored) {
-    setView("loading");
-    await restore();
-  } else show(null);
+  if (!isRestored || STEPS.includes(shown)) setView("loading");
+  if (isRestored) show(null);
+  else await restore();
+}
+
+/** Whether users are in a view that they have opened, or in the middle of a sign-in, which no late response may end. */
+function isInUse() {
+  return opened === shown || (STEPS.includes(shown) && !client.user);
 }
 
 /** Show the view for the client's state. `reason` and `error` are those of the last change. */
 function show(reason, error) {
-  if (opened === shown && (!isRestored || reason !== "signed-in")) return;
+  if (isInUse() && (!isRestored || reason !== "signed-in")) return;
   opened = null;
   if (client.state === "unknown") {
     if (shown === "sign-in" && isTyped(byId("sign-in"))) return;
@@ -148,7 +156,6 @@ function showSignIn(reason, error) {
   if (wasHere) showMessage(byId("sign-in-notice"), notice ?? "");
   if (wasHere && reason === "session-ended") byId("username").value = before;
   if (wasHere) byId("sign-in-title").focus();
-  else if (!byId("view-sign-in").contains(document.activeElement)) byId("username").focus();
 }
 
 /** Whether the user is to go back at once. Users who ask for a tab stay, and so do those whom that page sends back. */
@@ -195,6 +202,7 @@ function setView(chosen) {
   byId("sign-out").hidden = chosen !== "account";
   nameDocument();
   if (hadFocus) byId(`${chosen}-title`).focus();
+  else if (chosen === "sign-in" && document.activeElement === document.body) byId("username").focus();
 }
 
 function nameDocument() {
