@@ -76,7 +76,9 @@ class Postgres:
     def create_database(self, name: str, template: str = "template1") -> str:
         """Create a database and return its URL."""
         with psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            # Half the processor time of writing each page to the log, for thousands of databases.
+            strategy = "STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else ""
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def _make_folder(self) -> None:
