@@ -90,9 +90,9 @@ class Visitor:
         return page
 
     def open(self, shown: str = "#view-sign-in", *, address: str = "") -> None:
-        """Open the account page, and wait for its start, unless refreshes are held, and for an element.
+        """Open the account page, and wait for its start and for an element.
 
-        `address` is what follows the path.
+        While refreshes are held it can not start. `address` is what follows the path.
         """
         self.page.goto(f"{self.url}{address}")
         if not self.holds_refreshes:
@@ -198,7 +198,10 @@ class Visitor:
 
 
 def wait_for_start(page: Page) -> None:
-    """Wait until the account page shows what belongs to the session. Its form is there before that."""
+    """Wait until the account page shows what belongs to the session.
+
+    Its form is there before that.
+    """
     expect(page.locator("body[data-started]")).to_be_attached()
 
 
