@@ -1,5 +1,8 @@
 """What operators see of mail: the doctor's findings and the metric."""
 
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,11 +12,12 @@ from tests.conftest import Databases
 from tests.mail.conftest import LIMITS
 from tests.support.app import application
 from tests.support.client import Client
-from tests.support.commandline import run
+from tests.support.commandline import run_json
 from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver
 from tests.support.measured import MeasuredServer
 from tests.support.server import free_port
+from tests.support.tls import certify
 
 
 def findings(app: Flask) -> str:
@@ -48,13 +52,28 @@ def test_doctor_reports_mails_that_were_not_delivered(app: Flask, mailbox: Mailb
     assert "note: mail: mails of the last week that were not delivered: 1" in findings(app)
 
 
-@pytest.mark.parametrize("secure", ["smtps", "smtp+starttls"])
-def test_nothing_is_sent_without_a_verified_certificate(databases: Databases, mailbox: Mailbox, secure: str) -> None:
-    with application(databases("sqlite"), TOKENAPP_SMTP_URL=f"{secure}://127.0.0.1:{mailbox.port}") as app:
+@pytest.mark.parametrize("url", ["smtps://127.0.0.1:{}", "smtp+starttls://127.0.0.1:{}", "smtp://a:b@127.0.0.1:{}"])
+def test_mail_waits_for_a_server_that_can_encrypt_and_sign_in(databases: Databases, mailbox: Mailbox, url: str) -> None:
+    with application(databases("sqlite"), TOKENAPP_SMTP_URL=url.format(mailbox.port)) as app:
         Client(app).send("POST", "/api/register", payload={"email": "alice@example.com"})
         assert deliver(app) == 1
-        assert "queued" in run(app, "mail", "list").stdout or "failed" in run(app, "mail", "list").stdout
+        assert [mail["state"] for mail in run_json(app, "mail", "list", "--json")] == ["queued"]
     assert mailbox.attempts == 0
+
+
+def test_mail_waits_for_a_certificate_that_is_valid(databases: Databases, tmp_path: Path) -> None:
+    certify(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"smtps://localhost:{listener.getsockname()[1]}"
+        with application(databases("sqlite"), TOKENAPP_SMTP_URL=url) as app:
+            Client(app).send("POST", "/api/register", payload={"email": "alice@example.com"})
+            rejected = pool.submit(_accept, listener, context)
+            assert deliver(app) == 1
+            assert rejected.result(60), "the client accepted the certificate"
+            (mail,) = run_json(app, "mail", "list", "--json")
+    assert (mail["state"], mail["result"]) == ("queued", "SSLCertVerificationError")
 
 
 def test_metric_counts_attempts(databases: Databases, mailbox: Mailbox, tmp_path: Path) -> None:
@@ -64,3 +83,14 @@ def test_metric_counts_attempts(databases: Databases, mailbox: Mailbox, tmp_path
             server.client.send("POST", "/api/register", payload={"email": f"{name}@example.com"})
         counts = {"sent": 2.0}
         wait_until(lambda: server.counts("tokenapp_mails_total", "result") == counts, seconds=60, what="the counts")
+
+
+def _accept(listener: socket.socket, context: ssl.SSLContext) -> bool:
+    """Offer TLS to one client, and return whether it rejects the certificate."""
+    connection, _ = listener.accept()
+    with connection:
+        try:
+            context.wrap_socket(connection, server_side=True).close()
+        except OSError:
+            return True
+    return False

@@ -53,7 +53,7 @@ def test(address: str) -> None:
     try:
         delivery.send(content, outbox.message_id(db.new_id(now)), now)
     except delivery.FAULTS as error:
-        message = f"The mail was not sent: {delivery.describe(error)}."
+        message = f"The mail was not sent: {delivery.explain(error).rstrip('.')}."
         raise click.ClickException(message) from None
     click.echo("Sent.")
 

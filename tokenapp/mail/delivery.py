@@ -6,7 +6,7 @@ import smtplib
 import ssl
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -25,7 +25,12 @@ FAULTS: Final = (OSError, smtplib.SMTPException, ValueError)
 _ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f<>,;:\"()\[\]\\@]+@[\w.-]+")
 _PERMANENT: Final = 500
 _AUTHENTICATION: Final = range(530, 540)
+_LONGEST_REPLY: Final = 200
 log = logging.getLogger(__name__)
+
+
+class UnusableServerError(OSError):
+    """The server cannot be used, so it rejected no mail; the cause says why."""
 
 
 class Watch:
@@ -53,7 +58,7 @@ def check_server() -> None:
     """Connect to the SMTP server and sign in, without sending anything.
 
     Raises:
-        OSError, smtplib.SMTPException: the server cannot be used.
+        UnusableServerError
     """
     with _connect(_server()):
         pass
@@ -63,7 +68,7 @@ def send(content: Content, message_id: str, created_at: datetime) -> None:
     """Send a mail now.
 
     Raises:
-        OSError, smtplib.SMTPException: it was not sent, or it is not known whether it was.
+        OSError, smtplib.SMTPException, ValueError: it was not sent, or it is not known whether it was.
     """
     message = compose(content, message_id, created_at)
     if config.current().smtp is None:
@@ -81,8 +86,18 @@ def send(content: Content, message_id: str, created_at: datetime) -> None:
 
 def describe(error: Exception) -> str:
     """Describe an error without the server's text, which may name the recipient."""
-    code = _code(error)
-    return type(error).__name__ if code is None else f"SMTP {code}"
+    cause = _cause(error)
+    code, _ = _reply(cause)
+    return type(cause).__name__ if code is None else f"SMTP {code}"
+
+
+def explain(error: Exception) -> str:
+    """Describe an error with its text, for an operator who knows the recipient."""
+    cause = _cause(error)
+    code, reply = _reply(cause)
+    text = str(cause) if code is None else reply.decode(errors="replace")
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return f"{describe(error)}: {plain[:_LONGEST_REPLY]}" if plain else describe(error)
 
 
 def compose(content: Content, message_id: str, created_at: datetime) -> EmailMessage:
@@ -150,38 +165,51 @@ def _server() -> SmtpServer:
 
 
 def _connect(server: SmtpServer) -> smtplib.SMTP:
-    """Connect to the server, verify its certificate, and sign in."""
+    """Connect to the server, verify its certificate, and sign in.
+
+    Raises:
+        UnusableServerError: among others the certificate is invalid, or there is no encryption.
+    """
     host = urlsplit(config.current().issuer).hostname
     context = ssl.create_default_context()
-    if server.security == "tls":
-        connection: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, host, timeout=TIMEOUT, context=context)
-    else:
-        connection = smtplib.SMTP(server.host, server.port, host, TIMEOUT)
-    try:
-        if server.security == "starttls":
-            connection.starttls(context=context)
-        if server.username:
-            connection.login(server.username, server.password)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    with ExitStack() as opened:
+        try:
+            if server.security == "tls":
+                made: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, host, timeout=TIMEOUT, context=context)
+            else:
+                made = smtplib.SMTP(server.host, server.port, host, TIMEOUT)
+            opened.callback(made.close)
+            if server.security == "starttls":
+                made.starttls(context=context)
+            made.ehlo_or_helo_if_needed()
+            if server.username:
+                made.login(server.username, server.password)
+        except FAULTS as error:
+            raise UnusableServerError from error
+        opened.pop_all()
+    return made
 
 
 def _is_permanent(error: Exception) -> bool:
     """Return whether the server rejects this mail for good.
 
-    A wrong password of the server, or a server that is closed, is not the fault of the mail.
+    A server that cannot be used is not the fault of the mail.
     """
     if isinstance(error, smtplib.SMTPNotSupportedError | ValueError):
         return True
-    if isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError):
-        return False
-    code = _code(error)
+    code, _ = _reply(error)
     return code is not None and code >= _PERMANENT and code not in _AUTHENTICATION
 
 
-def _code(error: Exception) -> int | None:
+def _cause(error: Exception) -> BaseException:
+    return error.__cause__ or error if isinstance(error, UnusableServerError) else error
+
+
+def _reply(error: BaseException) -> tuple[int | None, bytes]:
+    """Return the code and the text of the server's reply; None without one."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return next(iter(error.recipients.values()))[0] if error.recipients else None
-    return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else None
+        return next(iter(error.recipients.values()), (None, b""))
+    if not isinstance(error, smtplib.SMTPResponseException):
+        return None, b""
+    text = error.smtp_error
+    return error.smtp_code, text if isinstance(text, bytes) else text.encode()
