@@ -65,12 +65,12 @@ def _request(user: User, sid: str, email: str, now: datetime) -> None:
         sessions.authorize(writer, user.id, sid, now)
         owner = writer.scalars(accounts.named(address, locked=True)).one_or_none()
         token = one_time_tokens.issue(writer, Binding("address", address, email, user.id, user.locale), now)
-        language = texts.language_of(user.locale)
         if owner is None or owner.id == user.id:
             to = email if accounts.is_deliverable(email) else None
-            content = texts.render("address", to, language, link=f"email={token}")
+            content = texts.render("address", to, texts.language_of(user.locale), link=f"email={token}")
             outbox.enqueue(writer, "address", content, now, expires_at=now + LIFETIMES["address"], user_id=user.id)
         else:
+            language = texts.language_of(owner.locale)
             content = texts.render("already_registered", owner.email, language, name=owner.username)
             expires_at = now + LIFETIMES["address"]
             outbox.enqueue(writer, "already_registered", content, now, expires_at=expires_at, user_id=owner.id)

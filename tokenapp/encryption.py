@@ -53,14 +53,16 @@ def keyed_digest(text: str) -> str:
     return _digest(config.current().secret_key, text)
 
 
+def keyed_digests(text: str) -> set[str]:
+    """Return the digests of `text` under the current and the former keys."""
+    settings = config.current()
+    return {_digest(secret_key, text) for secret_key in (settings.secret_key, *settings.secret_key_fallbacks)}
+
+
 def matches_digest(digest: str, text: str) -> bool:
     """Return whether `digest` is that of `text` under a current or former key."""
-    settings = config.current()
     given = digest.encode(errors="replace")
-    return any(
-        hmac.compare_digest(given, _digest(secret_key, text).encode())
-        for secret_key in (settings.secret_key, *settings.secret_key_fallbacks)
-    )
+    return any(hmac.compare_digest(given, each.encode()) for each in keyed_digests(text))
 
 
 def _digest(secret_key: str, text: str) -> str:

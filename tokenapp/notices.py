@@ -11,7 +11,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tokenapp import db
-from tokenapp.encryption import keyed_digest
+from tokenapp.encryption import keyed_digest, keyed_digests
 from tokenapp.mail import limits, outbox, texts
 from tokenapp.mail.limits import OverLimitError
 from tokenapp.models import AccessKey, KnownDevice, Session, User
@@ -111,14 +111,15 @@ def _is_new(writer: orm.Session, session: Session, now: datetime) -> bool:
     """
     browser = _VERSIONS.sub("", session.user_agent or "")
     network = network_of(session.ip_address or "")
-    seen = {keyed_digest(f"device {session.user_id} {part}") for part in (f"browser {browser}", f"network {network}")}
+    parts = [f"device {session.user_id} {part}" for part in (f"browser {browser}", f"network {network}")]
     mine = sa.select(KnownDevice.digest).where(KnownDevice.user_id == session.user_id).limit(_DEVICES_READ)
     known = set(writer.scalars(mine))
-    if seen <= known:
+    missing = {keyed_digest(part) for part in parts} - known
+    if not missing:
         return False
     insert: Any = postgresql.insert if db.current().engine.dialect.name == "postgresql" else sqlite.insert
     rows: list[dict[str, Any]] = [
-        {"user_id": session.user_id, "digest": digest, "created_at": now} for digest in sorted(seen - known)
+        {"user_id": session.user_id, "digest": digest, "created_at": now} for digest in sorted(missing)
     ]
     writer.execute(insert(KnownDevice).values(rows).on_conflict_do_nothing())
-    return bool(known)
+    return bool(known) and any(known.isdisjoint(keyed_digests(part)) for part in parts)

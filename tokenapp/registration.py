@@ -84,7 +84,8 @@ def _request(email: str, language: str, now: datetime) -> None:
             content = texts.render("registration", to, language, link=f"register={token}")
             outbox.enqueue(writer, "registration", content, now, expires_at=expires_at)
         else:
-            content = texts.render("already_registered", user.email, language, name=user.username)
+            theirs = texts.language_of(user.locale or language)
+            content = texts.render("already_registered", user.email, theirs, name=user.username)
             outbox.enqueue(writer, "already_registered", content, now, expires_at=expires_at, user_id=user.id)
 
 

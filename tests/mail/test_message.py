@@ -186,10 +186,11 @@ def test_mail_is_in_the_language_of_the_browser(app: Flask, mailbox: Mailbox, pr
     assert mailbox.messages[0]["Content-Language"] == language
 
 
-def test_mail_is_in_the_stored_language_of_the_user(app: Flask, mailbox: Mailbox) -> None:
+@pytest.mark.parametrize("path", REQUESTS)
+def test_mail_is_in_the_stored_language_of_the_user(app: Flask, mailbox: Mailbox, path: str) -> None:
     with app.app_context():
         accounts.create(accounts.NewUser("alice", PASSWORD, email="alice@example.com", locale="es"), NOW)
-    ask(app, "password-reset", **{"Accept-Language": "de"})
+    ask(app, path, **{"Accept-Language": "de"})
     deliver(app)
     assert mailbox.messages[0]["Content-Language"] == "es"
 

@@ -1,5 +1,6 @@
 """Notices: mails about what happened to an account."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import time_machine
 from flask import Flask
 
 from tests.mail.conftest import register
-from tests.support.app import PASSWORD, application, create_user
+from tests.support.app import PASSWORD, SETTINGS, application, create_user
 from tests.support.bound_device import Browser, copy_of
 from tests.support.client import Client
 from tests.support.commandline import NEW_PASSWORD, run
@@ -67,6 +68,23 @@ def test_new_browser_and_new_network_are_notices_once(app: Flask, mailbox: Mailb
     for agent, address in ((SAFARI, "192.0.2.1"), (FIREFOX.format("141.0"), "198.51.100.1")):
         sign_in_with(app, agent, address)
     assert subjects(app, mailbox) == []
+
+
+def test_known_browser_stays_known_after_a_change_of_the_secret_key(
+    app: Flask, database_url: str, mailbox: Mailbox, alice: Client
+) -> None:
+    del alice
+    sign_in_with(app)
+    assert subjects(app, mailbox) == ["New sign-in at localhost"]
+    new = {"SECRET_KEY": secrets.token_urlsafe(48), "TOKENAPP_SMTP_URL": mailbox.url}
+    with application(database_url, SECRET_KEY_FALLBACKS=SETTINGS["SECRET_KEY"], **new) as changed:
+        sign_in_with(changed)
+        assert subjects(changed, mailbox) == []
+    with application(database_url, **new) as without_former:
+        sign_in_with(without_former)
+        assert subjects(without_former, mailbox) == []
+        sign_in_with(without_former, SAFARI)
+        assert subjects(without_former, mailbox) == ["New sign-in at localhost"]
 
 
 def test_user_without_a_verified_address_gets_no_notice(app: Flask, mailbox: Mailbox) -> None:

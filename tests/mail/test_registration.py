@@ -127,12 +127,17 @@ def test_text_that_is_no_address_is_rejected(app: Flask, mailbox: Mailbox, email
 
 
 def test_only_addresses_of_the_domains_can_register(database_url: str, mailbox: Mailbox) -> None:
-    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "TOKENAPP_REGISTRATION_DOMAINS": "example.com, example.org"}
+    settings = {
+        "TOKENAPP_SMTP_URL": mailbox.url,
+        "TOKENAPP_REGISTRATION_DOMAINS": "example.com, example.org, xn--mnchen-3ya.example",
+    }
+    allowed = ["example.com", "EXAMPLE.ORG", "m\u00fcnchen.example", "xn--mnchen-3ya.example"]
     with application(database_url, **settings) as app:
-        bodies = {ask(app, f"alice@{domain}").body for domain in ("example.com", "EXAMPLE.ORG", "example.net")}
+        others = ["example.net", "sub.example.com", "munchen.example"]
+        bodies = {ask(app, f"a{number}@{domain}").body for number, domain in enumerate(allowed + others)}
         deliver(app)
     assert len(bodies) == 1
-    assert sorted(mailbox.recipients()) == ["alice@EXAMPLE.ORG", "alice@example.com"]
+    assert [address.partition("@")[0] for address in mailbox.recipients()] == ["a0", "a1", "a2", "a3"]
 
 
 def test_invited_person_creates_an_account_while_registration_is_by_invitation(

@@ -78,5 +78,5 @@ def ascii_label(label: str) -> str:
 
 
 def domain_of(address: str) -> str:
-    """Return the domain of an address in canonical form."""
-    return canonical(address).rpartition("@")[2]
+    """Return the domain of a deliverable address in lower-case ASCII."""
+    return ".".join(map(ascii_label, canonical(address).rpartition("@")[2].split(".")))

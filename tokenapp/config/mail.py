@@ -60,7 +60,7 @@ def domains(raw: str) -> tuple[str, ...]:
     """Read a list of domains."""
     listed = comma_separated(raw.lower())
     if not all(re.fullmatch(_DOMAIN, domain) for domain in listed):
-        raise ValueError("must be a comma-separated list of domains such as example.com")
+        raise ValueError("must be a comma-separated list of domains such as example.com or xn--mnchen-3ya.example")
     return listed
 
 
