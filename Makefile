@@ -68,12 +68,14 @@ soak: $(VENV)/.checks
 	CLIENT_RACE_ROUNDS=$${ROUNDS:-50} $(PY) -m pytest --quiet tests/browser/test_client_races.py
 	RANDOM_KEYS=1000000 SOURCE_FILES=100000 $(PY) -m pytest --quiet tests/access_keys/test_formats.py
 	FACTOR_ROUNDS=$${ROUNDS:-30} FACTOR_WORKERS=10 FACTOR_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet \
-		tests/factors/test_races.py tests/factors/test_state_machine.py
+		--hypothesis-profile default tests/factors/test_races.py tests/factors/test_state_machine.py
 	BINDING_CAMPAIGN=1 $(PY) -m pytest --quiet tests/browser/test_device_binding.py
 	MAIL_KILLS=$${KILLS:-20} MAIL_ROUNDS=$${ROUNDS:-50} MAIL_SAMPLES=$${ROUNDS:-50} MAIL_FLOOD=10000 \
 		$(PY) -m pytest --quiet tests/mail
-	FUZZ_EXAMPLES=$${EXAMPLES:-100} $(PY) -m pytest --quiet tests/api/test_openapi_fuzz.py
-	SESSION_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet tests/sessions/test_state_machine.py
+	FUZZ_EXAMPLES=$${EXAMPLES:-100} $(PY) -m pytest --quiet --hypothesis-profile default \
+		tests/api/test_openapi_fuzz.py
+	SESSION_EXAMPLES=$${EXAMPLES:-500} $(PY) -m pytest --quiet --hypothesis-profile default \
+		tests/sessions/test_state_machine.py
 	$(PY) -m bench.soak --minutes $${MINUTES:-10} --kind $${KIND:-postgresql}
 
 # Looks for known vulnerabilities in the pinned versions. It fails if the database of vulnerabilities cannot be reached.

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import flask_migrate
+import hypothesis
 import pytest
 from flask import Flask
 
@@ -22,6 +23,9 @@ Servers = Callable[..., Server]
 
 # Background jobs of a shell ignore SIGINT. The processes that the tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each run tries the same random examples, so that a run fails because of what changed. `make soak` tries others.
+hypothesis.settings.load_profile("ci")
 
 
 # What `make quick` leaves out beside PostgreSQL: folders and files whose tests start servers, browsers or commands, and

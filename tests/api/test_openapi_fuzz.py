@@ -53,7 +53,7 @@ def _app(databases: Databases) -> Iterator[None]:
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_response_is_documented(case: schemathesis.Case[Any]) -> None:
     # A new session for each request, because some requests revoke it; from another address, because some send wrong
     # passwords.

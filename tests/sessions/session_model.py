@@ -1,15 +1,20 @@
-"""The model of a session, which predicts the outcome of presenting a token."""
+"""The model of a session, and how time passes for its row in the database."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import sqlalchemy as sa
 from hypothesis import strategies as st
 
-from tokenapp.models import Session
+from tokenapp import db
+from tokenapp.models import Session, Throttle
+from tokenapp.throttle.lockout import FREE_FAILURES
 
 GRACE_PERIOD: Final = 600  # seconds
 MINUTE, HOUR, DAY = 60, 3600, 86400
-AGES: Final = st.sampled_from([MINUTE, 9 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
+AGES: Final = st.sampled_from([2 * MINUTE, 8 * MINUTE, GRACE_PERIOD, HOUR, 2 * DAY, 6 * DAY, 8 * DAY, 31 * DAY])
+TIMES: Final = ("created_at", "authenticated_at", "rotated_at", "expires_at", "ends_at")
 CHECKED: Final = (
     Session.id,
     Session.current_jti,
@@ -60,3 +65,18 @@ class Login:
         if token in self.tokens[-2:] and recent:
             return "grace"
         return "ahead" if token in self.lost else "reuse"
+
+
+def age(sid: str, seconds: int) -> None:
+    """Move all times of a session back."""
+    shift = timedelta(seconds=seconds)
+    with db.reading() as reader:
+        row = reader.get_one(Session, sid)
+        times = {name: getattr(row, name) - shift for name in TIMES if getattr(row, name) is not None}
+    db.execute_now(sa.update(Session).where(Session.id == sid).values(times))
+
+
+def lengthen_waits() -> None:
+    """Let the waits after failures begin in an hour: none ends during an example."""
+    locked = sa.update(Throttle).where(Throttle.failures > FREE_FAILURES)
+    db.execute_now(locked.values(last_failed_at=datetime.now(UTC) + timedelta(hours=1)))
