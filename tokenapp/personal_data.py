@@ -55,7 +55,7 @@ def export(user_id: str, now: datetime) -> Export:
         access_keys=_rows(user_id, AccessKey, ("digest",)),
         events=_rows(user_id, AuditEvent, ("operator",)),
         mails=_rows(user_id, Mail, ("encrypted", "lease")),
-        links=_rows(user_id, OneTimeToken, ("digest", "address")),
+        links=_rows(user_id, OneTimeToken, ("digest", "address"), also=_is_to(user.email)),
         known_devices=_rows(user_id, KnownDevice, ("digest",)),
         passkeys=_rows(user_id, Passkey, ("public_key",)),
         authenticator_apps=_rows(user_id, Totp, ("encrypted", "last_step")),
@@ -64,10 +64,22 @@ def export(user_id: str, now: datetime) -> Export:
     )
 
 
-def _rows(user_id: str, kind: Any, left_out: Sequence[str], *which: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+def _is_to(email: str | None) -> sa.ColumnElement[bool]:
+    """Return whether a link was mailed to an address, before it had an account."""
+    return sa.and_(OneTimeToken.user_id.is_(None), OneTimeToken.address == accounts.canonical(email or ""))
+
+
+def _rows(
+    user_id: str,
+    kind: Any,
+    left_out: Sequence[str],
+    *which: sa.ColumnElement[bool],
+    also: sa.ColumnElement[bool] | None = None,
+) -> list[dict[str, Any]]:
     """Return the rows of a user, without secrets and what has no meaning outside."""
     columns = [column for column in kind.__table__.columns if column.name not in {"user_id", *left_out}]
-    mine = sa.select(*columns).where(kind.user_id == user_id, *which).order_by(*kind.__table__.primary_key)
+    owned = kind.user_id == user_id if also is None else sa.or_(kind.user_id == user_id, also)
+    mine = sa.select(*columns).where(owned, *which).order_by(*kind.__table__.primary_key)
     rows = db.execute_now(mine)
     return [{_camel(name): value for name, value in row._mapping.items()} for row in rows]  # noqa: SLF001 -- documented
 

@@ -29,6 +29,7 @@ LISTS = {
     "events list": ("sid",),
     "clients list": ("id",),
     "keys list": ("kid",),
+    "mail list": ("id",),
 }
 
 
@@ -44,6 +45,7 @@ def fill(app: Flask) -> None:
     sign_in(app)  # which creates the keys
     Client(app).login(password="not the password at all")
     register(app, "a service whose name is rather long, too")
+    run(app, "users", "invite", "alice@example.com")
     with app.app_context():
         db.execute_now(sa.update(Service).values(last_used_at=now))
 
@@ -109,6 +111,15 @@ def test_limit_lists_the_newest_sessions_oldest_first(app: Flask) -> None:
     create_user(app)
     sids = [sign_in(app).sid for _ in range(3)]
     assert [session["id"] for session in run_json(app, "sessions", "list", "--limit", "2")] == sids[1:]
+
+
+def test_mails_are_limited_to_the_newest_and_searched(app: Flask) -> None:
+    for name in ("alice", "bob", "carol"):
+        run(app, "users", "invite", f"{name}@example.com")
+    ids = [mail["id"] for mail in run_json(app, "mail", "list")]
+    assert [mail["id"] for mail in run_json(app, "mail", "list", "--limit", "2")] == ids[1:]
+    assert [mail["id"] for mail in run_json(app, "mail", "list", "--search", "QUEUED")] == ids
+    assert run_json(app, "mail", "list", "--search", "failed", "--limit", "2") == []
 
 
 @pytest.mark.parametrize(("text", "found"), [("192.0.2.7", 1), ("FIREFOX", 1), ("ALI", 2), ("%", 0), ("opera", 0)])

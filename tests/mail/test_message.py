@@ -8,6 +8,7 @@ from string import Formatter
 import pytest
 from flask import Flask
 
+from tests.conftest import Databases
 from tests.support.app import PASSWORD, PRODUCTION, application, create_user
 from tests.support.client import Client, sign_in
 from tests.support.commandline import error_of, run
@@ -203,6 +204,20 @@ def test_sender_has_the_name_of_the_settings(database_url: str, mailbox: Mailbox
     (message,) = mailbox.messages
     assert message["From"] == "B\u00fccher & Co <accounts@example.com>"
     assert "B\u00fccher & Co" in message["Subject"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "brand", "used"),
+    [("N <a@example.com>", "B", "N"), ("a@example.com", "B", "B"), ("a@example.com", "", "")],
+)
+def test_mail_names_the_service_by_its_sender_or_brand(
+    databases: Databases, mailbox: Mailbox, sender: str, brand: str, used: str
+) -> None:
+    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "TOKENAPP_MAIL_FROM": sender}
+    with application(databases("sqlite"), **settings, **({"TOKENAPP_BRAND_NAME": brand} if brand else {})) as app:
+        ask(app)
+        deliver(app)
+    assert mailbox.messages[0]["Subject"] == f"Create your account at {used or 'localhost'}"
 
 
 def test_operator_sends_a_test_mail(app: Flask, mailbox: Mailbox) -> None:

@@ -68,6 +68,7 @@ def test_export_has_everything_except_secrets(app: Flask, mailbox: Mailbox, alic
     assert len(export["sessions"]) == 2
     assert {event["kind"] for event in export["events"]} >= {"user_created", "sign_in", "session_ended"}
     assert [mail["kind"] for mail in export["mails"]] == []
+    assert [(link["purpose"], link["email"]) for link in export["links"]] == [("registration", "alice@example.com")]
     for secret in (PASSWORD, "$argon2", "bob", "digest", "jti", "encrypted"):
         assert secret not in reply.text
 

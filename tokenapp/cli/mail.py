@@ -9,7 +9,7 @@ import msgspec
 from tokenapp import config
 from tokenapp.cli import output, users
 from tokenapp.cli.command import Group
-from tokenapp.cli.input import Text
+from tokenapp.cli.input import Text, limit_option
 from tokenapp.models import Mail
 
 _COLUMNS = ("id", "kind", "state", "created_at", "due_at", "failures", "result")
@@ -33,11 +33,13 @@ class MailRecord(msgspec.Struct, rename="camel"):
 
 
 @group.command("list")
+@click.option("--search", type=Text(), default="", help="Only mails whose kind, state or result contains this text.")
+@limit_option("Only this many of the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_mails(*, as_json: bool) -> None:
+def list_mails(search: str, limit: int | None, *, as_json: bool) -> None:
     """List the mails of the last week: queued, sent, failed and expired ones."""
     _check_configured()
-    output.show_list(map(_record, _all_mails()), _COLUMNS, _LAYOUT, as_json=as_json)
+    output.show_list(map(_record, _mails(search, limit)), _COLUMNS, _LAYOUT, as_json=as_json)
 
 
 @group.command("test")
@@ -96,14 +98,17 @@ def _check_configured() -> None:
         raise click.ClickException("Mail is not configured: set TOKENAPP_SMTP_URL.")
 
 
-def _all_mails() -> Iterator[Mail]:
-    """Yield all mails, reading one page at a time."""
+def _mails(search: str, limit: int | None) -> Iterator[Mail]:
+    """Yield mails, oldest first; without a limit, one page at a time is read."""
     from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
 
-    page = outbox.list_mails()
+    if limit is not None:
+        yield from outbox.list_mails(limit=limit, newest=True, search=search)[::-1]
+        return
+    page = outbox.list_mails(search=search)
     while page:
         yield from page
-        page = outbox.list_mails(after=page[-1].id)
+        page = outbox.list_mails(after=page[-1].id, search=search)
 
 
 def _record(mail: Mail) -> MailRecord:

@@ -143,10 +143,19 @@ def message_id(mail_id: str) -> str:
     return f"<{mail_id}@{urlsplit(config.current().issuer).hostname}>"
 
 
-def list_mails(*, after: str = "", limit: int = 1000) -> Sequence[Mail]:
-    """Return one page of mails, oldest first, starting after the id `after`."""
+def list_mails(*, after: str = "", limit: int = 1000, newest: bool = False, search: str = "") -> Sequence[Mail]:
+    """Return one page of mails, oldest first, starting after the id `after`.
+
+    Args:
+        newest: return the last page instead of the first, newest first.
+        search: what the kind, the state or the result must contain.
+    """
+    page = sa.select(Mail).where(Mail.id > after).order_by(Mail.id.desc() if newest else Mail.id).limit(limit)
+    if search:
+        found = (column.icontains(search, autoescape=True) for column in (Mail.kind, Mail.state, Mail.result))
+        page = page.where(sa.or_(*found))
     with db.reading() as session:
-        return session.scalars(sa.select(Mail).where(Mail.id > after).order_by(Mail.id).limit(limit)).all()
+        return session.scalars(page).all()
 
 
 def retry(now: datetime) -> int:

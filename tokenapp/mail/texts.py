@@ -15,6 +15,7 @@ from tokenapp.mail.outbox import Content
 LANGUAGES: Final = ("en", "de", "fr", "es", "ar")
 _FOLDER: Final = Path(__file__).with_name("languages")
 RIGHT_TO_LEFT: Final = frozenset({"ar"})
+_NO_BRAND: Final = "tokenapp"  # the default of the setting
 _STYLE: Final = """
 body { margin: 0; background: #f4f5f7; color: #1c2430; font: 16px/1.5 system-ui, sans-serif; }
 .card { background: #ffffff; border-radius: 8px; }
@@ -77,8 +78,9 @@ def texts_of(language: str) -> dict[str, Text]:
 def brand_name() -> str:
     """Return the name under which mail is sent."""
     settings = config.current()
-    name = settings.mail_from.name if settings.mail_from else ""
-    return name or urlsplit(settings.issuer).hostname or "tokenapp"
+    named = settings.mail_from.name if settings.mail_from else ""
+    brand = settings.brand_name if settings.brand_name != _NO_BRAND else ""
+    return named or brand or urlsplit(settings.issuer).hostname or "tokenapp"
 
 
 def moment(now: datetime) -> str:
