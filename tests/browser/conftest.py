@@ -14,6 +14,7 @@ from tests.support.app import ROOT, application, create_user
 from tests.support.axe import source
 from tests.support.chromium import launch
 from tests.support.client import sign_in
+from tests.support.concurrency import wait_until
 from tests.support.firefox import launch_firefox
 from tests.support.mailbox import Mailbox
 from tests.support.programs import find_program
@@ -92,6 +93,7 @@ def _proxy(site: Site) -> Iterator[Proxy]:
 @pytest.fixture
 def proxy(_proxy: Proxy) -> Proxy:
     """Give a proxy in front of the service, in its initial state."""
+    wait_until(lambda: _proxy.pending == 0, what="the requests of the test before")
     _proxy.reset()
     return _proxy
 

@@ -8,7 +8,7 @@ from tests.support.client import Response
 from tests.support.concurrency import wait_until
 from tests.support.proxy import HeldRefresh, Proxy, first, problem, respond
 from tests.support.server import Server
-from tests.support.tabs import EMPTY_STORAGE, STORAGE, open_signed_in_tab, open_tab, state_of
+from tests.support.tabs import EMPTY_STORAGE, STORAGE, hold_timers, open_signed_in_tab, open_tab, state_of
 
 REJECTED = problem(403, "access_token_invalid")
 
@@ -91,6 +91,7 @@ def test_rejections_of_simultaneous_requests_lead_to_one_refresh(
 
 
 def test_tab_waits_for_the_refresh_of_another_tab_and_uses_its_token(proxy: Proxy, context: BrowserContext) -> None:
+    context.add_init_script(hold_timers("delay === 50"))  # the time that other tabs have to respond
     pages = [open_signed_in_tab(proxy, context), open_tab(proxy, context)]
     pages[1].evaluate("client.restore()")
     proxy.intercept = first("/api/protected", *[REJECTED] * 2)

@@ -92,7 +92,7 @@ class Visitor:
     def open(self, shown: str = "#view-sign-in", *, address: str = "") -> None:
         """Open the account page, and wait for its start and for an element.
 
-        While refreshes are held it can not start. `address` is what follows the path.
+        While refreshes are held, the start does not end. `address` is what follows the path.
         """
         self.page.goto(f"{self.url}{address}")
         if not self.holds_refreshes:

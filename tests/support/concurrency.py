@@ -10,7 +10,7 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60, what: str = "the condition") -> None:
     """Wait until `condition` holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -10,13 +10,13 @@ import { isUnreachable, messageFor, setLanguage, text, translate, unreachableMes
 const PATIENCE = 8000;
 const RELOAD_AFTER = 30_000;
 const MINUTE = 60_000;
-const STEPS = ["second", "temporary", "setup"]; // the views in the middle of a sign-in
 
 let client = null;
 let views = [];
 let returnUrl = null;
 let shown = null;
 let opened = null;
+let entered = null;
 let isRestored = false;
 let shownUser = null;
 let loadedAt = 0;
@@ -32,7 +32,7 @@ export async function startPage(clientOfPage, allViews) {
   client = clientOfPage;
   views = allViews.filter(({ name }) => byId(`view-${name}`));
   const callService = (...request) => call(client, ...request);
-  const page = { client, call: callService, attempt, withRecentPassword, reload, setView, leave, goBack };
+  const page = { client, call: callService, attempt, withRecentPassword, reload, setView: enter, leave, goBack };
   page.setLanguage = speak;
   for (const view of views) view.start(page);
   startAgain(client);
@@ -107,17 +107,25 @@ function openView(name, value) {
   return true;
 }
 
+/** Show a view until it is left, or a user is signed in. */
+function enter(name) {
+  entered = name;
+  setView(name);
+}
+
 /** Leave an opened view for the one that belongs to the client's state. */
 async function leave() {
   opened = null;
-  if (!isRestored || STEPS.includes(shown)) setView("loading");
-  if (isRestored) show(null);
-  else await restore();
+  entered = null;
+  if (!isRestored) {
+    setView("loading");
+    await restore();
+  } else show(null);
 }
 
-/** Whether users are in a view that they have opened, or in the middle of a sign-in, which no late response may end. */
+/** Whether users are in a view that they have opened, or in a step of a sign-in, which no late response may end. */
 function isInUse() {
-  return opened === shown || (STEPS.includes(shown) && !client.user);
+  return opened === shown || (entered === shown && !client.user);
 }
 
 /** Show the view for the client's state. `reason` and `error` are those of the last change. */
