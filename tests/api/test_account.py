@@ -16,7 +16,7 @@ from tests.support.app import PASSWORD, application, create_user
 from tests.support.client import Client, Response, sign_in
 from tests.support.concurrency import at_once, repeating, wait_until
 from tokenapp import accounts, db
-from tokenapp.models import AuditEvent
+from tokenapp.models import AuditEvent, User
 
 NEW: Final = "an entirely new one 42"
 WRONG: Final = "not the password at all"
@@ -57,6 +57,14 @@ def test_me_is_the_owner_of_the_token(service: Flask) -> None:
     assert me.keys() == {"id", "username", "createdAt"}
     assert (me["id"], me["username"]) == (user.id, "bob")
     assert datetime.fromisoformat(me["createdAt"]) == user.created_at
+
+
+def test_me_says_that_there_is_no_password(service: Flask) -> None:
+    client = sign_in(service, "bob")
+    assert "hasPassword" not in client.call("GET", "/api/me").json
+    with service.app_context():
+        db.execute_now(sa.update(User).where(User.username == "bob").values(password_hash="", hash_kind=""))
+    assert client.call("GET", "/api/me").json["hasPassword"] is False
 
 
 # Malformed requests

@@ -38,6 +38,7 @@ class Me(msgspec.Struct, rename="camel", omit_defaults=True):
     email: str | None = None
     email_verified_at: datetime | None = None
     locale: str | None = None
+    has_password: Annotated[bool, msgspec.Meta(description="False if only passkeys sign in.")] = True
 
 
 class NewPasswordBody(msgspec.Struct, rename="camel"):
@@ -71,7 +72,15 @@ class AccessResponse(msgspec.Struct, rename="camel"):
 def me(principal: Principal) -> Response:
     """Return the account of the caller."""
     user = accounts.get_active(principal.user_id)
-    known = Me(user.id, user.username, user.created_at, user.email, user.email_verified_at, user.locale)
+    known = Me(
+        user.id,
+        user.username,
+        user.created_at,
+        user.email,
+        user.email_verified_at,
+        user.locale,
+        has_password=user.password_hash != "",
+    )
     return requests.json_response(known)
 
 

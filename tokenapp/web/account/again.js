@@ -46,6 +46,7 @@ export function clearAgain() {
   step = null;
   other = null;
   showOther([]);
+  showPassword(true);
   clearForm(byId("again-form"));
   clearForm(byId("again-second"));
   showForm("again-form");
@@ -65,8 +66,9 @@ async function confirmPassword({ password }) {
 /** Offer the second factors of the account in place of the password, which it may not have. */
 async function offerOther() {
   const user = client.user?.id;
-  const get = (path) => call(client, "GET", `/api/me/${path}`).catch(() => null);
-  const [factors, passkeys] = await Promise.all([get("factors"), byId("again-passkey") && get("passkeys")]);
+  const get = (path) => call(client, "GET", `/api/me${path}`).catch(() => null);
+  const all = [get(""), get("/factors"), byId("again-passkey") && get("/passkeys")];
+  const [me, factors, passkeys] = await Promise.all(all);
   const methods = [];
   if (passkeys?.passkeys.length) methods.push("passkey");
   if (factors?.items.length) methods.push("totp");
@@ -74,6 +76,14 @@ async function offerOther() {
   if (client.user?.id !== user || !byId("again").open) return;
   other = { methods, complete: (method, code) => client.reauthenticate({ method, code }) };
   showOther(methods);
+  if (me?.hasPassword !== false || !methods.length) return;
+  showPassword(false);
+  byId("again-other").querySelector("button:not([hidden])").focus();
+}
+
+function showPassword(isShown) {
+  byId("again-password").closest(".field").hidden = !isShown;
+  byId("again-form").querySelector("[type=submit]").hidden = !isShown;
 }
 
 function showOther(methods) {
