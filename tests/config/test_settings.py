@@ -23,6 +23,14 @@ def test_development_requires_no_settings(tmp_path: Path) -> None:
     assert load(development(PORT="8080"), tmp_path).issuer == "http://localhost:8080"
 
 
+@pytest.mark.parametrize(
+    ("address", "listens"),
+    [("", "127.0.0.1:8080"), ("0.0.0.0", "0.0.0.0:8080"), ("[::]", "[::]:8080"), ("[::]:4000", "[::]:4000")],
+)
+def test_port_of_a_platform_is_used_unless_the_address_has_one(tmp_path: Path, address: str, listens: str) -> None:
+    assert load(development(PORT="8080", TOKENAPP_BIND=address), tmp_path).bind == listens
+
+
 def test_variables_of_other_programs_are_ignored(tmp_path: Path) -> None:
     assert problems_of(production(PATH="/bin", FLASK_DEBUG="1", XTOKENAPP_X="1", TOKENAPPX="1"), tmp_path) == []
 

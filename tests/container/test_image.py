@@ -82,12 +82,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 @contextmanager
-def serving(image: Image, data: Path, **settings: str) -> Iterator[int]:
-    """Run the image's own command; yield the port."""
+def serving(image: Image, data: Path, variable: str = "PORT", value: str = "{port}", **settings: str) -> Iterator[int]:
+    """Run the image's own command with a port in `variable`; yield the port."""
     port = free_port()
+    listening = {variable: value.format(port=port)}
     command = [*image.config["Entrypoint"], *image.config["Cmd"]]
-    full = image.command(data, command, TOKENAPP_BIND=f"0.0.0.0:{port}", **settings)
-    healthy = image.command(data, image.config["Healthcheck"]["Test"][1:], TOKENAPP_BIND=f"0.0.0.0:{port}")
+    full = image.command(data, command, **listening, **settings)
+    healthy = image.command(data, image.config["Healthcheck"]["Test"][1:], **listening)
     with subprocess.Popen(full) as process:
         try:
             wait_until(lambda: subprocess.run(healthy, check=False).returncode == 0, seconds=60, what="health")
@@ -112,6 +113,13 @@ def test_container_migrates_serves_and_is_healthy(
         assert Client(port).send("GET", "/healthz").status == 200
         assert Client(port).send("GET", "/readyz").status == 200
         assert sign_in(port).refresh().status == 200
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("value", ["0.0.0.0:{port}", "[::]:{port}"])
+def test_address_of_the_container_can_have_its_port(value: str, image: Image, tmp_path: Path) -> None:
+    with serving(image, tmp_path, "TOKENAPP_BIND", value, TOKENAPP_ENV="development", SECRET_KEY=SECRET) as port:
+        assert Client(port).send("GET", "/healthz").status == 200
 
 
 @pytest.mark.timeout(900)

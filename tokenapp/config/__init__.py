@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine import URL
 
-from tokenapp.config import checks, environment
+from tokenapp.config import checks, environment, readers
 from tokenapp.config.settings import FILE_SETTINGS, SETTINGS, Setting, Settings
 
 __all__ = [
@@ -65,6 +65,7 @@ def load(environ: Mapping[str, str], instance: Path) -> Settings:
             problems.append(f"{setting.name} {error}")
     env = values.get("env")
     instance = values["instance_path"] = values.get("instance_path") or instance
+    values["bind"] = readers.with_port(values.get("bind", ""), values.get("port", 0))
     if values.get("database_url", "invalid") is None:
         values["database_url"] = _default_database(instance, problems)
     if values.get("issuer", "invalid") is None:

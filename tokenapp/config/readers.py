@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))"
 _MAX_PORT: Final = 65535
 _MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0/96, the IPv4 addresses within IPv6
 _UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -154,14 +155,18 @@ def url_path(raw: str) -> str:
     return _path(f"http://localhost{raw.rstrip('/')}")
 
 
-@_error("must look like 127.0.0.1:3005, [::]:3005 or unix:/run/tokenapp.sock")
+@_error("must look like 0.0.0.0, 127.0.0.1:3005, [::]:3005 or unix:/run/tokenapp.sock")
 def listen(raw: str) -> str:
-    """Read an address that gunicorn listens on; empty for the default."""
-    if raw.startswith("unix:/") and raw.isprintable() and not raw.endswith("/"):
-        return raw
-    if raw:
+    """Read what gunicorn listens on: an address, an address and a port, or a socket."""
+    is_socket = raw.startswith("unix:/") and raw.isprintable() and not raw.endswith("/")
+    if not is_socket and (raw.isdigit() or not re.fullmatch(_HOST, raw)):
         bind(raw)
     return raw
+
+
+def with_port(listens: str, port: int) -> str:
+    """Add `port` to what gunicorn listens on, if that is only an address."""
+    return f"{listens}:{port}" if re.fullmatch(_HOST, listens) else listens
 
 
 @_error("must be an address and a port such as 127.0.0.1:9464 or [::1]:9464")
@@ -169,7 +174,7 @@ def bind(raw: str) -> tuple[str, int] | None:
     """Read an address and a port, or None from an empty text."""
     if not raw:
         return None
-    ipv6, host, port = _match(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", raw).groups()
+    ipv6, host, port = _match(rf"{_HOST}:(\d{{1,5}})", raw).groups()
     return ipv6 or host, _between(1, int(port), _MAX_PORT)
 
 

@@ -62,9 +62,9 @@ class Settings:
     port: int = setting("PORT", "3005", read.whole_number(1, 65535), "Port that gunicorn listens on.")
     bind: str = setting(
         "TOKENAPP_BIND",
-        "",
+        "127.0.0.1",
         read.listen,
-        "Where gunicorn listens, such as `[::]:3005` or `unix:/run/tokenapp.sock`. Default: `127.0.0.1` and `PORT`.",
+        "Where gunicorn listens: an address, at `PORT`; `[::]:3005` with its own; or `unix:/run/tokenapp.sock`.",
     )
     web_concurrency: int = setting("WEB_CONCURRENCY", "2", read.whole_number(1, 256), "Number of worker processes.")
     threads: int = setting("TOKENAPP_THREADS", "4", read.whole_number(1, 256), "Threads per worker process.")

@@ -36,7 +36,7 @@ if _settings.metrics_bind:
 
 
 wsgi_app = "tokenapp.wsgi:app"
-bind = _settings.bind or f"127.0.0.1:{_settings.port}"
+bind = _settings.bind
 worker_class = "tokenapp.server.worker.Worker"
 workers = _settings.web_concurrency
 threads = _settings.threads
