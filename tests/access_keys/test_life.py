@@ -90,6 +90,24 @@ def test_user_has_a_limited_number_of_keys(app: Flask, alice: Client, monkeypatc
     create_key(alice)
 
 
+def test_user_creates_a_limited_number_of_keys_within_an_hour(
+    app: Flask, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenapp.access_keys.lifecycle.MAX_NEW", 3)
+    for _ in range(3):
+        alice.call("DELETE", f"{KEYS}/{create_key(alice)['id']}")
+    response = alice.call("POST", KEYS, payload={"name": "CI"})
+    assert (response.status, response.code) == (429, "too_many_attempts")
+    assert 3000 < int(response.header("Retry-After") or 0) <= 3601
+    create_user(app, "bob")
+    create_key(sign_in(app, "bob"))
+    with app.app_context():
+        oldest = sa.select(sa.func.min(AccessKey.id)).where(AccessKey.revoked_at.is_not(None)).scalar_subquery()
+        earlier = datetime.now(UTC) - timedelta(hours=1)
+        db.execute_now(sa.update(AccessKey).where(AccessKey.id == oldest).values(created_at=earlier))
+    create_key(alice)
+
+
 def test_session_that_was_just_revoked_cannot_create_a_key(app: Flask, alice: Client) -> None:
     claims = claims_of(alice.token or "")
     alice.logout()

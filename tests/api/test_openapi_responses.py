@@ -22,7 +22,7 @@ from tests.support.server import free_port
 from tests.support.service_clients import basic, register
 from tokenapp import access_keys, accounts, db, errors, one_time_tokens, sessions
 from tokenapp.db import execute_now
-from tokenapp.models import Session
+from tokenapp.models import AccessKey, Session
 
 TOO_LARGE: Final = b"x" * (16 * 1024 + 1)
 NEW: Final = "a better pass phrase by far"
@@ -161,8 +161,11 @@ def use_access_keys(app: Flask, username: str) -> tuple[Recorder, Recorder]:
     client.call("DELETE", "/api/me/access-keys/un~known")
     client.call("DELETE", f"/api/me/access-keys/{created['id']}")
     client.send("POST", "/api/token", bearer=created["key"])
-    for _ in range(access_keys.MAX_KEYS + 1):
-        client.call("POST", "/api/me/access-keys", payload={"name": "one of many"})
+    add_keys(app, created["id"])
+    client.call("POST", "/api/me/access-keys", payload={"name": "one of many"})
+    with app.app_context():
+        execute_now(sa.update(AccessKey).values(revoked_at=datetime.now(UTC)))
+    client.call("POST", "/api/me/access-keys", payload={"name": "too many new ones"})
     age_sessions(app, "authenticated_at", timedelta(minutes=16))
     older.refresh(client.cookie)
     older.call("POST", "/api/me/access-keys", payload={"name": "too late"})
@@ -173,6 +176,17 @@ def use_access_keys(app: Flask, username: str) -> tuple[Recorder, Recorder]:
     guessing.send("POST", "/api/revoke", form={"token": access_keys.generate()})
     older.responses += guessing.responses
     return client, older
+
+
+def add_keys(app: Flask, key_id: str) -> None:
+    """Store the most keys that one user can create in an hour and have live."""
+    now = datetime.now(UTC)
+    with app.app_context(), db.writing() as writer:
+        owner = writer.scalars(sa.select(AccessKey.user_id).where(AccessKey.id == key_id)).one()
+        fields = {"user_id": owner, "name": "CI", "scopes": "", "created_at": now}
+        for number in range(access_keys.MAX_NEW):
+            days = timedelta(days=number + 1 + access_keys.MAX_KEYS - access_keys.MAX_NEW)
+            writer.add(AccessKey(id=db.new_id(now), digest=f"{owner}{number}", expires_at=now + days, **fields))
 
 
 def guess_passwords(app: Flask) -> list[Recorder]:

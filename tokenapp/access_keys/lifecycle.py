@@ -13,6 +13,8 @@ from tokenapp.models import AccessKey, User
 from tokenapp.sessions import authorize, revoked_ids
 
 MAX_KEYS: Final = 50
+MAX_NEW: Final = 100  # in an hour: revoked keys are stored until they are pruned
+_HOUR: Final = timedelta(hours=1)
 LIFETIME: Final = timedelta(days=90)
 LONGEST: Final = timedelta(days=365)
 NOTICE: Final = timedelta(days=7)
@@ -60,6 +62,7 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
         errors.AccessTokenInvalid: the session was revoked or has expired, or the user was disabled.
         errors.ReauthenticationRequired: the session has a lower level than the account.
         errors.TooManyAccessKeys
+        errors.TooManyAttempts: the user created too many keys within an hour.
     """
     text = formats.generate()
     created_at = now.replace(microsecond=0)  # so that the key ends with a whole second, like the tokens for it
@@ -73,12 +76,9 @@ def create(user_id: str, sid: str, new: NewKey, now: datetime) -> tuple[AccessKe
         expires_at=created_at + new.lifetime,
         noticed_at=now if new.lifetime <= NOTICE else None,
     )
-    live = sa.select(sa.func.count()).select_from(AccessKey)
-    live = live.where(AccessKey.user_id == user_id, AccessKey.revoked_at.is_(None), AccessKey.expires_at > now)
     with db.writing() as writer:
         authorize(writer, user_id, sid, now)
-        if (writer.scalar(live) or 0) >= MAX_KEYS:
-            raise errors.TooManyAccessKeys
+        _check_number(writer, user_id, now)
         writer.add(key)
         writer.flush()
         audit.record(writer, "access_key_created", now, user_id=user_id, sid=key.id)
@@ -170,6 +170,19 @@ def prune(now: datetime, keep: timedelta) -> None:
     ended = sa.or_(AccessKey.revoked_at < before, AccessKey.expires_at < before)
     db.execute_now(sa.delete(AccessKey).where(ended))
     revoked_ids.prune(before)
+
+
+def _check_number(writer: orm.Session, user_id: str, now: datetime) -> None:
+    """Check that a user, whose row is locked, may have and create one more key."""
+    live = sa.select(sa.func.count()).select_from(AccessKey)
+    live = live.where(AccessKey.user_id == user_id, AccessKey.revoked_at.is_(None), AccessKey.expires_at > now)
+    if (writer.scalar(live) or 0) >= MAX_KEYS:
+        raise errors.TooManyAccessKeys
+    newest = sa.select(AccessKey.created_at).where(AccessKey.user_id == user_id).order_by(AccessKey.id.desc())
+    created_at = writer.scalar(newest.offset(MAX_NEW - 1).limit(1))
+    if created_at is not None and created_at > now - _HOUR:
+        wait = created_at + _HOUR - now
+        raise errors.TooManyAttempts(reason="new access keys", retry_after=int(wait.total_seconds()) + 1)
 
 
 def _revoke_where(writer: orm.Session, which: sa.ColumnElement[bool], reason: Reason, now: datetime) -> Sequence[str]:

@@ -58,7 +58,7 @@ class AccessKeys(msgspec.Struct):
     body=NewAccessKey,
     response=CreatedAccessKey,
     credential="fresh bearer, account's level",
-    errors=(errors.TooManyAccessKeys,),
+    errors=(errors.TooManyAccessKeys, errors.TooManyAttempts),
 )
 def create_access_key(body: NewAccessKey, principal: Principal, now: datetime) -> Response:
     """Create an access key for scripts.
