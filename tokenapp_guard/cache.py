@@ -1,12 +1,12 @@
 """Cache a document of the issuer, and limit how often it is fetched."""
 
 import math
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from tokenapp_guard.fetching import FetchError, check_url, fetch_json
+from tokenapp_guard.locking import Locking
 
 MAX_AGE: Final = 300
 FETCH_INTERVAL: Final = 10.0
@@ -19,7 +19,7 @@ class FetchNeededError(Exception):
     """A document must be fetched, and the caller must not wait."""
 
 
-class Cached(Generic[T]):
+class Cached(Locking, Generic[T]):
     """What `parse` makes of the JSON object at `url`; `what` names it in errors.
 
     Args:
@@ -27,12 +27,12 @@ class Cached(Generic[T]):
     """
 
     def __init__(self, url: str, what: str, parse: Callable[[Any], T]) -> None:
+        super().__init__()
         check_url(url)
         self._url, self._what, self._parse = url, what, parse
         self._value: T | None = None
         self._fresh_until = self._next_fetch = self._fetched_at = -math.inf
         self._fault: Exception | None = None
-        self._lock = threading.Lock()
 
     def get(self, suffices: Callable[[T], bool], *, fetch: bool = True) -> T | None:
         """Return the value, which is fetched if it is stale or does not suffice.

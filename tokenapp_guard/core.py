@@ -2,7 +2,6 @@
 
 import logging
 import re
-import threading
 import time
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from tokenapp_guard.errors import AccessError
 from tokenapp_guard.feed import Feed
 from tokenapp_guard.fetching import FetchError
 from tokenapp_guard.issuer import JWKS, Lifetime
+from tokenapp_guard.locking import Locking
 from tokenapp_guard.principal import Principal
 
 CLOCK_LEEWAY: Final = 60
@@ -26,7 +26,7 @@ class _RejectedError(Exception):
     """The token is invalid, for a reason that is logged."""
 
 
-class Verifier:
+class Verifier(Locking):
     """Verifies access tokens that `issuer` signed for `audience`.
 
     Args:
@@ -51,12 +51,12 @@ class Verifier:
         feed_interval: float = 1.0,
         feed_patience: float = 10.0,
     ) -> None:
+        super().__init__()
         self._issuer = issuer.rstrip("/")
         self._audience = audience
         self._max_lifetime = max_lifetime
         self._keys, self._published = JWKS(self._issuer), Lifetime(self._issuer)
         self._logged_at: dict[str, float] = {}
-        self._log_lock = threading.Lock()
         self._feed: Feed | None = None
         if bool(client_id) != bool(client_secret):
             raise ValueError("client_id and client_secret belong together")
@@ -159,7 +159,7 @@ class Verifier:
     def _warn(self, reason: str, cause: object = None) -> None:
         """Log `reason`, unless it was logged within the last minute."""
         now = time.monotonic()
-        with self._log_lock:
+        with self._lock:
             if now - self._logged_at.get(reason, -LOG_INTERVAL) < LOG_INTERVAL:
                 return
             self._logged_at[reason] = now

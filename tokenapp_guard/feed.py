@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from tokenapp_guard.cache import FetchNeededError
 from tokenapp_guard.fetching import FetchError, fetch_json
+from tokenapp_guard.locking import Locking
 
 
-class Feed:
+class Feed(Locking):
     """The ids of sessions, access keys and sets of roles that were recently revoked.
 
     An id is kept for `keep` seconds: its last token has then expired. While that time cannot be determined, all ids
@@ -28,6 +29,7 @@ class Feed:
         patience: float,
         keep: Callable[[], float],
     ) -> None:
+        super().__init__()
         credentials = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
         self._headers = {"Authorization": f"Basic {credentials}"}
         self._url = f"{issuer}/api/revocations"
@@ -38,7 +40,6 @@ class Feed:
         self._read_at: float | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._lock = threading.Lock()
 
     def is_revoked(self, *ids: str | None, fetch: bool = True) -> bool:
         """Return whether one of `ids` was revoked.

@@ -14,7 +14,7 @@ OPTIONS = {"issuer": "https://login.example.com", "audience": "tokenapp-api"}
 
 
 async def view(_request: Any) -> Any:
-    raise NotImplementedError
+    raise AssertionError("a request without a valid token must not reach the view")
 
 
 class Urls:

@@ -1,15 +1,46 @@
 """The guard's HTTP requests to the service."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 
 import pytest
 
+from tests.support.app import ROOT
 from tests.support.guarded import stub_server
 from tokenapp_guard import Guard
 from tokenapp_guard.fetching import FetchError, fetch_json
+
+# A thread fetches, and holds its lock until there is a response. In the child no thread would release it.
+FORKING = """
+import os, signal, socket, sys, threading
+from tokenapp_guard.feed import Feed
+from tokenapp_guard.fetching import FetchError
+from tokenapp_guard.issuer import JWKS
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    feed = Feed(address, "id", "secret", interval=3600, patience=60, keep=lambda: 60)
+    fetch = {"feed": lambda: feed.is_revoked("any"), "keys": lambda keys=JWKS(address): keys.find("any")}[sys.argv[1]]
+    threading.Thread(target=fetch, daemon=True).start()
+    connection, _ = listener.accept()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    try:
+        fetch()
+    except FetchError:
+        os._exit(0)
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+
+
+@pytest.mark.parametrize("what", ["feed", "keys"])
+def test_process_that_is_forked_during_a_fetch_fetches_by_itself(what: str) -> None:
+    command = [sys.executable, "-c", FORKING, what]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize(
