@@ -1,6 +1,8 @@
 """The texts of the account page, in the language of the browser."""
 
+import json
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Final
 
@@ -8,12 +10,35 @@ import pytest
 from flask import Flask
 
 from tests.support.client import Client
+from tests.support.programs import find_program
 from tokenapp.api.account_page import FOLDER, LANGUAGES, RIGHT_TO_LEFT, read_texts
 
 # Texts whose names the scripts compose: by error code, by field, and by view.
 COMPOSED: Final = ("errors", "empty", "fields")
 COMPOSED_NAMES: Final = ("sure", "sureHint", "submit", "signed-out", "session-ended", "language")
 SAME_IN_ALL: Final = {"page.language"}
+# The names of the user's languages, and how the page writes a day. Some browsers name what they themselves reject.
+DAYS: Final = {
+    '["de-AT", "en-GB"]': "31 Dec 2026",
+    '["de-AT"]': "Dec 31, 2026",
+    '["en-US@posix"]': "Dec 31, 2026",
+    "[null]": "Dec 31, 2026",
+    "undefined": "Dec 31, 2026",
+}
+FORMAT_DAYS: Final = """
+    globalThis.document = {
+        documentElement: { lang: "en" },
+        body: { dataset: { languages: "en", rtl: "" } },
+        getElementById: () => ({ textContent: "{}" }),
+    };
+    const found = [];
+    for (const languages of [LANGUAGES]) {
+        Object.defineProperty(globalThis, "navigator", { value: { languages }, configurable: true });
+        const { formatDay } = await import(`MODULE?${found.length}`);
+        found.push(formatDay(new Date(2026, 11, 31)));
+    }
+    console.log(JSON.stringify(found));
+"""
 
 
 def keyed(language: str) -> dict[str, str]:
@@ -88,3 +113,11 @@ def test_no_text_is_missing_in_the_page(shared_app: Flask) -> None:
         assert empty == []
         labelled: Iterator[str] = (tag for tag in re.findall(r"<[^<>]*data-label=[^<>]*>", page))
         assert [tag for tag in labelled if 'aria-label="' not in tag or 'aria-label=""' in tag] == []
+
+
+def test_dates_are_written_whatever_the_browser_says_about_its_languages() -> None:
+    module = (FOLDER / "texts.js").as_uri()
+    script = FORMAT_DAYS.replace("LANGUAGES", ", ".join(DAYS)).replace("MODULE", module)
+    command = [find_program("node"), "--no-warnings", "--input-type=module", "--eval", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == list(DAYS.values())

@@ -11,6 +11,7 @@ from tests.support.programs import find_program
 
 MODULE = ROOT / "tokenapp/web/client/tokenapp.js"
 PAGE = "globalThis.location = new URL('https://app.example.com/page?a=b#c');"
+FRAME = "globalThis.location = new URL('about:blank');"
 WRONG = {
     "without a page": ("undefined", "give baseUrl"),
     "without a base": ("{ origins: [] }", "give baseUrl"),
@@ -29,6 +30,9 @@ WRONG = {
     "relative origin": ("{ baseUrl, origins: ['/api'] }", "origins"),
     "refresh": ("{ baseUrl, refresh: 'never' }", "when-used"),
     "misspelt option": ("{ baseURL: baseUrl }", "baseURL"),
+    "text in place of options": ("baseUrl", "needs an object"),
+    "URL in place of options": ("new URL(baseUrl)", "needs an object"),
+    "null in place of options": ("null", "needs an object"),
 }
 BASES = {
     "https://login.example.com": "https://login.example.com",
@@ -38,12 +42,29 @@ BASES = {
     "HTTP://LOCALHOST:4150": "http://localhost:4150",
     "http://[::1]:4150/a/b": "http://[::1]:4150/a/b",
 }
+# Where the module was loaded from, and the service that it belongs to.
+SOURCES = {
+    "https://login.example.com/static/tokenapp.js": "https://login.example.com",
+    "https://example.com/auth/static/tokenapp-0.2.0.js": "https://example.com/auth",
+    "https://login.example.com/static/tokenapp.js?v=1": "https://login.example.com",
+    "https://login.example.com/static/tokenapp-0.2.0.js#a": "https://login.example.com",
+    "https://cdn.example.com/assets/tokenapp.js": "https://app.example.com",
+    "https://cdn.example.com/static/tokenapp.js.map": "https://app.example.com",
+    "https://cdn.example.com/app.js?from=/static/tokenapp.js": "https://app.example.com",
+}
 
 
 def run(script: str) -> Any:
     """Run a module with Node, and return what it prints as JSON."""
     code = f"import {{ createClient }} from '{MODULE.as_uri()}'; {script}"
-    command = [find_program("node"), "--input-type=module", "--eval", code]
+    command = [
+        find_program("node"),
+        "--experimental-vm-modules",
+        "--no-warnings",
+        "--input-type=module",
+        "--eval",
+        code,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(done.stdout)
 
@@ -84,9 +105,30 @@ def test_base_is_the_origin_of_the_page() -> None:
     assert run(PAGE + script) == [origin, origin, f"{origin}/auth"]
 
 
+def test_base_is_the_service_that_served_the_module() -> None:
+    script = f"""
+        import {{ readFileSync }} from "node:fs";
+        import vm from "node:vm";
+        const source = readFileSync(new URL("{MODULE.as_uri()}"), "utf8");
+        const baseFor = async url => {{
+            const module = new vm.SourceTextModule(source, {{ initializeImportMeta: meta => {{ meta.url = url; }} }});
+            await module.link(() => null);
+            await module.evaluate();
+            return module.namespace.createClient().baseUrl;
+        }};
+        console.log(JSON.stringify(await Promise.all({json.dumps(list(SOURCES))}.map(baseFor))));"""
+    assert run(PAGE + script) == list(SOURCES.values())
+
+
 def test_page_without_an_origin_needs_a_base() -> None:
-    (message,) = messages("{}", before="globalThis.location = new URL('about:blank');")
+    (message,) = messages("{}", before=FRAME)
     assert "give baseUrl" in message
+
+
+def test_page_without_an_origin_can_give_a_base() -> None:
+    script = """const origins = ['https://api.example.com'];
+        console.log(JSON.stringify(createClient({ baseUrl: 'https://login.example.com', origins }).baseUrl));"""
+    assert run(FRAME + script) == "https://login.example.com"
 
 
 def test_server_that_renders_pages_has_no_user() -> None:

@@ -1,5 +1,6 @@
 /* Texts for users in the language of the page: times, durations and error messages. */
 
+const TIMEOUT = 8000;
 const root = document.documentElement;
 const original = { language: root.lang, texts: JSON.parse(document.getElementById("texts").textContent) };
 const { languages, rtl } = document.body.dataset;
@@ -88,15 +89,23 @@ export function unreachableMessage({ status } = {}) {
 }
 
 async function load(language) {
-  const response = await fetch(new URL(`texts-${language}.json`, import.meta.url));
+  const signal = AbortSignal.timeout(TIMEOUT);
+  const response = await fetch(new URL(`texts-${language}.json`, import.meta.url), { signal });
   if (!response.ok) throw new Error(`status ${response.status}`);
   return response.json();
 }
 
 /** Return the formats of a language, as the browser's user has them if it is among theirs: 31.12.2026 or 2026-12-31. */
 function formatsOf(language) {
-  const preferred = navigator.languages?.find((each) => each.toLowerCase().split("-")[0] === language);
-  const locale = preferred ?? language;
+  try {
+    const preferred = navigator.languages.find((each) => each.toLowerCase().split("-")[0] === language);
+    return formatsFor(preferred ?? language);
+  } catch {
+    return formatsFor(language); // there is no list, or it has a name that the browser itself rejects: `en-US@posix`
+  }
+}
+
+function formatsFor(locale) {
   return {
     full: new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "short" }),
     day: new Intl.DateTimeFormat(locale, { dateStyle: "medium" }),

@@ -11,6 +11,8 @@ export const VERSION = "0.2.0";
 const REQUEST_TIMEOUT = 8000;
 const LOCK_TIMEOUT = 3000; // a suspended tab may hold the lock for hours
 const TAB_TIMEOUT = 50;
+const DRAIN_TIMEOUT = 2000;
+const REFRESH_PATIENCE = 5000;
 const MAX_ATTEMPTS = 5;
 const FIRST_DELAY = 250;
 const MAX_DELAY = 8000; // short enough to retry within the grace period after a response was lost
@@ -77,6 +79,7 @@ class Client {
   #channel;
   #lifetime = new AbortController();
   #listeners = new Set();
+  #changes = [];
   #token = null;
   #user = null;
   #state = "unknown";
@@ -234,7 +237,7 @@ class Client {
     const next = own(await abortable(replacement, request.signal));
     if (!next) return first;
     // Until it is read, it holds its connection, and may count against the browser's limit for keepalive.
-    await drain(first.clone());
+    await Promise.race([drain(first.clone()), sleep(DRAIN_TIMEOUT)]);
     const second = await send(spare, next).catch((error) => {
       if (request.signal.aborted) throw error;
       return null; // the browser cannot send this body again
@@ -247,6 +250,7 @@ class Client {
 
   /** Call `listener(change)` at each change, in any tab. Returns a function that removes the listener. */
   onChange(listener) {
+    if (typeof listener !== "function") throw new TypeError("onChange needs a function.");
     const entry = (change) => listener(change);
     if (!this.#isClosed) this.#listeners.add(entry);
     return () => {
@@ -348,12 +352,15 @@ class Client {
   async #currentToken() {
     if (this.#state === "signed-out" || isUsable(this.#token)) return this.#token;
     this.#isUsed = true;
+    const remaining = () => (this.#token?.expires ?? 0) - Date.now();
+    // A valid token is better than a long wait for a service that does not respond.
+    const patience = remaining() > 2 * REFRESH_PATIENCE ? [sleep(REFRESH_PATIENCE)] : [];
     try {
-      return await this.#refresh();
+      await Promise.race([this.#refresh(), ...patience]);
     } catch (error) {
-      if (this.#token && Date.now() < this.#token.expires) return this.#token;
-      throw error;
+      if (remaining() <= 0) throw error;
     }
+    return this.#token;
   }
 
   /** Return a token that replaces a rejected one, or null if there is none. */
@@ -448,10 +455,15 @@ class Client {
   async #causeOfEnd(error) {
     const token = this.#token;
     if (!token?.isNew || error.code !== COOKIE_MISSING) return error;
+    return (await this.#isLive(token.value)) ? this.#rejectCookie(token, error) : error;
+  }
+
+  /** Whether the service lists the session of a token. */
+  async #isLive(bearer) {
     const accepts = (response, body) => response.ok && Array.isArray(body.items);
-    const request = this.#request("/api/sessions", { method: "GET", bearer: token.value, accepts });
+    const request = this.#request("/api/sessions?limit=200", { method: "GET", bearer, accepts });
     const { items } = await request.catch(() => ({ items: [] }));
-    return items.some((session) => session.current) ? this.#rejectCookie(token, error) : error;
+    return items.some((session) => session.current);
   }
 
   /** Revoke a session that the browser has no cookie of, and return the error for it. */
@@ -565,10 +577,22 @@ class Client {
     return Math.max(Date.now(), this.#epoch + 1);
   }
 
+  /** Call the listeners. If one of them causes the next change, all of them get this one first. */
   #emit(reason, details = {}) {
+    this.#changes.push({ user: this.#user, reason, ...details });
+    if (this.#changes.length > 1) return;
+    try {
+      for (const change of this.#changes) this.#deliver(change);
+    } finally {
+      this.#changes = [];
+    }
+  }
+
+  #deliver(change) {
     for (const listener of [...this.#listeners]) {
+      if (!this.#listeners.has(listener)) continue; // another listener has just removed it, or closed the client
       try {
-        listener({ user: this.#user, reason, ...details });
+        listener(change);
       } catch (error) {
         if (globalThis.reportError) reportError(error);
         else console.error(error);
@@ -620,8 +644,10 @@ class Client {
   /** Do `work` while no refresh is in progress, whose response would overwrite the cookie that `work` gets. */
   async #withoutRefresh(work) {
     await Promise.race([this.#refreshing?.catch(() => null), sleep(this.#refreshing ? LOCK_TIMEOUT : 0)]);
-    this.#lifetime.signal.throwIfAborted();
-    return this.#withLock(work);
+    return this.#withLock(async () => {
+      this.#lifetime.signal.throwIfAborted();
+      return work();
+    });
   }
 
   /** Do `work` once: under the lock that all tabs share, or without it if the lock is refused or not free in time. */
@@ -630,7 +656,8 @@ class Client {
     const begin = () => (result ??= work());
     try {
       const signal = AbortSignal.timeout(LOCK_TIMEOUT);
-      await globalThis.navigator?.locks?.request(this.#sharedName, { signal }, begin);
+      const request = globalThis.navigator?.locks?.request(this.#sharedName, { signal }, begin);
+      await abortable(request, signal); // even if the browser ignores the signal
       this.#isLockDenied = false;
     } catch (error) {
       // If it is an error of the work, the result rejects with it.
@@ -728,9 +755,10 @@ class Client {
       });
     try {
       // Browsers refuse such requests at once when other scripts have too many of them in progress.
-      const response = await attempt(failure?.code !== "network_error").catch((error) => {
-        // Not for a session that exists: the first request may have replaced it, and only its response was lost.
-        if (!body || bearer || error.name !== "TypeError") throw error;
+      const response = await attempt(failure?.code !== "network_error").catch(async (error) => {
+        if (!body || this.#isClosed || error.name !== "TypeError") throw error;
+        // The first request may have replaced the session, and only its response was lost.
+        if (bearer && !(await this.#isLive(bearer))) throw error;
         return attempt(false);
       });
       return await readBody(response, accepts);
@@ -741,7 +769,11 @@ class Client {
 }
 
 /** Check the options at once, so that a mistake is not found at the first request. */
-function parseOptions({ baseUrl, origins = [], refresh = "auto", ...others }) {
+function parseOptions(options) {
+  if (Object.prototype.toString.call(options) !== "[object Object]") {
+    throw new TypeError('createClient needs an object, such as { baseUrl: "https://login.example.com" }.');
+  }
+  const { baseUrl, origins = [], refresh = "auto", ...others } = options;
   const unknown = Object.keys(others);
   if (unknown.length) throw new TypeError(`Unknown option ${unknown[0]}: the options are ${OPTIONS.join(", ")}.`);
   if (refresh !== "auto" && refresh !== "when-used") throw new TypeError('refresh must be "auto" or "when-used".');
@@ -758,20 +790,25 @@ function parseOptions({ baseUrl, origins = [], refresh = "auto", ...others }) {
 /** Return the URL of the service that served this module as BASE/static/tokenapp.js. A copy of the module, or a bundle,
     belongs to a service on the origin of the page. */
 function defaultBaseUrl() {
-  const served = /^(https?:.*)\/static\/tokenapp(-[\d.]+)?\.js$/.exec(import.meta.url);
-  const base = served ? served[1] : globalThis.location?.origin;
-  if (base && base !== "null") return base;
+  const served = /^(https?:[^?#]*)\/static\/tokenapp(-[\d.]+)?\.js(?![^?#])/.exec(import.meta.url);
+  const base = served ? served[1] : pageOrigin();
+  if (base) return base;
   throw new TypeError(
     'Without a page, give baseUrl, the URL of the service: createClient({ baseUrl: "https://login.example.com" }).',
   );
 }
 
+/** Return the origin of the page, if it has one: sandboxed frames and `about:blank` have none. */
+function pageOrigin() {
+  const origin = globalThis.location?.origin;
+  return origin === "null" ? undefined : origin;
+}
+
 /** Parse a URL of http or https. A path that begins with a slash is one of the page's own origin. */
 function parseUrl(option, value) {
   const text = String(value);
-  const page = globalThis.location?.origin;
   try {
-    const url = new URL(text, page);
+    const url = new URL(text, pageOrigin());
     if (/^(https?:\/\/|\/)/i.test(text) && /^https?:$/.test(url.protocol) && !url.username && !url.password) return url;
   } catch {
     // It is not a URL at all.
@@ -858,7 +895,7 @@ function abortable(promise, signal) {
     const abort = () => reject(signal.reason);
     if (signal.aborted) abort();
     signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    Promise.resolve(promise).then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
 }
 
@@ -867,9 +904,13 @@ function send(request, token) {
   return fetch(request);
 }
 
+function isJson(response) {
+  return /[/+]json\b/.test(response.headers.get("Content-Type") ?? "");
+}
+
 async function readJson(response) {
   const text = await response.text();
-  if (!/[/+]json\b/.test(response.headers.get("Content-Type") ?? "")) return {};
+  if (!isJson(response)) return {};
   try {
     return JSON.parse(text) ?? {};
   } catch {
@@ -930,7 +971,8 @@ function parseRetryAfter(text) {
 async function rejectsToken(response) {
   if (response.status !== 401 && response.status !== 403) return false;
   if (/\berror="?invalid_token\b/i.test(response.headers.get("WWW-Authenticate") ?? "")) return true;
-  return (await readJson(response.clone())).code === "access_token_invalid";
+  // Other bodies may have no end, such as a stream of events.
+  return isJson(response) && (await readJson(response.clone())).code === "access_token_invalid";
 }
 
 /** Build a token from a response to a request sent at `since`. It expires by this machine's clock only. */
