@@ -11,6 +11,7 @@ from weakref import WeakSet
 from flask import Flask
 
 from tokenapp import accounts, create_app
+from tokenapp.cli.database import use_migrations
 from tokenapp.db import db
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +59,9 @@ _old_apps: WeakSet[Flask] = WeakSet()
 
 
 def make_app(database_url: str, **settings: str) -> Flask:
-    """Make the application in this process, on that database."""
+    """Make the application in this process, on that database, with its migrations."""
     app = create_app({**SETTINGS, "DATABASE_URL": database_url, **settings})
+    use_migrations(app)
     _new_apps.append(app)
     return app
 

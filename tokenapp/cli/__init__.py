@@ -2,14 +2,12 @@
 
 import sys
 from copy import copy
-from pathlib import Path
 
 import click
 from click.core import ParameterSource
 from flask import Flask
-from flask_migrate import Migrate
 
-from tokenapp import config, create_app, db
+from tokenapp import config, create_app
 from tokenapp.cli import access_keys, clients, database, doctor, events, keys, mail, serve, sessions, users, version
 from tokenapp.config import env_files
 
@@ -21,8 +19,7 @@ COMMANDS = (
 
 
 def init_app(app: Flask) -> None:
-    """Add the commands to the ``flask`` command of `app`, Flask-Migrate's among them."""
-    Migrate(app, db.db, directory=str(Path(__file__).parents[1] / "migrations"))
+    """Add the commands to the ``flask`` command of `app`."""
     for command in (*COMMANDS, version.version):
         app.cli.add_command(command)
 
@@ -53,7 +50,9 @@ def _without_action(command: click.Command, fault: str) -> click.Command:
     """Return a command with the help of `command` that only ends with the error."""
     copied = copy(command)
     if isinstance(copied, click.Group):
-        copied.commands = {name: _without_action(each, fault) for name, each in copied.commands.items()}
+        ctx = click.Context(copied)
+        found = ((name, copied.get_command(ctx, name)) for name in copied.list_commands(ctx))
+        copied.commands = {name: _without_action(each, fault) for name, each in found if each}
     else:
         copied.callback = lambda **_: sys.exit(fault)
     return copied

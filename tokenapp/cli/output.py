@@ -12,11 +12,6 @@ from typing import Any, Final, TextIO
 
 import click
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 _INVISIBLE_CATEGORIES: Final = ("C", "Zl", "Zp")
 # The columns of a table, each with the fields that are stacked in its cells.
@@ -74,8 +69,13 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 
     The value of the context is the function that advances the bar.
     """
-    shown = is_terminal(sys.stderr)
-    with Progress(console=Console(file=sys.stderr), transient=True, disable=not shown) as bar:
+    if not is_terminal(sys.stderr):
+        yield lambda _steps: None
+        return
+    from rich.console import Console  # noqa: PLC0415 -- only for terminals
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda steps: bar.advance(task, steps)
 
@@ -126,6 +126,11 @@ def _show_table(records: Iterable[msgspec.Struct], layout: Layout) -> None:
 
     Ids, kinds and the parts of a time are not broken: a part of an id is useless.
     """
+    from rich import box  # noqa: PLC0415 -- only for terminals
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     rows = [[_stacked(record, names) for names in layout] for record in records]
     titles = [[_title(name) for name in names] for names in layout]
     wanted = [max(map(len, chain(*column))) for column in zip(titles, *rows, strict=True)]
