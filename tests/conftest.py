@@ -1,5 +1,6 @@
 """Fixtures: databases, and the application in this process or under gunicorn."""
 
+import gc
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from tokenapp.db import db
 Databases = Callable[[str], str]
 Servers = Callable[..., Server]
 
+# Until the tests are collected: a fifth of the CPU time of importing them all.
+gc.disable()
 # Background jobs of a shell ignore SIGINT. The processes that the tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -57,6 +60,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if _is_slow(item)]
         items[:] = [item for item in items if item not in set(slow)]
         config.hook.pytest_deselected(items=slow)
+
+
+def pytest_collection_finish() -> None:
+    """Make the garbage collector look at what the tests leave, and not as often.
+
+    By default it takes a quarter of the CPU time of the tests in this process: it also looks at all modules, and each
+    application has 20,000 objects.
+    """
+    gc.freeze()
+    gc.set_threshold(5000)
+    gc.enable()
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 from flask import Flask
+from werkzeug.routing import Rule
 
 from tokenapp import accounts, create_app
 from tokenapp.cli.database import use_migrations
@@ -54,6 +56,22 @@ def environment(**settings: str) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), **SETTINGS, **settings}
 
 
+_builders: dict[Any, Any] = {}
+_compile_builder: Any = Rule._compile_builder
+
+
+def _builder(rule: Any, append_unknown: bool = True) -> Any:  # noqa: FBT001, FBT002 -- werkzeug's signature
+    """Return the function by which werkzeug builds the URL of a route.
+
+    Compiling it takes half of the time of `make_app`, and it is the same function in each application.
+    """
+    key = (rule.rule, tuple(rule._trace), append_unknown, repr(rule.defaults))
+    if key not in _builders:
+        _builders[key] = _compile_builder(rule, append_unknown)
+    return _builders[key]
+
+
+Rule._compile_builder = _builder  # type: ignore[assignment, method-assign]
 _new_apps: list[Flask] = []
 _old_apps: WeakSet[Flask] = WeakSet()
 
