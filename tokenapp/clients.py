@@ -10,6 +10,7 @@ from typing import Final, get_args
 import sqlalchemy as sa
 
 from tokenapp import audit, db, errors
+from tokenapp.db import last_use
 from tokenapp.models import Client, Right
 
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
@@ -101,7 +102,7 @@ def authenticate(client_id: str, secret: str, right: Right, now: datetime) -> No
         raise errors.InvalidClient
     if right not in client.rights.split():
         raise errors.ClientNotAllowed
-    _note_use(client, now)
+    last_use.note(Client, client, now)
 
 
 def _is_secret_of(client: Client | None, secret: str, now: datetime) -> bool:
@@ -112,22 +113,6 @@ def _is_secret_of(client: Client | None, secret: str, now: datetime) -> bool:
     if client is None or client.previous_secret_hash is None or client.previous_secret_until is None:
         return False
     return now < client.previous_secret_until and hmac.compare_digest(client.previous_secret_hash, digest)
-
-
-def _note_use(client: Client, now: datetime) -> None:
-    """Store the minute in which a client was last used, with one write per minute.
-
-    A database that only reads does not fail the request, which itself changes nothing.
-    """
-    minute = now.replace(second=0, microsecond=0)
-    if client.last_used_at is not None and client.last_used_at >= minute:
-        return
-    older = sa.or_(Client.last_used_at.is_(None), Client.last_used_at < minute)
-    try:
-        db.execute_now(sa.update(Client).where(Client.id == client.id, older).values(last_used_at=minute))
-    except Exception as error:
-        if not db.is_fault(error):
-            raise
 
 
 def _digest(secret: str) -> str:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
 from tokenapp import db, errors
 from tokenapp.access_keys import formats
+from tokenapp.db import last_use
 from tokenapp.models import AccessKey, User
 from tokenapp.sessions import revocation_list
 from tokenapp.throttle import unknown_keys
@@ -117,7 +118,7 @@ def _read(text: str, client: str | None, now: datetime) -> Holder:
     row = rows[0]
     ended = row.revoked_reason or ("user_disabled" if row.disabled_at is not None else None)
     if ended is None and now < row.expires_at:
-        _note_use(row, now)
+        last_use.note(AccessKey, row, now)
     return Holder(
         row.id,
         row.user_id,
@@ -137,19 +138,3 @@ def _usable(holder: Holder, now: datetime) -> Holder:
     if now >= holder.expires_at:
         raise errors.AccessKeyInvalid(reason="access key expired", sid=holder.key_id)
     return holder
-
-
-def _note_use(row: Any, now: datetime) -> None:
-    """Store the minute in which a key was last used, with one write per minute.
-
-    A database that only reads does not fail the request, which itself changes nothing.
-    """
-    minute = now.replace(second=0, microsecond=0)
-    if row.last_used_at is not None and row.last_used_at >= minute:
-        return
-    older = sa.or_(AccessKey.last_used_at.is_(None), AccessKey.last_used_at < minute)
-    try:
-        db.execute_now(sa.update(AccessKey).where(AccessKey.id == row.id, older).values(last_used_at=minute))
-    except Exception as error:
-        if not db.is_fault(error):
-            raise
