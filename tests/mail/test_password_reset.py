@@ -10,12 +10,13 @@ from flask import Flask
 from tests.mail.conftest import register
 from tests.support import security_keys
 from tests.support.access_keys import create_key, exchange
-from tests.support.app import PASSWORD
+from tests.support.app import PASSWORD, application
 from tests.support.authenticator import enrol, pending_of, second_step
 from tests.support.client import Client, Response, sign_in
 from tests.support.commandline import NEW_PASSWORD, can_sign_in, run
 from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver, text_of
+from tests.support.service_clients import register as register_service
 from tokenapp import accounts, db
 from tokenapp.models import User
 
@@ -161,6 +162,25 @@ def test_reset_revokes_access_keys_and_their_tokens(app: Flask, mailbox: Mailbox
     assert complete(app, token_for(app, mailbox)).status == 204
     assert Client(app).send("POST", "/api/token", bearer=key).status == 403
     wait_until(lambda: Client(app).protected(token).status == 403, what="the end of the token")
+
+
+def test_tokens_are_rejected_when_the_revocation_delay_has_passed(
+    app: Flask, database_url: str, mailbox: Mailbox, alice: Client
+) -> None:
+    key, link = create_key(alice), token_for(app, mailbox)
+    tokens = [alice.token, exchange(app, key["key"])]
+    service, delay = register_service(app), app.config["TOKENAPP"].revocation_delay
+    with (
+        time_machine.travel(datetime.now(UTC), tick=False) as clock,
+        application(database_url, TOKENAPP_SMTP_URL=mailbox.url) as another,
+    ):
+        processes = [Client(app), Client(another)]
+        assert {each.protected(token).status for each in processes for token in tokens} == {200}
+        assert complete(app, link).status == 204
+        listed = {item["sid"] for item in service.feed().json["items"]}
+        clock.shift(delay)
+        assert {each.protected(token).status for each in processes for token in tokens} == {403}
+    assert listed == {alice.sid, key["id"]}, "services that follow the feed learn it at their next read"
 
 
 def test_reset_is_an_audit_event_without_the_token(app: Flask, mailbox: Mailbox, alice: Client) -> None:
