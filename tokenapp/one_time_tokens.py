@@ -16,7 +16,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tokenapp import db, errors
-from tokenapp.models import OneTimeToken
+from tokenapp.models import OneTimeToken, User
 
 Purpose = Literal["registration", "invitation", "reset", "address", "undo"]
 LIFETIMES: Final[Mapping[Purpose, timedelta]] = {
@@ -72,11 +72,14 @@ def check(token: str, *purposes: Purpose, now: datetime) -> Binding:
 def redeem(writer: orm.Session, token: str, *purposes: Purpose, now: datetime) -> Binding:
     """Use a token up, in the transaction of what it is exchanged for.
 
-    One conditional UPDATE decides which of several redemptions succeeds.
+    One conditional UPDATE decides which of several redemptions succeeds. The user of the token is locked before it, as
+    everywhere: a change of the user, which ends its tokens, locks in the same order.
 
     Raises:
         errors.LinkInvalid: as `check` does.
     """
+    owner = sa.select(User.id).join(OneTimeToken, OneTimeToken.user_id == User.id)
+    writer.connection().execute(owner.where(*_live(token, purposes, now)).with_for_update(of=User))
     using = sa.update(OneTimeToken).where(*_live(token, purposes, now)).values(used_at=now).returning(*_COLUMNS)
     row = writer.connection().execute(using).first()
     if row is None:

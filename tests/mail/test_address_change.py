@@ -1,8 +1,10 @@
 """A new address is proven first, and the previous one can undo the change."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 import time_machine
 from flask import Flask
 
@@ -10,8 +12,10 @@ from tests.mail.conftest import register
 from tests.support.app import PASSWORD
 from tests.support.client import Client, Response
 from tests.support.commandline import NEW_PASSWORD, can_sign_in
+from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver
-from tokenapp import address_change, errors, sessions
+from tokenapp import address_change, db, errors, sessions
+from tokenapp.models import OneTimeToken, User
 
 OLD, NEW = "alice@example.com", "alice@example.org"
 
@@ -125,6 +129,19 @@ def test_change_is_not_asked_for_in_a_session_that_was_just_revoked(
             address_change.request(user_id, alice.sid, NEW, "client", now)
     assert deliver(app) == 0
     del mailbox
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_link_that_waits_for_its_user_holds_no_lock_on_its_token(app: Flask, mailbox: Mailbox, alice: Client) -> None:
+    change(app, mailbox, alice)
+    token = mailbox.token("undo")
+    with app.app_context(), db.current().engine.connect() as other, ThreadPoolExecutor(1) as pool, other.begin():
+        other.execute(sa.select(User.id).with_for_update())  # as a change of the password does first
+        undo = pool.submit(post, app, "email-change/undo", token=token)
+        waiting = sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")
+        wait_until(lambda: bool(other.execute(waiting).all()) or undo.done(), seconds=60)
+        free = sa.select(OneTimeToken.purpose).where(OneTimeToken.purpose == "undo").with_for_update(skip_locked=True)
+        assert other.execute(free).all(), "each would wait for the other"
 
 
 @pytest.mark.parametrize(("days", "status"), [(6, 204), (8, 400)])
