@@ -21,6 +21,7 @@ BROWSER: Final = """
     AbortSignal.timeout = delay => timeout(delay === 3000 ? delay / 20 : delay);
     globalThis.setTimeout = (work, delay) => start(work, delay / 20);
     delete globalThis.BroadcastChannel;
+    globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
     const setLocks = request => Object.defineProperty(globalThis, "navigator",
         { value: { locks: request && { request } }, configurable: true });
     let cookie = "", sent, intercept;
@@ -34,6 +35,11 @@ BROWSER: Final = """
         const response = await send(request);
         cookie = response.headers.getSetCookie()[0]?.split(";")[0] ?? cookie;
         return response;
+    };
+    const { now } = Date;
+    const at = async (ahead, work) => {
+        Date.now = () => now() + ahead;
+        try { return await work(); } finally { Date.now = now; }
     };
     const never = () => new Promise(() => {});
     const challenge = { "WWW-Authenticate": 'Bearer error="invalid_token"' };
@@ -123,14 +129,55 @@ SCENARIOS: Final[dict[str, tuple[str, object]]] = {
     }""",
         ["signed-in", 200],
     ),
+    "end is past when the page is shown": (
+        """async (client, signIn) => {
+        await signIn();
+        const seen = [];
+        client.onChange(({ reason }) => seen.push(reason));
+        await at(31 * 86_400_000, () => document.dispatchEvent(new Event("visibilitychange")));
+        return seen;
+    }""",
+        [],
+    ),
+    "errors of a gateway": (
+        """async (client, signIn) => {
+        const found = [];
+        const bodies = [{ code: 403, message: ["No"] }, { code: null }, "No", null, { code: "mine", message: "No" }];
+        for (const body of bodies) {
+            intercept = () => Response.json(body, { status: 403 });
+            found.push(await signIn().catch(({ code, message }) => [code, message]));
+        }
+        return found;
+    }""",
+        [["unknown", "The service responded with status 403."]] * 4 + [["mine", "No"]],
+    ),
+    "date to retry after by another clock": (
+        """async (client, signIn) => {
+        const ahead = milliseconds => new Date(Date.now() + milliseconds).toUTCString();
+        const headers = { Date: ahead(18_000_000), "Retry-After": ahead(18_060_000) };
+        intercept = () => Response.json({ code: "service_unavailable" }, { status: 503, headers });
+        return signIn().catch(error => error.retryAfter);
+    }""",
+        60,
+    ),
+    "pause without an end": (
+        """async (client, signIn) => {
+        await signIn();
+        const headers = { "Retry-After": "9".repeat(20) };
+        intercept = () => Response.json({ code: "service_unavailable" }, { status: 503, headers });
+        const day = () => client.getToken().catch(error => error.code);
+        const found = [await at(86_400_000, day)];
+        intercept = () => null;
+        return [...found, typeof await at(2 * 86_400_000, client.getToken)];
+    }""",
+        ["service_unavailable", "string"],
+    ),
     "refresh hangs": (
         """async (client, signIn) => {
         await signIn();
         const before = await client.getToken();
-        const { now } = Date;
-        Date.now = () => now() + 850_000;
         intercept = path => path === "/api/token" && never();
-        return await client.getToken().finally(() => { Date.now = now; }) === before;
+        return await at(850_000, client.getToken) === before;
     }""",
         True,
     ),

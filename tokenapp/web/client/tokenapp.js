@@ -22,6 +22,7 @@ const REJECTION_MEMORY = 30_000;
 const REPLACEMENT_DELAY = 100;
 const MAX_REPLACEMENT_DELAY = 2000;
 const MIN_DELAY = 1000;
+const MAX_PAUSE = 3_600_000; // a date in a header may be far away by a wrong clock
 const ENDING_NOTICE = 300_000;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 const TEMPORARY_STATUSES = new Set([0, 408, 425, 429, 500, 502, 503, 504]);
@@ -724,7 +725,7 @@ class Client {
     }
     if (remaining > 0) this.#endTimer = startTimer(this.#watchEnd, remaining + 1000);
     else if (!isHidden()) this.#refresh({ isCheck: true }).catch(() => this.#scheduleRefresh());
-    if (this.#announcedEnd === sid) return;
+    if (this.#announcedEnd === sid || remaining <= 0) return;
     this.#announcedEnd = sid;
     this.#emit("session-ending", { endsAt: this.#sessionEndsAt });
   };
@@ -732,7 +733,7 @@ class Client {
   /** Send no refresh for as long as the service requests, or for ten seconds after an unexpected error. */
   #pause(error) {
     const seconds = error.retryAfter ?? (TEMPORARY_STATUSES.has(error.status) ? 0 : 10);
-    this.#paused = intervalOf(seconds * 1000);
+    this.#paused = intervalOf(Math.min(seconds * 1000, MAX_PAUSE));
     this.#pauseReason = error;
   }
 
@@ -946,9 +947,10 @@ async function readBody(response, accepts) {
   const body = await readJson(response);
   if (accepts(response, body)) return body;
   if (response.ok) throw foreignResponse();
-  const message = body.message ?? `The service responded with status ${response.status}.`;
-  const retryAfter = parseRetryAfter(response.headers.get("Retry-After"));
-  throw new ApiError(response.status, body.code ?? "unknown", message, retryAfter);
+  // Gateways send errors of their own, such as `{ "code": 403 }`.
+  const [code, message] = [body.code, body.message].map((each) => (typeof each === "string" ? each : null));
+  const sentence = message ?? `The service responded with status ${response.status}.`;
+  throw new ApiError(response.status, code ?? "unknown", sentence, parseRetryAfter(response.headers));
 }
 
 function foreignResponse() {
@@ -961,9 +963,12 @@ function connectionError(error) {
   return new ApiError(0, code, "The service cannot be reached.", null, { cause: error });
 }
 
-/** Return the seconds until the time of a Retry-After header, which is a number of seconds or a date. */
-function parseRetryAfter(text) {
-  const seconds = /^\d+$/.test(text ?? "") ? Number(text) : (Date.parse(text ?? "") - Date.now()) / 1000;
+/** Return the seconds until the time of a Retry-After header, which is a number of seconds or a date by the clock of the
+    sender. Pages of other origins cannot read the sender's time. */
+function parseRetryAfter(headers) {
+  const text = headers.get("Retry-After") ?? "";
+  const now = Date.parse(headers.get("Date") ?? "") || Date.now();
+  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - now) / 1000;
   return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : null;
 }
 
