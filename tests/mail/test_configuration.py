@@ -103,6 +103,13 @@ def test_invalid_mail_server_is_an_error_that_does_not_show_it(tmp_path: Path, u
     assert LEAK not in problem
 
 
+@pytest.mark.parametrize("user", [f"us%C3%A9r:{LEAK}", f"user:{LEAK}%FF"])
+def test_credentials_that_cannot_be_sent_are_an_error(tmp_path: Path, user: str) -> None:
+    (problem,) = problems_of(production(TOKENAPP_SMTP_URL=f"smtps://{user}@mail.example.com"), tmp_path)
+    assert problem.startswith("TOKENAPP_SMTP_URL must have an ASCII user and password")
+    assert LEAK not in problem
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

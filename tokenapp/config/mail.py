@@ -38,11 +38,16 @@ class Sender(NamedTuple):
 
 def smtp_server(raw: str) -> SmtpServer | None:
     """Read the URL of an SMTP server, or None from an empty text."""
+    if not raw:
+        return None
     try:
-        return _parse_server(raw) if raw else None
+        server = _parse_server(raw)
     except (ValueError, LookupError):  # its text may quote the password
         message = "must look like smtps://user:password@host or smtp+starttls://host; smtp:// is for this machine only"
         raise ValueError(message) from None
+    if not (server.username + server.password).isascii():
+        raise ValueError("must have an ASCII user and password: Python's SMTP client can send no others")
+    return server
 
 
 def sender(raw: str) -> Sender | None:

@@ -23,7 +23,7 @@ def _check_server(settings: Settings, _now: datetime) -> Iterator[Finding]:
         yield Finding(
             "error",
             "TOKENAPP_SMTP_URL",
-            f"the mail server cannot be used ({delivery.describe(error)})",
+            f"the mail server cannot be used ({delivery.explain(error)})",
             "nobody can register or reset a password, and mails wait",
             "check host, port, certificate, user and password; then run `flask mail test ADDRESS`",
         )
