@@ -13,6 +13,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from tests.conftest import Databases, Servers
+from tests.support.access_keys import statements_of
 from tests.support.app import application, create_user
 from tests.support.client import sign_in
 from tests.support.concurrency import at_once
@@ -142,19 +143,6 @@ def test_database_clock_that_is_set_back_loses_no_revocation(app: Flask, monkeyp
         assert not revocation_list.is_revoked(sid, now + timedelta(days=1))
         set_database_clock(monkeypatch, now)
         assert revocation_list.is_revoked(sid, now)
-
-
-def statements_of(app: Flask) -> list[str]:
-    """Return a list to which each later SQL statement of the application is added."""
-    statements: list[str] = []
-    with app.app_context():
-        engine = db.db.engine
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    return statements
 
 
 def test_bearer_requests_read_list_and_keys_at_most_once_per_revocation_delay(app: Flask) -> None:

@@ -76,9 +76,7 @@ def login(body: LoginBody, now: datetime) -> Response:
         now,
         replaces=replaced[0] if replaced else None,
     )
-    minted = _mint(grant, now)
-    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
-    return _respond(reply, minted)
+    return signed_in(grant, now)
 
 
 @bp.post("/token")
@@ -119,6 +117,13 @@ def logout(now: datetime) -> Response:
 def protected(principal: Principal) -> Response:
     """Greet the owner of a valid access token."""
     return requests.json_response(Greeting(f"Welcome, {principal.username}! This is protected data."))
+
+
+def signed_in(grant: Grant, now: datetime) -> Response:
+    """Return the response to a sign-in, with the tokens of the session in `grant`."""
+    minted = _mint(grant, now)
+    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
+    return _respond(reply, minted)
 
 
 def _exchange(key: str, now: datetime) -> Response:

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 
 from tokenapp import accounts, config, errors, tokens
-from tokenapp.api.auth import LoginResponse
+from tokenapp.api.auth import LoginResponse, signed_in
 from tokenapp.api.labels import label
 from tokenapp.api.passkey_creation import TIMEOUT, Creation, Descriptor, base64url, creation_for
 from tokenapp.api.passkey_credentials import Credential, NewCredential
@@ -185,12 +185,7 @@ def sign_in_with_passkey(body: CredentialBody, now: datetime) -> Response:
     replaced = tokens.sids_of_cookies(most=1)
     credential: dict[str, Any] = msgspec.to_builtins(body.credential)
     grant = assertions.sign_in(credential, requests.device(), now, replaces=replaced[0] if replaced else None)
-    g.state.grant = grant
-    minted = tokens.mint(grant, now)
-    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
-    response = requests.json_response(reply)
-    tokens.set_cookie(response, minted)
-    return response
+    return signed_in(grant, now)
 
 
 def _list(principal: Principal) -> Response:

@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
-from tokenapp import errors, registration, tokens
+from tokenapp import errors, registration
 from tokenapp.api.account import NewPassword
-from tokenapp.api.auth import LoginResponse
+from tokenapp.api.auth import LoginResponse, signed_in
 from tokenapp.http import requests
 from tokenapp.http.endpoint import endpoint, text
 from tokenapp.http.rate_limit import client_network
@@ -72,12 +72,7 @@ def complete_registration(body: NewAccountBody, now: datetime) -> Response:
     The token is from the link of a registration or an invitation.
     """
     grant = registration.complete(body.token, body.username, body.password, requests.device(), now)
-    g.state.grant = grant
-    minted = tokens.mint(grant, now)
-    reply = LoginResponse(minted.access_token, "Bearer", minted.expires_in, "Logged in successfully.")
-    response = requests.json_response(reply)
-    tokens.set_cookie(response, minted)
-    return response
+    return signed_in(grant, now)
 
 
 def accepted() -> Response:
