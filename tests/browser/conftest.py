@@ -72,7 +72,8 @@ def either(engine: Browser) -> Iterator[BrowserContext]:
 def site(databases: Databases, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give the service under gunicorn, with the users alice and ben, and the browser."""
     url, log = databases("sqlite"), tmp_path_factory.mktemp("site") / "server.log"
-    with application(url) as app, Server(url, log=log) as server:
+    settings = {"TOKENAPP_MAX_SESSIONS": "10000"}  # all tests together sign in as alice more than 100 times
+    with application(url, **settings) as app, Server(url, settings, log=log) as server:
         for name in ("alice", "ben"):
             create_user(app, name)
         yield Site(app, browser, server, f"http://localhost:{server.port}")
