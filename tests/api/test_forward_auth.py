@@ -160,7 +160,7 @@ def nginx(folder: Path, service: int, behind: int) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(30)
 
 
 def is_up(port: int) -> bool:

@@ -106,7 +106,7 @@ def test_follow_shows_each_event_once_and_soon(app: Flask, database_url: str, tm
         sign_in(app)
         shows(5)  # by then, events that were shown before would have been repeated
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(60) == 130
     ids = [json.loads(line)["id"] for line in output.read_text().splitlines()]
     assert len(ids) == len(set(ids)) == 5
 

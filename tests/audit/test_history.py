@@ -135,7 +135,7 @@ def run_at_random(app: Flask, server: Server, users: list[RandomUser], seed: int
         finally:
             over.set()
         for thread in threads:
-            thread.result(20)
+            thread.result(60)
 
 
 def is_enough(users: list[RandomUser]) -> bool:

@@ -50,7 +50,7 @@ CALL_WHEN_DUE: Final = """([calls, due, lifetime]) => { window.calls = new Promi
 }); }"""
 WAKE_UP_AND_CALL: Final = """calls => { slept += 3600_000; window.calls = burst(calls, "/api/protected"); }"""
 
-pytestmark = pytest.mark.timeout(120 + 10 * ROUNDS)
+pytestmark = pytest.mark.timeout(300 + 10 * ROUNDS)
 
 
 @dataclass

@@ -37,7 +37,7 @@ CALL: Final = """([origin, path]) =>
 # `make soak` tries all of them; the tests without a browser run on both databases, and in both modes.
 KINDS: Final = ["enforce-sqlite", "enforce-postgresql", "report-sqlite"]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass

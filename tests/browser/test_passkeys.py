@@ -54,7 +54,7 @@ SIGN: Final = f"""async ([origin, mediation, milliseconds]) => {{
 }}"""
 LOGIN_WITH: Final = f"([origin, credential]) => ({POST})(origin, '/api/login/passkey', {{ credential }})"
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass

@@ -102,7 +102,7 @@ def test_revoked_session_is_rejected_by_every_worker(pooled: Pooled) -> None:
     client = signed_in_client(pooled.server)
     assert client.logout().status == 204
     calls = [client.protected] * 6
-    wait_until(lambda: {response.status for response in at_once(*calls)} == {403}, seconds=5, what="the rejection")
+    wait_until(lambda: {response.status for response in at_once(*calls)} == {403}, what="the rejection")
 
 
 def test_abandoned_statement_leaves_no_connection_that_blocks_others(pooled: Pooled) -> None:

@@ -23,7 +23,7 @@ from tests.support.followers import (
     statuses_of,
 )
 
-GRACE = {"TOKENAPP_REFRESH_GRACE": "2s"}
+GRACE = {"TOKENAPP_REFRESH_GRACE": "5s"}
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -51,7 +51,7 @@ def _have_responses(crowd: list[Follower], count: int) -> bool:
 
 def test_killed_server_loses_nothing_that_was_acknowledged(app: Flask, database_url: str, serve: Servers) -> None:
     create_user(app)
-    settings = {"TOKENAPP_REFRESH_GRACE": "10s", "TOKENAPP_ISSUER": "http://one.test"}
+    settings = {"TOKENAPP_REFRESH_GRACE": "1m", "TOKENAPP_ISSUER": "http://one.test"}
     server = serve(database_url, **settings)
     crowd, revoked = followers(server.port, 16), sign_in(server.port).cookie
     with repeating(*[follower.step for follower in crowd]):  # the first refresh of each is a rotation

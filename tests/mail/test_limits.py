@@ -72,7 +72,7 @@ def test_client_gets_a_limited_number_of_mails(database_url: str, mailbox: Mailb
         assert rows(app, Mail) == 5
 
 
-@pytest.mark.timeout(120 + REQUESTS // 5)
+@pytest.mark.timeout(300 + REQUESTS // 5)
 def test_flood_stays_in_the_limits_and_writes_few_rows(database_url: str, mailbox: Mailbox) -> None:
     clients, mails = REQUESTS // 10, 20
     settings = {"TOKENAPP_MAIL_DAILY_LIMIT": str(mails), "TOKENAPP_MAIL_CLIENT_LIMIT": "5"}

@@ -52,7 +52,7 @@ def service(
         yield app, processes
 
 
-@pytest.mark.timeout(60 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 @pytest.mark.parametrize("purpose", COMPLETE)
 def test_one_of_many_processes_redeems_a_link(service: tuple[Flask, Processes], mailbox: Mailbox, purpose: str) -> None:
     app, processes = service

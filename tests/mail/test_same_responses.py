@@ -65,7 +65,7 @@ def test_address_without_mail_takes_the_same_statements(app: Flask, mailbox: Mai
     assert ran[0] == ran[1] == ran[2]
 
 
-@pytest.mark.timeout(120 + 60 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_times_are_the_same_while_the_mail_server_sleeps(
     databases: Databases, serve: Servers, mailbox: Mailbox, kind: str

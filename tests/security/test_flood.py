@@ -19,13 +19,13 @@ def test_password_routes_have_two_threads_less(databases: Databases, threads: st
 
     def occupy() -> None:
         with app.app_context(), passwords.place():
-            entered.wait(10)
-            leave.wait(10)
+            entered.wait(60)
+            leave.wait(60)
 
     occupants = [threading.Thread(target=occupy) for _ in range(places)]
     for occupant in occupants:
         occupant.start()
-    entered.wait(10)
+    entered.wait(60)
     try:
         refused = [
             Client(app).login(),

@@ -96,7 +96,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(30)
         os.close(self._screen)
 
     def wait_for(self, text: str) -> None:

@@ -60,7 +60,7 @@ class Server:
                 self.command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
             )
         workers = int(env["WEB_CONCURRENCY"])
-        wait_until(lambda: self._answers() and len(self.workers()) == workers, seconds=20, what="the server")
+        wait_until(lambda: self._answers() and len(self.workers()) == workers, what="the server")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +77,7 @@ class Server:
     def kill(self) -> None:
         """End the master and the workers at once, as a power cut does."""
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(5)
+        self._process.wait(30)
 
     def wait(self, seconds: float = 25) -> int:
         """Wait for the master's end; return its exit status."""

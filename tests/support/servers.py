@@ -55,7 +55,7 @@ class Redis:
         """Kill the server, as in a crash, even if it is stopped."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(30)
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
@@ -125,7 +125,7 @@ class Pgbouncer:
     def kill(self) -> None:
         """Kill the pooler, as in a crash."""
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(30)
 
     def _listens(self) -> bool:
         assert self._process.poll() is None, f"PgBouncer ended: {self._log.read_text() if self._log.exists() else ''}"

@@ -106,7 +106,7 @@ class Sites:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(5)
+        self._process.wait(30)
 
     @property
     def browser_arguments(self) -> tuple[str, ...]:
