@@ -47,8 +47,12 @@ def invite(email: str, locale: str | None, now: datetime) -> None:
     _invite(Binding("invitation", address, email, None, texts.language_of(locale)), now)
 
 
-def complete(token: str, username: str, password: str, device: Device, now: datetime) -> Grant:
+def complete(
+    token: str, username: str, password: str, device: Device, now: datetime, *, replaces: str | None = None
+) -> Grant:
     """Create the user of a proven address, and open their first session.
+
+    The session `replaces`, of whoever used the browser before, is revoked in the same transaction.
 
     Raises:
         errors.LinkInvalid, errors.UsernameRejected, errors.PasswordRejected, errors.UsernameTaken,
@@ -62,7 +66,7 @@ def complete(token: str, username: str, password: str, device: Device, now: date
         raise errors.UsernameRejected(detail="A user name must not contain an @, unless it is your e-mail address.")
     accounts.check_free(name, binding.email)
     try:
-        user, grant = _complete(token, accounts.draft(new, now), device, now)
+        user, grant = _complete(token, accounts.draft(new, now), device, now, replaces)
     except IntegrityError:
         accounts.check_free(name, binding.email)
         raise errors.UsernameTaken from None
@@ -99,12 +103,12 @@ def _invite(binding: Binding, now: datetime) -> None:
 
 
 @db.retried
-def _complete(token: str, user: User, device: Device, now: datetime) -> tuple[User, Grant | None]:
+def _complete(token: str, user: User, device: Device, now: datetime, replaces: str | None) -> tuple[User, Grant | None]:
     with db.writing() as writer:
         binding = one_time_tokens.redeem(writer, token, *_PURPOSES[config.current().registration], now=now)
         accounts.add(writer, user, now, "invited" if binding.purpose == "invitation" else "registered")
         opens = not factors.pending.is_needed(user)
-        return user, sessions.open_first(writer, user, now, device) if opens else None
+        return user, sessions.open_first(writer, user, now, device, replaces=replaces) if opens else None
 
 
 def _may_register(email: str) -> bool:

@@ -41,6 +41,19 @@ def test_proven_address_becomes_an_account_that_is_signed_in(app: Flask, mailbox
     assert account["emailVerifiedAt"] == account["createdAt"]
 
 
+def test_account_replaces_the_session_of_the_browser(app: Flask, mailbox: Mailbox) -> None:
+    bob = register(app, mailbox, "bob")
+    ask(app)
+    deliver(app)
+    token = mailbox.token("register")
+    payload = {"token": token, "username": "alice", "password": PASSWORD}
+    two = {"Cookie": f"refreshToken={bob.cookie}; refreshToken=x"}
+    assert Client(app).send("POST", "/api/register/complete", payload=payload, headers=two).status == 400
+    assert bob.refresh().status == 200
+    assert Client(app).send("POST", "/api/register/complete", payload=payload, cookie=bob.cookie).status == 200
+    assert bob.refresh().code == "refresh_token_revoked"
+
+
 def test_there_is_no_user_before_the_address_is_proven(app: Flask, mailbox: Mailbox) -> None:
     assert ask(app).status == 202
     deliver(app)

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from flask import Blueprint, Response, request
 
-from tokenapp import errors, registration
+from tokenapp import errors, registration, tokens
 from tokenapp.api.account import NewPassword
 from tokenapp.api.auth import LoginResponse, signed_in
 from tokenapp.http import requests
@@ -54,6 +54,7 @@ def register(body: EmailBody, now: datetime) -> Response:
 @endpoint(
     body=NewAccountBody,
     response=LoginResponse,
+    credential="cookie, if any",
     cookie="set",
     hashes=True,
     errors=(
@@ -63,15 +64,23 @@ def register(body: EmailBody, now: datetime) -> Response:
         errors.UsernameTaken,
         errors.AddressTaken,
         errors.SecondFactorRequired,
-        errors.ServiceUnavailable,
     ),
 )
 def complete_registration(body: NewAccountBody, now: datetime) -> Response:
     """Create the account of a proven address, and sign in.
 
-    The token is from the link of a registration or an invitation.
+    The token is from the link of a registration or an invitation. The session of a refresh cookie in the request is
+    revoked.
     """
-    grant = registration.complete(body.token, body.username, body.password, requests.device(), now)
+    replaced = tokens.sids_of_cookies(most=1)
+    grant = registration.complete(
+        body.token,
+        body.username,
+        body.password,
+        requests.device(),
+        now,
+        replaces=replaced[0] if replaced else None,
+    )
     return signed_in(grant, now)
 
 

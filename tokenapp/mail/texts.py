@@ -22,6 +22,7 @@ body { margin: 0; background: #f4f5f7; color: #1c2430; font: 16px/1.5 system-ui,
 .button { background: #1f5fbf; border-radius: 6px; }
 .button a { color: #ffffff; display: inline-block; padding: 12px 20px; text-decoration: none; }
 .small { color: #5a6472; font-size: 13px; }
+bdi { overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
   body { background: #14181f; color: #e6e9ee; }
   .card { background: #1e242d; }
@@ -66,7 +67,9 @@ def render(kind: str, to: str | None, language: str, *, link: str | None = None,
     subject = " ".join(text.subject.format_map(given).split())
     lines = [line.format_map(given) for line in text.body]
     plain = "\n\n".join([*lines[:1], *([url] if text.button else []), *lines[1:], f"-- \n{brand}\n{settings.issuer}"])
-    return Content(to, subject, plain + "\n", _html(subject, lines, text.button, url, language), language)
+    isolated = {key: f"<bdi>{escape(value)}</bdi>" for key, value in given.items()}
+    paragraphs = [escape(line).format_map(isolated) for line in text.body]
+    return Content(to, subject, plain + "\n", _html(subject, paragraphs, text.button, url, language), language)
 
 
 @cache
@@ -88,9 +91,9 @@ def moment(now: datetime) -> str:
     return now.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _html(subject: str, lines: list[str], button: str, url: str, language: str) -> str:
+def _html(subject: str, paragraphs: list[str], button: str, url: str, language: str) -> str:
     direction = "rtl" if language in RIGHT_TO_LEFT else "ltr"
-    first, *rest = (f"<p>{escape(line)}</p>" for line in lines)
+    first, *rest = (f"<p>{each}</p>" for each in paragraphs)
     link = (
         f'<table role="presentation" cellpadding="0" cellspacing="0"><tr><td class="button">'
         f'<a href="{escape(url)}">{escape(button)}</a></td></tr></table>'

@@ -92,9 +92,14 @@ def replace_sessions(writer: orm.Session, user: User, now: datetime, device: Dev
     return opened(session, user)
 
 
-def open_first(writer: orm.Session, user: User, now: datetime, device: Device) -> Grant:
-    """Open the first session of a new user, in the transaction that creates them."""
+def open_first(writer: orm.Session, user: User, now: datetime, device: Device, *, replaces: str | None) -> Grant:
+    """Open the first session of a new user, in the transaction that creates them.
+
+    It revokes the session `replaces`, as `open_session` does.
+    """
     session = _new_session(user.id, now, device, ("pwd",))
+    if replaces is not None:
+        revoke_where(writer, Session.id == replaces, "replaced", now)
     add_session(writer, session, "sign_in", now)
     return opened(session, user)
 
