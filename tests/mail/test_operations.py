@@ -3,21 +3,26 @@
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+import time_machine
 from flask import Flask
 
 from tests.conftest import Databases
 from tests.mail.conftest import LIMITS
-from tests.support.app import application
+from tests.support.app import PRODUCTION, application
 from tests.support.client import Client
-from tests.support.commandline import run_json
+from tests.support.commandline import run, run_json
 from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver
 from tests.support.measured import MeasuredServer
 from tests.support.server import free_port
 from tests.support.tls import certify
+from tokenapp import db
+from tokenapp.models import Mail, OneTimeToken
 
 
 def findings(app: Flask) -> str:
@@ -50,6 +55,23 @@ def test_doctor_reports_mails_that_were_not_delivered(app: Flask, mailbox: Mailb
     mailbox.behaviour = "5xx"
     deliver(app)
     assert "note: mail: mails of the last week that were not delivered: 1" in findings(app)
+
+
+def test_doctor_reports_mails_that_nobody_sends(app: Flask) -> None:
+    Client(app).send("POST", "/api/register", payload={"email": "alice@example.com"})
+    assert "although they are due" not in findings(app)
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=11)):
+        assert "warning: mail: mails that wait although they are due: 1" in findings(app)
+
+
+def test_mail_and_links_are_deleted_after_mail_is_switched_off(databases: Databases, mailbox: Mailbox) -> None:
+    url = databases("sqlite")
+    with application(url, **PRODUCTION, TOKENAPP_SMTP_URL=mailbox.url, TOKENAPP_REGISTRATION="open") as app:
+        Client(app).send("POST", "/api/register", payload={"email": "alice@example.com"})
+    with application(url, **PRODUCTION) as app, time_machine.travel(datetime.now(UTC) + timedelta(days=9)):
+        run(app, "events", "prune", "--yes")
+        with app.app_context():
+            assert [db.execute_now(sa.select(table)) for table in (Mail.id, OneTimeToken.email)] == [[], []]
 
 
 @pytest.mark.parametrize("url", ["smtps://127.0.0.1:{}", "smtp+starttls://127.0.0.1:{}", "smtp://a:b@127.0.0.1:{}"])

@@ -84,13 +84,15 @@ def invite(email: str, locale: str | None) -> None:
 
 
 def prune(now: datetime) -> None:
-    """Delete mails and links after a week, and known devices after a year."""
-    if config.current().sends_mail:
-        from tokenapp import notices, one_time_tokens  # noqa: PLC0415 -- as above
-        from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
+    """Delete mails and links after a week, and known devices after a year.
 
-        for each in (outbox, one_time_tokens, notices):
-            each.prune(now)
+    Also if the service has stopped sending mail: they are personal data.
+    """
+    from tokenapp import notices, one_time_tokens  # noqa: PLC0415 -- as above
+    from tokenapp.mail import outbox  # noqa: PLC0415 -- as above
+
+    for each in (outbox, one_time_tokens, notices):
+        each.prune(now)
 
 
 def _check_configured() -> None:

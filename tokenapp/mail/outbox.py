@@ -165,6 +165,10 @@ def retry(now: datetime) -> int:
 
 
 def prune(now: datetime) -> int:
-    """Delete what is left of mails of a week ago; return how many."""
-    old = sa.delete(Mail).where(Mail.id < db.first_id(now - KEPT), Mail.state != "queued").returning(Mail.id)
+    """Delete what is left of mails of a week ago; return how many.
+
+    A mail that has expired in the queue is deleted, too: without a mail server no thread ends it.
+    """
+    ended = sa.or_(Mail.state != "queued", Mail.expires_at <= now)
+    old = sa.delete(Mail).where(Mail.id < db.first_id(now - KEPT), ended).returning(Mail.id)
     return len(db.execute_now(old))

@@ -1,7 +1,7 @@
 """Mail: whether the server can be used, and whether mails are stuck."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -10,6 +10,8 @@ from tokenapp import db
 from tokenapp.cli.doctor.finding import Check, Finding
 from tokenapp.config import Settings
 from tokenapp.models import Mail
+
+_OVERDUE: Final = timedelta(minutes=10)
 
 
 def _check_server(settings: Settings, _now: datetime) -> Iterator[Finding]:
@@ -55,5 +57,18 @@ def _check_failures(settings: Settings, _now: datetime) -> Iterator[Finding]:
         )
 
 
+def _check_waiting(_settings: Settings, now: datetime) -> Iterator[Finding]:
+    overdue = sa.select(sa.func.count()).where(Mail.state == "queued", Mail.due_at < now - _OVERDUE)
+    number = db.execute_now(overdue)[0][0]
+    if number:
+        yield Finding(
+            "warning",
+            "mail",
+            f"mails that wait although they are due: {number}",
+            "their recipients do not get them",
+            "start the service with TOKENAPP_SMTP_URL; its workers send mail",
+        )
+
+
 CHECKS: Final[tuple[Check, ...]] = (_check_server, _check_sender)
-STORED_CHECKS: Final[tuple[Check, ...]] = (_check_failures,)
+STORED_CHECKS: Final[tuple[Check, ...]] = (_check_failures, _check_waiting)
