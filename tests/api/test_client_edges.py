@@ -21,6 +21,8 @@ BROWSER: Final = """
     AbortSignal.timeout = delay => timeout(delay === 3000 ? delay / 20 : delay);
     globalThis.setTimeout = (work, delay) => start(work, delay / 20);
     delete globalThis.BroadcastChannel;
+    const scope = new EventTarget();
+    for (const name of ["addEventListener", "removeEventListener"]) globalThis[name] = scope[name].bind(scope);
     globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
     const setLocks = request => Object.defineProperty(globalThis, "navigator",
         { value: { locks: request && { request } }, configurable: true });
@@ -116,6 +118,36 @@ SCENARIOS: Final[dict[str, tuple[str, object]]] = {
         return response.status;
     }""",
         403,
+    ),
+    "error that breaks off": (
+        """async (client, signIn) => {
+        await signIn();
+        const broken = new ReadableStream({ start: stream => stream.error(new TypeError("lost")) });
+        const headers = { "Content-Type": "application/json" };
+        intercept = path => path === "/api/protected" && new Response(broken, { status: 403, headers });
+        const response = await client.fetch(`${base}/api/protected`);
+        return [response.status, await response.json().catch(({ message }) => message)];
+    }""",
+        [403, "lost"],
+    ),
+    "worker is online again": (
+        """async (client, signIn) => {
+        await signIn();
+        client.close();
+        const { setTimeout } = globalThis;
+        globalThis.setTimeout = (work, delay) => (delay < 5000 ? setTimeout(work, delay) : 0); // it does not try again
+        const other = createClient({ baseUrl: base });
+        const changed = new Promise(resolve => other.onChange(({ reason }) => resolve(reason)));
+        intercept = () => { throw new TypeError("offline"); };
+        const found = [await other.restore(), other.state];
+        intercept = () => null;
+        scope.dispatchEvent(new Event("online"));
+        found.push(await changed);
+        other.close();
+        globalThis.setTimeout = setTimeout;
+        return found;
+    }""",
+        [None, "unknown", "signed-in"],
     ),
     "keepalive is refused": (
         """async (client, signIn) => {

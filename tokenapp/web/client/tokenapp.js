@@ -679,8 +679,8 @@ class Client {
   #wakeEvents() {
     return [
       [globalThis.document, "visibilitychange"],
-      [globalThis.window, "online"],
-      [globalThis.window, "pageshow"],
+      [globalThis, "online"], // in workers as well
+      [globalThis, "pageshow"],
     ];
   }
 
@@ -976,8 +976,10 @@ function parseRetryAfter(headers) {
 async function rejectsToken(response) {
   if (response.status !== 401 && response.status !== 403) return false;
   if (/\berror="?invalid_token\b/i.test(response.headers.get("WWW-Authenticate") ?? "")) return true;
-  // Other bodies may have no end, such as a stream of events.
-  return isJson(response) && (await readJson(response.clone())).code === "access_token_invalid";
+  // Other bodies may have no end, such as a stream of events. One that breaks off is the caller's.
+  if (!isJson(response)) return false;
+  const body = await readJson(response.clone()).catch(() => ({}));
+  return body.code === "access_token_invalid";
 }
 
 /** Build a token from a response to a request sent at `since`. It expires by this machine's clock only. */
