@@ -244,4 +244,6 @@ def test_operator_lists_mails_without_recipients(app: Flask, mailbox: Mailbox) -
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 def test_mails_name_the_link_of_the_account_page_as_it_does(language: str) -> None:
     label = read_texts(language)["sign-in"]["forgotten"]
-    assert label in texts.texts_of(language)["password_changed"].body[1].replace("\u00a0", " ").replace("\u202f", " ")
+    lines = {line for text in texts.texts_of(language).values() for line in text.body}
+    quoted = {found for line in lines for found in re.findall("[\u201c\u201e\u00ab](.*?)[\u201d\u201c\u00bb]", line)}
+    assert {" ".join(each.split()) for each in quoted} - {"{device}"} == {label}
