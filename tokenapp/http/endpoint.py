@@ -13,71 +13,13 @@ from flask import Response
 
 from tokenapp import errors, passwords
 from tokenapp.errors import TokenappError
-from tokenapp.http import client_credentials, principal, problems, rate_limit, requests
+from tokenapp.http import client_credentials, credentials, problems, rate_limit, requests
 from tokenapp.models import Right
 
-Credential = Literal[
-    "bearer",
-    "bearer or key's",
-    "fresh bearer",
-    "fresh bearer, account's level",
-    "recent bearer",
-    "bearer, for a proxy",
-    "client",
-    "client or key",
-    "cookie",
-    "cookie or key",
-    "cookie, if any",
-    "cookie or bearer, if any",
-]
 Cookie = Literal["set", "set, with a cookie", "cleared", "cleared with its session", "bound"]
-Security = list[dict[str, list[str]]]
 View = Callable[..., Response]
 Step = Callable[[dict[str, Any]], object]
 
-_BEARER: Final = (
-    errors.AccessTokenMissing,
-    errors.AccessTokenInvalid,
-    errors.InvalidRequest,
-    errors.ServiceUnavailable,
-)
-_FRESH: Final[tuple[Security, tuple[type[TokenappError], ...]]] = (
-    [{"bearer": []}],
-    (*_BEARER, errors.InsufficientScope, errors.ReauthenticationRequired),
-)
-_COOKIE: Final = (errors.CrossSiteRequest, errors.ServiceUnavailable)
-_REFRESH: Final = (errors.RefreshTokenMissing, errors.RefreshTokenExpired, errors.RefreshTokenRevoked)
-_CREDENTIALS: Final[Mapping[Credential | None, tuple[Security, tuple[type[TokenappError], ...]]]] = {
-    None: ([], ()),
-    "bearer": ([{"bearer": []}], (*_BEARER, errors.InsufficientScope)),
-    "bearer or key's": ([{"bearer": []}], _BEARER),
-    "fresh bearer": _FRESH,
-    "fresh bearer, account's level": _FRESH,
-    "recent bearer": _FRESH,
-    "bearer, for a proxy": (
-        [{"bearer": []}, {"accessKey": []}],
-        tuple(kind for kind in _BEARER if kind is not errors.InvalidRequest),
-    ),
-    "client": ([{"client": []}], (errors.ServiceUnavailable,)),
-    "client or key": ([{"client": []}, {}], (errors.ServiceUnavailable, errors.TooManyAttempts)),
-    "cookie": ([{"refreshCookie": []}], (*_COOKIE, *_REFRESH)),
-    "cookie or key": (
-        [{"refreshCookie": []}, {"accessKey": []}],
-        (*_COOKIE, *_REFRESH, errors.AccessKeyInvalid, errors.InvalidRequest, errors.TooManyAttempts),
-    ),
-    "cookie, if any": ([{}, {"refreshCookie": []}], _COOKIE),
-    "cookie or bearer, if any": ([{"refreshCookie": []}, {"bearer": []}, {}], _COOKIE),
-}
-_AUTHENTICATE: Final[Mapping[Credential | None, Callable[[], Any]]] = {
-    "bearer": principal.authenticate,
-    "bearer or key's": partial(principal.authenticate, keys=True),
-    "fresh bearer": partial(principal.authenticate, fresh=True),
-    "fresh bearer, account's level": partial(principal.authenticate, fresh=True, level=True),
-    "recent bearer": principal.authenticate_recent,
-    "bearer, for a proxy": principal.authenticate_for_proxy,
-}
-_OAUTH: Final = {"client", "client or key"}
-_SAME_SITE: Final = {"cookie", "cookie or key", "cookie, if any", "cookie or bearer, if any"}
 _NAME: Final = "endpoint"
 _DEMO_PASSWORD: Final = "only-for-trying-it-here"  # noqa: S105 -- of the user that `make run` creates
 
@@ -118,7 +60,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     form: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     response: type[msgspec.Struct] | tuple[str, ...] | None = None
-    credential: Credential | None = None
+    credential: credentials.Credential | None = None
     right: Right | None = None
     cookie: Cookie | None = None
     path: Mapping[str, PathId] = field(default_factory=dict)
@@ -140,19 +82,23 @@ class endpoint:  # noqa: N801 -- used as a decorator
         return 202 if self.accepted else 200 if self.response else 204
 
     @property
-    def _same_site(self) -> bool:
-        """Whether the route reads or sets the refresh cookie."""
-        return self.credential in _SAME_SITE or self.cookie == "set"
+    def _kind(self) -> credentials.Kind:
+        return credentials.KINDS[self.credential]
 
     @property
-    def security(self) -> Security:
+    def _same_site(self) -> bool:
+        """Whether the route reads or sets the refresh cookie."""
+        return self._kind.same_site or self.cookie == "set"
+
+    @property
+    def security(self) -> list[dict[str, list[str]]]:
         """The alternative credentials, as OpenAPI lists them."""
-        return _CREDENTIALS[self.credential][0]
+        return self._kind.security
 
     @property
     def oauth_errors(self) -> dict[int, str]:
         """The OAuth errors of a route for clients, by status."""
-        if self.credential not in _OAUTH:
+        if not self._kind.oauth:
             return {}
         return {
             400: errors.InvalidRequest.code,
@@ -163,7 +109,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     @property
     def all_errors(self) -> list[type[TokenappError]]:
         """Every error of the route, by status and code."""
-        kinds = {errors.RequestTooLarge}.union(_CREDENTIALS[self.credential][1], self.errors)
+        kinds = {errors.RequestTooLarge}.union(self._kind.errors, self.errors)
         if self._same_site:
             kinds |= {errors.CrossSiteRequest}
         if self.body is not None:
@@ -181,7 +127,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
     def __call__(self, view: View) -> View:
         """Return `view` with the checks around it."""
         enforced = self._enforce(view)
-        if self.credential in _OAUTH:
+        if self._kind.oauth:
             enforced = _oauth(enforced)
         if self.hashes:
             enforced = _in_place(enforced)
@@ -205,7 +151,7 @@ class endpoint:  # noqa: N801 -- used as a decorator
         """Yield the route's checks, which raise errors or add arguments of the view."""
         if self._same_site:
             yield lambda _values: requests.check_same_site()
-        authenticate = _AUTHENTICATE.get(self.credential)
+        authenticate = self._kind.authenticate
         if self.right is not None and self.credential == "client":
             right = self.right
             yield lambda _values: client_credentials.authenticate(right)
