@@ -20,7 +20,9 @@ from tokenapp.config.mail import SmtpServer
 from tokenapp.mail import outbox
 from tokenapp.mail.outbox import Claimed, Content
 
-TIMEOUT: Final = 5.0  # seconds for each step, which together stay within the lease
+TIMEOUT: Final = 5.0  # seconds for each step until the server is ready
+# Servers that look for viruses before they accept a mail need time. One that was given up would get it several times.
+_TRANSFER_TIMEOUT: Final = 10.0
 FAULTS: Final = (OSError, smtplib.SMTPException, ValueError)
 _ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f<>,;:\"()\[\]\\@]+@[\w.-]+")
 _PERMANENT: Final = 500
@@ -77,6 +79,8 @@ def send(content: Content, message_id: str, created_at: datetime) -> None:
         return
     connection = _connect(_server())
     try:
+        if connection.sock is not None:
+            connection.sock.settimeout(_TRANSFER_TIMEOUT)
         connection.send_message(message)
     finally:
         with suppress(OSError, smtplib.SMTPException):  # the result is known by now
