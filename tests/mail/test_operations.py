@@ -64,6 +64,15 @@ def test_doctor_reports_mails_that_nobody_sends(app: Flask) -> None:
         assert "warning: mail: mails that wait although they are due: 1" in findings(app)
 
 
+def test_doctor_reports_that_the_daily_limit_is_reached(databases: Databases, mailbox: Mailbox) -> None:
+    settings = {"TOKENAPP_SMTP_URL": mailbox.url, "TOKENAPP_MAIL_DAILY_LIMIT": "2"}
+    with application(databases("sqlite"), **settings) as app:
+        for name in ("alice", "bob"):
+            assert "TOKENAPP_MAIL_DAILY_LIMIT" not in findings(app)
+            Client(app).send("POST", "/api/register", payload={"email": f"{name}@example.com"})
+        assert "warning: TOKENAPP_MAIL_DAILY_LIMIT: 2 mails were requested within a day" in findings(app)
+
+
 def test_mail_and_links_are_deleted_after_mail_is_switched_off(databases: Databases, mailbox: Mailbox) -> None:
     url = databases("sqlite")
     with application(url, **PRODUCTION, TOKENAPP_SMTP_URL=mailbox.url, TOKENAPP_REGISTRATION="open") as app:

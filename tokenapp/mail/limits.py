@@ -17,6 +17,7 @@ DAY: Final = timedelta(days=1)
 MINUTE: Final = timedelta(minutes=1)
 PER_RECIPIENT: Final = ((5, HOUR), (10, DAY))
 NOTICES: Final = ((5, HOUR), (10, DAY))
+_ALL: Final = "mail of all"
 
 
 class OverLimitError(Exception):
@@ -37,11 +38,17 @@ def count_request(writer: orm.Session, kind: str, address: str, now: datetime) -
     Raises:
         OverLimitError
     """
-    _count(writer, "mail of all", config.current().mail_daily_limit, DAY, now)
+    _count(writer, _ALL, config.current().mail_daily_limit, DAY, now)
     recipient = keyed_digest(f"mail to {address}")
     _count(writer, f"mail {kind} {recipient}", 1, MINUTE, now)
     for limit, window in PER_RECIPIENT:
         _count(writer, f"mail {window} {recipient}", limit, window, now)
+
+
+def total_is_reached(now: datetime) -> bool:
+    """Return whether no more mail can be requested until a day has passed."""
+    counted = sa.select(AddressCount.count).where(AddressCount.key == _ALL, AddressCount.expires_at > now)
+    return any(row[0] >= config.current().mail_daily_limit for row in db.execute_now(counted))
 
 
 def count_notice(writer: orm.Session, user_id: str, kind: str, now: datetime) -> None:

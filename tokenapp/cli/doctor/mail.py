@@ -57,6 +57,21 @@ def _check_failures(settings: Settings, _now: datetime) -> Iterator[Finding]:
         )
 
 
+def _check_total(settings: Settings, now: datetime) -> Iterator[Finding]:
+    if not settings.sends_mail:
+        return
+    from tokenapp.mail import limits  # noqa: PLC0415 -- as above
+
+    if limits.total_is_reached(now):
+        yield Finding(
+            "warning",
+            "TOKENAPP_MAIL_DAILY_LIMIT",
+            f"{settings.mail_daily_limit} mails were requested within a day",
+            "until the day is over, nobody gets a link to register or to reset a password",
+            "look in the log for the clients that request them, or set a higher limit",
+        )
+
+
 def _check_waiting(_settings: Settings, now: datetime) -> Iterator[Finding]:
     overdue = sa.select(sa.func.count()).where(Mail.state == "queued", Mail.due_at < now - _OVERDUE)
     number = db.execute_now(overdue)[0][0]
@@ -71,4 +86,4 @@ def _check_waiting(_settings: Settings, now: datetime) -> Iterator[Finding]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (_check_server, _check_sender)
-STORED_CHECKS: Final[tuple[Check, ...]] = (_check_failures, _check_waiting)
+STORED_CHECKS: Final[tuple[Check, ...]] = (_check_failures, _check_waiting, _check_total)
