@@ -47,7 +47,7 @@ def origin(request: pytest.FixtureRequest, server: Server) -> Iterator[str]:
 
 def test_user_signs_in_on_the_page_below_the_prefix(origin: str, browser: Browser) -> None:
     with browser.new_context() as context:
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         errors: list[str] = []
         page.on("response", lambda response: errors.append(response.url) if response.status == 404 else None)
@@ -77,7 +77,7 @@ def test_client_finds_the_service_that_served_it(origin: str, browser: Browser) 
 
 def test_request_of_the_docs_page_reaches_the_service(origin: str, browser: Browser) -> None:
     with browser.new_context() as context:
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         page.goto(f"{origin}/auth/docs/")
         page.locator(f"{LOGIN} .opblock-summary-control").click()

@@ -66,7 +66,7 @@ class Visitor:
         self.context = self.site.browser.new_context(
             user_agent=CHROME, viewport={"width": 1000, "height": 720}, locale=self.language
         )
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(60_000)
         self.context.add_init_script(RECORD_VIOLATIONS)
         self.context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         self.page = self.new_page()

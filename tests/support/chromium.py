@@ -45,7 +45,7 @@ _DISABLED: Final = (
 )
 _DRIVEN: Final = (*_ARGUMENTS, f"--disable-features={','.join(_DISABLED)}")
 
-expect.set_options(timeout=20_000)  # the default of 5 s is too short on a loaded machine
+expect.set_options(timeout=60_000)  # the default of 5 s is too short on a loaded machine
 
 
 @contextmanager
