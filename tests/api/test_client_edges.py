@@ -204,6 +204,26 @@ SCENARIOS: Final[dict[str, tuple[str, object]]] = {
     }""",
         ["service_unavailable", "string"],
     ),
+    "pause before a sign-in": (
+        """async (client, signIn) => {
+        const headers = { "Retry-After": "600" };
+        const unavailable = Response.json({ code: "service_unavailable" }, { status: 503, headers });
+        const answers = { "/api/token": [unavailable], "/api/protected": [rejected()] };
+        intercept = path => answers[path]?.pop();
+        await client.restore();
+        await signIn();
+        const response = await client.fetch(`${base}/api/protected`);
+        return response.status;
+    }""",
+        200,
+    ),
+    "token without an expiry": (
+        """async (client, signIn) => {
+        intercept = () => Response.json({ accessToken: "a.e30.b" });
+        return signIn().catch(error => error.code);
+    }""",
+        "network_error",
+    ),
     "refresh hangs": (
         """async (client, signIn) => {
         await signIn();

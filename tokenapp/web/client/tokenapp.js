@@ -536,6 +536,7 @@ class Client {
     this.#setToken(token);
     this.#state = "signed-in";
     this.#failures = 0;
+    this.#paused = null; // the service responds again
     this.#scheduleRefresh();
     if (broadcast) this.#broadcastToken();
     if (before?.id !== this.#user.id || before.username !== this.#user.username) this.#emit("signed-in");
@@ -925,7 +926,7 @@ async function drain(response) {
 }
 
 function hasToken(response, body) {
-  return response.ok && typeof body.accessToken === "string";
+  return response.ok && typeof body.accessToken === "string" && body.expiresIn >= 0;
 }
 
 /** Whether it is a token, or the second step of a sign-in. */
