@@ -48,6 +48,19 @@ def test_secret_file_that_others_can_read_is_an_error(
         assert findings(app, 2) == {f"{name}_FILE": ("error", "its mode is 0644")}
 
 
+def test_file_of_settings_with_a_secret_is_reported_if_others_can_read_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(".env")
+    file.write_text("PORT=3005\n")
+    file.chmod(0o644)
+    with production(url) as app:
+        assert findings(app, 0) == {}
+        file.write_text("SECRET_KEY=any\n")
+        assert findings(app, 2) == {".env": ("error", "its mode is 0644")}
+
+
 def test_installation_without_users_is_a_note(url: str) -> None:
     with production(url) as app:
         assert findings(app, 0, notes=True)["users"] == ("note", "there is no user")

@@ -18,6 +18,7 @@ from tokenapp.config.settings import FILE_SETTINGS, SETTINGS
 
 _NAMES: Final = (".env", ".flaskenv")  # the first has precedence, as for Flask
 _SETTINGS: Final = frozenset(setting.name for setting in SETTINGS) | FILE_SETTINGS
+_SECRETS: Final = frozenset(setting.name for setting in SETTINGS if setting.secret)
 
 
 def load() -> None:
@@ -36,6 +37,15 @@ def load() -> None:
                 except (OSError, ValueError):
                     problem = f"{variable!r} or its value has a character that no variable can have"
                     raise _unreadable(Path(name), problem) from None
+
+
+def find_secrets() -> list[Path]:
+    """Return the files of the current folder that set a secret.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    return [] if _skipped() else [Path(name) for name in _NAMES if _SECRETS & _read(Path(name)).keys()]
 
 
 def check_parents() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tokenapp import db
 from tokenapp.cli.doctor.finding import Check, Finding
-from tokenapp.config import FILE_SETTINGS, Settings
+from tokenapp.config import FILE_SETTINGS, Settings, env_files
 
 
 def _check_modes(settings: Settings, _now: datetime) -> Iterator[Finding]:
@@ -17,6 +17,8 @@ def _check_modes(settings: Settings, _now: datetime) -> Iterator[Finding]:
     yield from _check_mode("error", secret.name, secret)
     for name in sorted(FILE_SETTINGS & os.environ.keys()):
         yield from _check_mode("error", name, Path(os.environ[name].strip()))
+    for file in env_files.find_secrets():
+        yield from _check_mode("error", file.name, file)
     if settings.database_url.drivername.startswith("sqlite"):
         database = Path(str(db.db.engine.url.database).removeprefix("file:"))
         for path in (database, database.with_name(f"{database.name}-wal")):
