@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.conftest import Databases
-from tests.support.app import PASSWORD, ROOT, environment, make_app
+from tests.support.app import PASSWORD, ROOT, application, environment, make_app
 from tests.support.client import Client, sign_in
 from tests.support.commandline import (
     BOXES_AND_COLOURS,
@@ -39,10 +39,15 @@ COMMANDS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def unchanged_app(databases: Databases) -> Flask:
+    """Return an application for commands that change nothing."""
+    return make_app(databases("sqlite"))
+
+
 @pytest.mark.parametrize(("group", "command"), COMMANDS)
-def test_every_command_has_a_help_text(databases: Databases, group: str, command: str | None) -> None:
-    app = make_app(databases("sqlite"))
-    shown = run(app, *filter(None, (group, command)), "--help").stdout
+def test_every_command_has_a_help_text(unchanged_app: Flask, group: str, command: str | None) -> None:
+    shown = run(unchanged_app, *filter(None, (group, command)), "--help").stdout
     sentence = shown.split("\n\n")[1]
     assert len(sentence.split()) >= 4
     assert sentence.strip().startswith(sentence.strip()[0].upper())
@@ -334,17 +339,16 @@ def test_rejected_new_password_changes_nothing(app: Flask) -> None:
 def empty_url(request: pytest.FixtureRequest, databases: Databases) -> str:
     """Return a database without tables."""
     url = databases(request.param)
-    assert run_flask(url, "db", "downgrade", "base").returncode == 0
+    with application(url) as app:
+        run(app, "db", "downgrade", "base")
     return url
 
 
 @pytest.mark.parametrize("command", [("users", "list"), ("users", "list", "--json"), ("sessions", "prune")])
 def test_database_without_tables_is_an_error_that_names_the_remedy(empty_url: str, command: tuple[str, ...]) -> None:
-    ended = run_flask(empty_url, *command)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: the database is not migrated")
-    assert ended.stderr.endswith("run `flask db upgrade`\n")
-    assert ended.stderr.count("\n") == 1
+    error = error_of(run(make_app(empty_url), *command, code=1))
+    assert error.startswith("the database is not migrated")
+    assert error.endswith("run `flask db upgrade`")
 
 
 @pytest.mark.parametrize(
@@ -352,7 +356,14 @@ def test_database_without_tables_is_an_error_that_names_the_remedy(empty_url: st
 )
 @pytest.mark.parametrize("command", ["users list", "users show alice", "users create alice", "sessions list --json"])
 def test_unavailable_database_is_an_error_of_one_line(url: str, command: str) -> None:
-    ended = run_flask(url, *command.split(), stdin=PASSWORD)
+    ended = run(make_app(url), *command.split(), stdin=PASSWORD, code=1)
+    assert ended.stdout == ""
+    assert error_of(ended).startswith("the database is unavailable or rejected the query: ")
+    assert "pass-phrase" not in ended.stderr
+
+
+def test_error_is_one_line_in_a_process_of_its_own() -> None:
+    ended = run_flask("postgresql://postgres:pass-phrase@127.0.0.1:1/none", "users", "list")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("Error: the database is unavailable or rejected the query: ")
     assert ended.stderr.count("\n") == 1
