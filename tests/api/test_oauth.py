@@ -1,6 +1,5 @@
 """The key set, the metadata, and the credentials that each route accepts."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,7 +13,8 @@ from joserfc.jwk import KeySet
 from tests.conftest import Servers
 from tests.support.app import create_user, make_app
 from tests.support.client import Client, sign_in
-from tests.support.server import free_port, run_flask
+from tests.support.commandline import error_of, run, run_json
+from tests.support.server import free_port
 from tests.support.service_clients import ServiceClient, basic, register
 from tokenapp import db, keys
 from tokenapp.models import Client as StoredClient
@@ -91,18 +91,18 @@ def test_each_route_accepts_its_own_kind_of_credential_only(app: Flask) -> None:
         assert accepted == {expected}, path
 
 
-def test_client_is_created_listed_and_deleted_by_commands(app: Flask, database_url: str) -> None:
+def test_client_is_created_listed_and_deleted_by_commands(app: Flask) -> None:
     create_user(app)
     token = sign_in(app).token or ""
-    created = json.loads(run_flask(database_url, "clients", "create", "shop", "--right", "introspect", "--json").stdout)
+    created = run_json(app, "clients", "create", "shop", "--right", "introspect")
     service = ServiceClient(Client(app), created["id"], created["secret"])
     assert service.is_active(token)
-    listed = run_flask(database_url, "clients", "list", "--json").stdout
+    listed = run(app, "clients", "list", "--json").stdout
     assert created["id"] in listed
     assert created["secret"] not in listed
-    assert run_flask(database_url, "clients", "delete", created["id"], "--yes").returncode == 0
+    run(app, "clients", "delete", created["id"], "--yes")
     assert service.post("/api/introspect", token=token).status == 401
-    assert "Client not found." in run_flask(database_url, "clients", "delete", created["id"], "--yes").stderr
+    assert error_of(run(app, "clients", "delete", created["id"], "--yes", code=1)) == "Client not found."
 
 
 def test_secret_of_a_client_is_stored_as_a_hash(app: Flask) -> None:
