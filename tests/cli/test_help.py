@@ -105,18 +105,27 @@ def names(databases: Databases) -> str:
     ],
 )
 def test_names_are_completed(names: str, words: str, expected: list[str]) -> None:
-    assert completions(words, names) == [f"plain,{name}" for name in expected]
+    shown = make_app(names).test_cli_runner().invoke(args=[], env=asking_for(words), prog_name="flask")
+    assert sorted(shown.stdout.split()) == [f"plain,{name}" for name in expected]
+
+
+def test_names_are_completed_in_a_process_of_its_own(names: str) -> None:
+    assert completions("users show al", names) == ["plain,alan", "plain,alice"]
 
 
 def test_completion_without_a_database_is_silent() -> None:
     assert completions("users show al", "postgresql://postgres@127.0.0.1:1/none") == []
 
 
+def asking_for(words: str) -> dict[str, str]:
+    """Return the variables by which click's script for bash asks."""
+    line = f"flask {words}"
+    return {"_FLASK_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+
+
 def completions(words: str, url: str) -> list[str]:
     """Return what bash would be offered, the way click's script asks for it."""
-    line = f"flask {words}"
-    settings = SETTINGS | {"DATABASE_URL": url, "_FLASK_COMPLETE": "bash_complete"}
-    settings |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    settings = SETTINGS | {"DATABASE_URL": url} | asking_for(words)
     code = "import sys; from flask.cli import cli; cli.main(prog_name='flask')"
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
     shown = subprocess.run(

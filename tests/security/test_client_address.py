@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from tests.conftest import Databases, Servers
+from tests.conftest import Databases
 from tests.support.app import create_user, make_app
 from tests.support.client import Client, sign_in
 from tests.support.server import Server, free_port
@@ -171,9 +171,16 @@ def send_login_through(path: Path) -> None:
     connection.close()
 
 
+@pytest.fixture(scope="module")
+def behind_a_proxy(databases: Databases) -> Iterator[Server]:
+    """Start a server that trusts this machine as a proxy."""
+    with Server(databases("sqlite"), {"TOKENAPP_TRUSTED_PROXIES": "127.0.0.1"}) as server:
+        yield server
+
+
 @pytest.mark.parametrize("header", ["Script-Name", "SCRIPT_NAME", "Path-Info", "X-Script-Name"])
-def test_header_does_not_change_the_path(databases: Databases, serve: Servers, header: str) -> None:
-    server = serve(databases("sqlite"), TOKENAPP_TRUSTED_PROXIES="127.0.0.1")
+def test_header_does_not_change_the_path(behind_a_proxy: Server, header: str) -> None:
+    server = behind_a_proxy
     for value in ("/api/x", "x", "/healthz"):
         response = server.client.send("GET", "/api/x/healthz", headers={header: value})
         assert response.status in {400, 404}, value
