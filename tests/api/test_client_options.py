@@ -99,6 +99,12 @@ def test_base_may_have_a_path() -> None:
     assert run(script) == list(BASES.values())
 
 
+def test_options_may_be_a_module() -> None:
+    script = """const options = await import("data:text/javascript,export const baseUrl = 'https://login.example.com'");
+        console.log(JSON.stringify(createClient(options).baseUrl));"""
+    assert run(script) == "https://login.example.com"
+
+
 def test_base_is_the_origin_of_the_page() -> None:
     script = "console.log(JSON.stringify([undefined, '/', '/auth'].map(baseUrl => createClient({ baseUrl }).baseUrl)))"
     origin = "https://app.example.com"

@@ -772,7 +772,7 @@ class Client {
 
 /** Check the options at once, so that a mistake is not found at the first request. */
 function parseOptions(options) {
-  if (Object.prototype.toString.call(options) !== "[object Object]") {
+  if (!/^\[object (Object|Module)\]$/.test(Object.prototype.toString.call(options))) {
     throw new TypeError('createClient needs an object, such as { baseUrl: "https://login.example.com" }.');
   }
   const { baseUrl, origins = [], refresh = "auto", ...others } = options;
