@@ -14,7 +14,7 @@ from tests.support.client import Client, Response
 from tests.support.commandline import NEW_PASSWORD, can_sign_in
 from tests.support.concurrency import wait_until
 from tests.support.mailbox import Mailbox, deliver
-from tokenapp import address_change, db, errors, sessions
+from tokenapp import accounts, address_change, db, errors, sessions
 from tokenapp.models import OneTimeToken, User
 
 OLD, NEW = "alice@example.com", "alice@example.org"
@@ -46,6 +46,25 @@ def test_address_changes_once_the_new_one_is_proven(app: Flask, mailbox: Mailbox
     assert email_of(alice) == NEW
     assert can_sign_in(app, NEW)
     assert not can_sign_in(app, OLD)
+
+
+def test_user_name_that_is_the_address_changes_with_it(app: Flask, mailbox: Mailbox) -> None:
+    post(app, "register", email=OLD)
+    deliver(app)
+    alice = Client(app)
+    payload = {"token": mailbox.token("register"), "username": OLD, "password": PASSWORD}
+    assert alice.call("POST", "/api/register/complete", payload=payload).status == 200
+    assert change(app, mailbox, alice).status == 204
+    assert alice.call("GET", "/api/me").json["username"] == NEW
+    assert can_sign_in(app, NEW)
+    assert not can_sign_in(app, OLD)
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2)):
+        post(app, "register", email=OLD)  # of the next owner of the address
+        deliver(app)
+        assert mailbox.recipients()[-1] == OLD
+    assert post(app, "email-change/undo", token=mailbox.token("undo")).status == 204
+    with app.app_context():
+        assert accounts.find(OLD).username == OLD
 
 
 def test_change_needs_a_fresh_sign_in(app: Flask, alice: Client) -> None:

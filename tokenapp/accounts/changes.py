@@ -1,21 +1,34 @@
 """Change the address of a user, and end their links, in a given transaction."""
 
+from contextlib import suppress
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from tokenapp import audit, errors
 from tokenapp.accounts import login_names
+from tokenapp.accounts.names import canonical, check_username
 from tokenapp.factor_models import PendingSignIn
 from tokenapp.models import OneTimeToken, User
+from tokenapp.throttle import lockout
 
 
 def set_address(session: orm.Session, user: User, email: str, now: datetime) -> None:
     """Give `user` a proven address.
 
+    A user name that is the former address follows. Otherwise that would still sign in, and its next owner could not
+    register.
+
     Raises:
         sqlalchemy.exc.IntegrityError: another user has it.
     """
+    if user.email is not None and user.username == canonical(user.email) != canonical(email):
+        with suppress(errors.UsernameRejected):  # then the name stays
+            name = check_username(email)
+            session.execute(lockout.clearing("password", user.username))
+            user.username = name
+            audit.record(session, "user_renamed", now, user_id=user.id)
     user.email, user.email_verified_at = email, now
     login_names.store(session, [user])
 
