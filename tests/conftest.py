@@ -16,7 +16,6 @@ from flask import Flask
 
 from tests.support.app import dispose_engines, make_app
 from tests.support.postgres import Postgres
-from tests.support.reused import ReusedDatabases
 from tests.support.server import Server
 from tokenapp.db import db
 
@@ -108,22 +107,10 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
         server.stop("immediate")
 
 
-@pytest.fixture(scope="session")
-def reused(databases: Databases) -> ReusedDatabases:
-    """Return the PostgreSQL databases that tests use one after the other."""
-    return ReusedDatabases(lambda: databases("postgresql"))
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, databases: Databases, reused: ReusedDatabases) -> Iterator[str]:
-    """Return the URL of a database without rows; the test runs once on each kind."""
-    # The tests of the database layer look at more than rows.
-    if request.param == "sqlite" or request.path.parent.name == "db":
-        yield databases(request.param)
-        return
-    url = reused.take()
-    yield url
-    reused.give_back(url)
+def database_url(request: pytest.FixtureRequest, databases: Databases) -> str:
+    """Return the URL of a new database; the test runs once on each kind."""
+    return databases(request.param)
 
 
 @pytest.fixture(autouse=True)
