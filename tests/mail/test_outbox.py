@@ -146,9 +146,9 @@ def test_claim_of_a_dead_process_ends_with_its_lease(app: Flask, mailbox: Mailbo
     now = datetime.now(UTC)
     for crash in range(20):  # more often than there are attempts
         with app.app_context():
-            assert outbox.claim(now + crash * 1.1 * MINUTE) is not None
-    assert deliver(app, now + 19 * 1.1 * MINUTE + 0.9 * MINUTE) == 0
-    assert deliver(app, now + 21 * 1.1 * MINUTE) == 1
+            assert outbox.claim(now + crash * 1.1 * outbox.LEASE) is not None
+    assert deliver(app, now + 19 * 1.1 * outbox.LEASE + 0.9 * outbox.LEASE) == 0
+    assert deliver(app, now + 21 * 1.1 * outbox.LEASE) == 1
     assert mailbox.recipients() == ["alice@example.com"]
 
 

@@ -21,7 +21,7 @@ from tokenapp.mail import sender
 from tokenapp.models import Mail
 
 State = Literal["queued", "sent", "failed", "expired"]
-LEASE: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=90)  # longer than all steps of the slowest delivery
 RETRIES: Final = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2))
 NOTICE_LIFETIME: Final = timedelta(days=1)
 KEPT: Final = timedelta(days=7)
