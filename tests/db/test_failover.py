@@ -17,11 +17,11 @@ from tests.support.app import application, create_user
 from tests.support.client import Client, sign_in
 from tests.support.concurrency import repeating, wait_until
 from tests.support.followers import (
-    BACK_WITHIN,
     assert_nothing_lost,
     assert_served_or_unavailable,
     followers,
     responses_of,
+    wait_until_settled,
 )
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
@@ -69,7 +69,7 @@ def test_promoted_standby_has_all_that_was_acknowledged_and_is_found(pair: Pair,
             wait_until(lambda: any(503 in each.statuses(failed) for each in crowd), what="the fault")
             pair.standby.promote()
             promoted = monotonic()
-            wait_until(lambda: all(each.is_settled(promoted) for each in crowd), seconds=BACK_WITHIN, what="service")
+            wait_until_settled(crowd, promoted)
         assert_nothing_lost(app, crowd, server.port)
         statuses = {server.client.refresh(token).status for token in revoked}
         assert statuses == {403}, "D3: an acknowledged revocation was lost"

@@ -14,7 +14,12 @@ from tests.conftest import Databases, Servers
 from tests.support.app import application, create_user
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.concurrency import at_once, repeating, wait_until
-from tests.support.followers import BACK_WITHIN, Follower, assert_nothing_lost, assert_served_or_unavailable
+from tests.support.followers import (
+    Follower,
+    assert_nothing_lost,
+    assert_served_or_unavailable,
+    wait_until_settled,
+)
 from tests.support.server import Server
 from tests.support.servers import Pgbouncer
 from tokenapp.db import db
@@ -124,7 +129,7 @@ def test_nothing_is_lost_when_the_pooler_crashes(pooled: Pooled) -> None:
         wait_until(lambda: any(503 in follower.statuses() for follower in crowd), what="the fault")
         pooled.pooler.start()
         healed = monotonic() + 1.5  # the time after which every worker queries the database again
-        wait_until(lambda: all(follower.is_settled(healed) for follower in crowd), seconds=BACK_WITHIN, what="service")
+        wait_until_settled(crowd, healed)
     assert_nothing_lost(pooled.app, crowd, pooled.server.port)
 
 

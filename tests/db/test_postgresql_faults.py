@@ -26,6 +26,7 @@ from tests.support.followers import (
     failures_of,
     followers,
     responses_of,
+    wait_until_settled,
 )
 from tests.support.postgres import Postgres
 from tests.support.relay import Relay
@@ -108,7 +109,7 @@ def outage(
             with repeating(check_health, *[follower.step for follower in crowd]):
                 request.param(postgres, relay)
                 healed = monotonic()
-                wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=15, what="service")
+                wait_until_settled(crowd, healed, seconds=15)
             yield Outage(app, server, crowd, health, healed)
 
 
@@ -151,7 +152,7 @@ def test_queued_requests_do_not_wait_for_a_hung_server_twice(postgres: Postgres,
             sleep(REQUEST_BUDGET + 3)
             postgres.signal(signal.SIGCONT)
             healed = monotonic()
-            wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=BACK_WITHIN, what="service")
+            wait_until_settled(crowd, healed)
         assert_served_or_unavailable(responses_of(crowd))
 
 
@@ -186,7 +187,7 @@ def test_locked_table_delays_each_response_by_one_lock_timeout_at_most(postgres:
                 connection.execute("LOCK TABLE sessions IN SHARE MODE")  # as CREATE INDEX does: reads go on
                 wait_until(partial(_all_unavailable, crowd, times=5), seconds=30, what="503 for each client")
             healed = monotonic()
-            wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=BACK_WITHIN, what="service")
+            wait_until_settled(crowd, healed)
         assert_nothing_lost(app, crowd, server.port)
     responses = responses_of(crowd)
     assert_served_or_unavailable(responses)

@@ -17,13 +17,13 @@ from tests.support.app import application, create_user
 from tests.support.client import Client, claims_of, sign_in
 from tests.support.concurrency import at_once, repeating, wait_until
 from tests.support.followers import (
-    BACK_WITHIN,
     Follower,
     assert_nothing_lost,
     assert_served_or_unavailable,
     followers,
     responses_of,
     statuses_of,
+    wait_until_settled,
 )
 from tests.support.sqlite import file_of, write_lock
 from tokenapp import db
@@ -46,7 +46,7 @@ def test_responses_are_timely_while_another_program_locks_the_file(
             rejected = leaving.logout()
             wait_until(lambda: all(each.statuses()[503] >= 3 for each in crowd), what="503 for each client")
         healed = monotonic()
-        wait_until(lambda: all(each.is_settled(healed) for each in crowd), seconds=BACK_WITHIN, what="service")
+        wait_until_settled(crowd, healed)
     assert (rejected.status, rejected.all("Set-Cookie")) == (503, []), "the cookie must stay until the end is stored"
     assert_served_or_unavailable([rejected, *responses_of(crowd)])
     assert _statuses_of_route(crowd, "protected") == {200}

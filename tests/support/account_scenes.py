@@ -112,8 +112,10 @@ class Visitor:
         self.page.click("#sign-in [type=submit]")
 
     def open_tab(self, name: str) -> None:
-        """Press a tab of the account."""
-        self.page.click(f'.tabs [href="#{name}"]')
+        """Press a tab of the account, and wait until it is shown."""
+        tab = self.page.locator(f'.tabs [href="#{name}"]')
+        tab.click()
+        expect(tab).to_have_attribute("aria-current", "page")
 
     def change_password(self, new: str, current: str = PASSWORD) -> None:
         """Fill in and submit the form for a new password."""

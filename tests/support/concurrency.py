@@ -48,5 +48,5 @@ def repeating(*calls: Callable[[], object]) -> Iterator[None]:
             yield
         finally:
             over.set()
-        for thread in threads:
-            thread.result()
+            for thread in threads:  # its error may be why the block failed
+                thread.result()

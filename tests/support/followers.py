@@ -58,6 +58,11 @@ class Follower:
         }
         return max(first.values()) if len(first) == 2 else math.inf
 
+    def last_responses(self) -> str:
+        """Describe the last responses and the last failure."""
+        seen = [f"{route} {response.status} in {response.seconds:.1f} s" for _, route, response in self.responses[-4:]]
+        return f"{', '.join(seen)}; {self.failures[-1:]}"
+
     def _send(self, route: str, call: Callable[[], Response]) -> None:
         try:
             response = call()
@@ -72,6 +77,14 @@ class Follower:
 def followers(target: Flask | int, count: int, *, pause: float = 0.005) -> list[Follower]:
     """Sign in `count` clients, each of which pauses `pause` seconds after a success."""
     return [Follower(sign_in(target), pause) for _ in range(count)]
+
+
+def wait_until_settled(crowd: Iterable[Follower], since: float, *, seconds: float = BACK_WITHIN) -> None:
+    """Wait until all followers are settled (L1)."""
+    deadline = monotonic() + seconds
+    while late := [each for each in crowd if not each.is_settled(since)]:
+        assert monotonic() < deadline, f"L1: not back after {seconds} s: {[each.last_responses() for each in late]}"
+        sleep(0.05)
 
 
 def responses_of(crowd: Iterable[Follower]) -> list[Response]:

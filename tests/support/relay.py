@@ -59,13 +59,14 @@ class Relay:
             while True:
                 client, _ = self._listener.accept()
                 self._sockets.append(client)
-                with suppress(ConnectionRefusedError):
+                try:
                     server = socket.create_connection(("127.0.0.1", self._target))
-                    self._sockets.append(server)
-                    self._start(self._pump, client, server, self._requests)
-                    self._start(self._pump, server, client, self._responses)
+                except OSError:  # also a connection that is reset while the target starts or stops
+                    client.close()
                     continue
-                client.close()
+                self._sockets.append(server)
+                self._start(self._pump, client, server, self._requests)
+                self._start(self._pump, server, client, self._responses)
 
     def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
