@@ -26,7 +26,7 @@ run: $(VENV)/.runs
 	@echo "tokenapp: http://localhost:$${PORT:-3005}$${SCRIPT_NAME:-} (README.md shows how to sign in; Ctrl-C stops it)"
 	@$(DEVELOPMENT) exec $(PY) -m gunicorn
 
-# About seventeen minutes on two cores. The tests start the program 600 times. With PYTHONDONTWRITEBYTECODE, which is
+# About fifteen minutes on two cores. The tests start the program 600 times. With PYTHONDONTWRITEBYTECODE, which is
 # usual in containers, each start would compile it again, a quarter of its CPU time.
 test: $(VENV)/.checks
 	@$(PY) -m compileall -q tokenapp tokenapp_guard
