@@ -14,6 +14,16 @@ from tokenapp.models import OneTimeToken, User
 from tokenapp.throttle import lockout
 
 
+def note_rename(session: orm.Session, user: User, name: str, now: datetime) -> None:
+    """Clear the failed attempts on the names before and after, and record the change.
+
+    The attempts were those of other people, or of a person who has identified themselves.
+    """
+    for each in (user.username, name):
+        session.execute(lockout.clearing("password", each))
+    audit.record(session, "user_renamed", now, user_id=user.id)
+
+
 def set_address(session: orm.Session, user: User, email: str, now: datetime) -> None:
     """Give `user` a proven address.
 
@@ -26,9 +36,8 @@ def set_address(session: orm.Session, user: User, email: str, now: datetime) -> 
     if user.email is not None and user.username == canonical(user.email) != canonical(email):
         with suppress(errors.UsernameRejected):  # then the name stays
             name = check_username(email)
-            session.execute(lockout.clearing("password", user.username))
+            note_rename(session, user, name, now)
             user.username = name
-            audit.record(session, "user_renamed", now, user_id=user.id)
     user.email, user.email_verified_at = email, now
     login_names.store(session, [user])
 

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tokenapp import access_keys, audit, db, errors
 from tokenapp.accounts import login_names
-from tokenapp.accounts.changes import end_links
+from tokenapp.accounts.changes import end_links, note_rename
 from tokenapp.accounts.names import check_username
 from tokenapp.models import Session, User
 from tokenapp.sessions import revoke_where
@@ -49,8 +49,7 @@ def unlock(user: User, now: datetime) -> None:
 def rename(user: User, username: str, now: datetime) -> str:
     """Give `user` another name, and return it in its canonical form.
 
-    Sessions go on: the ``username`` claim follows with the next refresh. The failed attempts on both names are cleared,
-    because they were those of other people or of a person who has identified themselves to an operator.
+    Sessions go on: the ``username`` claim follows with the next refresh. The failed attempts on both names are cleared.
 
     Raises:
         errors.UsernameRejected, errors.UsernameTaken, errors.UserNotFound: nothing was written.
@@ -66,7 +65,5 @@ def rename(user: User, username: str, now: datetime) -> str:
         if not renamed:
             raise errors.UserNotFound
         if name != user.username:
-            for each in (user.username, name):
-                session.execute(lockout.clearing("password", each))
-            audit.record(session, "user_renamed", now, user_id=user.id)
+            note_rename(session, user, name, now)
     return name
