@@ -69,12 +69,11 @@ def login(body: LoginBody, now: datetime) -> Response:
 
     This opens a session, and revokes the session of a refresh cookie in the request.
     """
-    replaced = tokens.sids_of_cookies(most=1)
     grant = sign_in.sign_in(
         sign_in.Credentials(body.username, body.password, body.new_password),
         requests.device(),
         now,
-        replaces=replaced[0] if replaced else None,
+        replaces=tokens.sid_of_cookie(),
     )
     return signed_in(grant, now)
 

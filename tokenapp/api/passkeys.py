@@ -182,9 +182,8 @@ def sign_in_with_passkey(body: CredentialBody, now: datetime) -> Response:
 
     This opens a session, and revokes the session of a refresh cookie in the request.
     """
-    replaced = tokens.sids_of_cookies(most=1)
     credential: dict[str, Any] = msgspec.to_builtins(body.credential)
-    grant = assertions.sign_in(credential, requests.device(), now, replaces=replaced[0] if replaced else None)
+    grant = assertions.sign_in(credential, requests.device(), now, replaces=tokens.sid_of_cookie())
     return signed_in(grant, now)
 
 

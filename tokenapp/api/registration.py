@@ -72,14 +72,13 @@ def complete_registration(body: NewAccountBody, now: datetime) -> Response:
     The token is from the link of a registration or an invitation. The session of a refresh cookie in the request is
     revoked.
     """
-    replaced = tokens.sids_of_cookies(most=1)
     grant = registration.complete(
         body.token,
         body.username,
         body.password,
         requests.device(),
         now,
-        replaces=replaced[0] if replaced else None,
+        replaces=tokens.sid_of_cookie(),
     )
     return signed_in(grant, now)
 

@@ -60,13 +60,12 @@ def second_step(body: SecondStepBody, now: datetime) -> Response:
     This opens a session, and revokes the session of a refresh cookie in the request. If the pending sign-in is to set
     up a second factor, the code or the new passkey confirms it, and the response has recovery codes.
     """
-    replaced = tokens.sids_of_cookies(most=1)
     signed_in = sign_in.continue_sign_in(
         body.pending,
         factors.Answer(body.method, body.code, msgspec.to_builtins(body.credential)),
         requests.device(),
         now,
-        replaces=replaced[0] if replaced else None,
+        replaces=tokens.sid_of_cookie(),
     )
     g.state.grant = signed_in.grant
     minted = tokens.mint(signed_in.grant, now)

@@ -214,15 +214,22 @@ def clear_cookie(response: Response) -> None:
         response.delete_cookie("__Host-bound", secure=True, httponly=True, samesite="Strict")
 
 
-def sids_of_cookies(*, most: int | None = None) -> list[str]:
-    """Return the sessions of the request's authentic refresh cookies, expired or not.
+def sid_of_cookie() -> str | None:
+    """Return the session of the request's authentic refresh cookie, if any.
+
+    The cookie may have expired.
 
     Raises:
-        errors.InvalidRequest: there are more than `most` cookies.
+        errors.InvalidRequest: there are two cookies.
     """
-    cookies = request.cookies.getlist(_manager().cookie_name)
-    if most is not None and len(cookies) > most:
+    if len(request.cookies.getlist(_manager().cookie_name)) > 1:
         raise errors.InvalidRequest(reason="two refresh cookies", detail="Only one refresh cookie is allowed.")
+    return next(iter(sids_of_cookies()), None)
+
+
+def sids_of_cookies() -> list[str]:
+    """Return the sessions of the request's authentic refresh cookies, expired or not."""
+    cookies = request.cookies.getlist(_manager().cookie_name)
     return [sid for cookie in cookies for sid in sids_of(cookie, "refresh")]
 
 
